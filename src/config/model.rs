@@ -1,0 +1,374 @@
+//! The configuration as the rest of the house uses it: every name resolved,
+//! every default filled in, every unit a type.
+//!
+//! What the operator typed, with its spans and its mistakes, stays in this
+//! room's parser; nothing outside `config` sees TOML.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// A whole configuration, checked: indices are in range and names are unique.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Threads and the end of the process.
+    pub runtime: Runtime,
+    /// Where operators and Prometheus look; `None` when there is no `[admin]`.
+    pub admin: Option<Admin>,
+    /// Events and the access log.
+    pub log: Log,
+    /// What a client may cost.
+    pub limits: Limits,
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file, which breaks ties between equally specific matches.
+    pub routes: Vec<Route>,
+    /// In the order of their names.
+    pub upstreams: Vec<Upstream>,
+    /// The response cache that all routes share.
+    pub cache: Cache,
+}
+
+/// `[runtime]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runtime {
+    /// Worker threads; `None` means one per core that the process may use.
+    pub workers: Option<usize>,
+    /// How long requests in flight may take to finish after the first SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// Plain HTTP; loopback unless the operator says otherwise.
+    pub bind: SocketAddr,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// The least severe event that is written.
+    pub level: Level,
+    /// How events are written to standard error.
+    pub events: EventFormat,
+    /// Where the access log goes.
+    pub access: AccessTarget,
+    /// The shape of one access-log line.
+    pub format: AccessFormat,
+}
+
+/// Severity of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// Shape of events on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum EventFormat {
+    Text,
+    Json,
+}
+
+/// Where access-log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum AccessTarget {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+/// Shape of an access-log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum AccessFormat {
+    Json,
+    Common,
+}
+
+/// `[limits]`: finite by default, all of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Client connections of the whole process.
+    pub connections: usize,
+    /// Client connections from one address (IPv6: one /64).
+    pub connections_per_client: usize,
+    /// Header fields of one request; more is 431.
+    pub headers: usize,
+    /// Bytes of one request's head; more is 431.
+    pub header_bytes: usize,
+    /// Bytes of one request target; more is 414.
+    pub uri_bytes: usize,
+    /// From a request's first byte (or the connection's start) to the end of its head; longer is 408.
+    pub head_timeout: Duration,
+    /// From accept to the end of the TLS handshake.
+    pub tls_timeout: Duration,
+    /// Between two pieces of a request body; longer is 408.
+    pub body_idle: Duration,
+    /// How long a connection at rest is kept.
+    pub keep_alive: Duration,
+    /// How long the client may take to accept the next piece of a response.
+    pub write_idle: Duration,
+    /// How long a tunnel (an upgraded connection) may be silent both ways.
+    pub tunnel_idle: Duration,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub http2_streams: u32,
+    /// Streams of one HTTP/2 connection that the client may reset before we have taken them up.
+    pub http2_resets: usize,
+    /// Bytes of one HTTP/2 header list.
+    pub http2_header_list: u32,
+}
+
+/// One `[[listener]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Unique; the bind address when none is given.
+    pub name: String,
+    /// Port 0 asks the kernel for a free one.
+    pub bind: SocketAddr,
+    /// `None`: in the clear.
+    pub tls: Option<ListenerTls>,
+    /// Peers whose `X-Forwarded-*`, `Forwarded` and request id are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// `[[listener]] tls`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenerTls {
+    /// At least one; the first answers clients that name no host we know.
+    pub certificates: Vec<Certificate>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate chain and its key, in PEM files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Certificate {
+    /// Leaf first.
+    pub cert: PathBuf,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// TLS protocol version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+/// One `[[route]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Unique; `host` + `path` when none is given.
+    pub name: String,
+    /// Index into `Config::listeners`; `None` is every listener.
+    pub listener: Option<usize>,
+    /// Which `Host` it takes.
+    pub host: HostPattern,
+    /// Which paths it takes.
+    pub path: PathPattern,
+    /// Index into `Config::upstreams`.
+    pub upstream: usize,
+    /// `None`: responses are never stored.
+    pub cache: Option<RouteCache>,
+    /// Largest request body; more is 413. `None`: no limit.
+    pub max_body: Option<u64>,
+}
+
+/// What a route's `host` may say. Names are lower case, without port or trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `"*"`, or no `host` at all.
+    Any,
+    /// `"www.example.com"`.
+    Exact(String),
+    /// `"*.example.com"`, kept without the `*.`: any number of labels, at least one.
+    Wildcard(String),
+}
+
+/// What a route's `path` may say.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathPattern {
+    /// `"/about"`: this path alone.
+    Exact(String),
+    /// `"/api/*"`, kept as `"/api/"`: every path below, and `/api` itself. `"/*"` is every path.
+    Prefix(String),
+    /// `"/users/*/photos"`, segments in order; `None` is a `*` that takes exactly one segment. The
+    /// last segment may be `**`-less: a trailing `*` makes `tail` true (everything below).
+    Wildcard {
+        /// Segments between slashes.
+        segments: Vec<Option<String>>,
+        /// The pattern ended in `/*`.
+        tail: bool,
+    },
+}
+
+/// `cache = true` or `cache = { ... }` on a route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteCache {
+    /// A larger body is passed on but not stored.
+    pub max_object: u64,
+}
+
+/// One `[upstream.NAME]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// The table's name.
+    pub name: String,
+    /// At least one.
+    pub servers: Vec<Server>,
+    /// Name of a strategy; that it exists is checked when the snapshot is built, because an
+    /// embedder may have registered their own.
+    pub balance: String,
+    /// What a hashing strategy hashes.
+    pub hash: HashKey,
+    /// `None`: no stickiness.
+    pub sticky: Option<Sticky>,
+    /// `None`: servers are believed healthy until requests fail.
+    pub health: Option<Health>,
+    /// Passive ejection; `None` when `eject = false`.
+    pub eject: Option<Eject>,
+    /// Further attempts after the first; 0 is none.
+    pub retries: u32,
+    /// What `Host` the servers see.
+    pub host: HostHeader,
+    /// For `https://` servers.
+    pub tls: UpstreamTls,
+    /// Time to establish a TCP connection.
+    pub connect_timeout: Duration,
+    /// Time for the TLS handshake with a server.
+    pub tls_timeout: Duration,
+    /// From the end of the request's head to the end of the response's head; longer is 504.
+    pub first_byte_timeout: Duration,
+    /// Between two pieces of a response body.
+    pub body_idle: Duration,
+    /// How long an unused connection is kept; below the server's own limit.
+    pub idle_timeout: Duration,
+    /// Unused connections kept, per server and worker.
+    pub idle_connections: usize,
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// A host name or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+    /// The address began with `https://`.
+    pub tls: bool,
+    /// 1 to 1000; 1 by default.
+    pub weight: u32,
+    /// Used only when no other server may serve.
+    pub backup: bool,
+}
+
+/// What a hashing strategy hashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address (the believed one, behind trusted proxies).
+    ClientIp,
+    /// The path of the target, without the query.
+    Path,
+    /// A request header; its name in lower case.
+    Header(String),
+    /// A cookie, by name.
+    Cookie(String),
+}
+
+/// `sticky = { cookie, secret-file }`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sticky {
+    /// Name of the cookie.
+    pub cookie: String,
+    /// At least 32 bytes; `None`: a secret made at start, so sessions do not survive a restart.
+    pub secret: Option<Vec<u8>>,
+    /// `Max-Age` of the cookie; `None`: until the browser closes.
+    pub max_age: Option<Duration>,
+}
+
+/// `health = { path, ... }` or `health = { tcp = true, ... }`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// What is asked.
+    pub probe: Probe,
+    /// Between two probes of one server; each waits 90 to 110 % of it.
+    pub interval: Duration,
+    /// For one whole probe.
+    pub timeout: Duration,
+    /// Successes in a row that make a server healthy.
+    pub rise: u32,
+    /// Failures in a row that make it unhealthy.
+    pub fall: u32,
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// That a connection can be made.
+    Tcp,
+    /// A GET.
+    Http {
+        /// Begins with `/`.
+        path: String,
+        /// The `Host` header; `None`: the server's address.
+        host: Option<String>,
+        /// Which statuses are well: inclusive ranges.
+        expect: Vec<(u16, u16)>,
+    },
+}
+
+/// `eject = { failures, time, max-time, max-percent }`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Eject {
+    /// Failures in a row (connect, reset, time-out, 502-504) that eject a server.
+    pub failures: u32,
+    /// The first ejection; the n-th in a row takes n times as long.
+    pub time: Duration,
+    /// The longest.
+    pub max_time: Duration,
+    /// At most this share of the pool is ejected at once (but one server may always be, in a pool of two or more).
+    pub max_percent: u32,
+}
+
+/// What `Host` the servers see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's.
+    Preserve,
+    /// The server's own address, as configured.
+    Server,
+    /// This text.
+    Fixed(String),
+}
+
+/// `tls = { ca, server-name, insecure }` of an upstream.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UpstreamTls {
+    /// PEM bundle to trust instead of the system's roots.
+    pub ca: Option<PathBuf>,
+    /// Name to verify (and send as SNI) instead of the server's host.
+    pub server_name: Option<String>,
+    /// Do not verify. Logged as a warning at start.
+    pub insecure: bool,
+}
+
+/// `[cache]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cache {
+    /// Bytes of heads, bodies and keys that are kept.
+    pub max_size: u64,
+    /// How long a request waits for another's fetch of the same key before it goes alone.
+    pub collapse_wait: Duration,
+}
