@@ -3,12 +3,18 @@
 //! One enum instead of a boxed trait object: no allocation for the bodies of
 //! everyday requests, and no virtual call per frame.
 
+use std::cell::Cell;
+use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::clock::Deadline;
 
 /// Why a body ended before its end. Whoever reads it must not make it look whole.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -84,3 +90,152 @@ impl HttpBody for Body {
         }
     }
 }
+
+/// What is known of a body while it passes; shared with whoever must judge its end.
+#[derive(Debug, Default)]
+pub struct Meter {
+    bytes: Cell<u64>,
+    frames: Cell<u64>,
+    end: Cell<Option<End>>,
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With its last byte.
+    Whole,
+    /// Its source broke off.
+    Cut,
+    /// Its source was silent for too long.
+    TooSlow {
+        /// The limit.
+        after: Duration,
+    },
+    /// It was larger than allowed.
+    TooLarge {
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// Nobody wanted the rest.
+    Dropped,
+}
+
+/// A body that is counted, and held to a size and a pace.
+pub struct Metered {
+    inner: Body,
+    meter: Rc<Meter>,
+    limit: u64,
+    idle: Deadline,
+}
+
+impl Meter {
+    /// Bytes of data that have passed.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Grows with every piece that passes: a changed number is progress.
+    pub fn progress(&self) -> u64 {
+        self.frames.get()
+    }
+
+    /// How the body ended; `None` while it has not.
+    pub fn end(&self) -> Option<End> {
+        self.end.get()
+    }
+
+    /// For a body that is empty from the start.
+    pub fn finish(&self, end: End) {
+        if self.end.get().is_none() {
+            self.end.set(Some(end));
+        }
+    }
+}
+
+impl Metered {
+    /// Passes `inner` on while it stays within `limit` bytes and is never silent for longer than `idle`.
+    pub fn new(inner: Body, limit: Option<u64>, idle: Deadline) -> Self {
+        let meter = Rc::new(Meter::default());
+        if inner.is_empty() {
+            meter.finish(End::Whole);
+        }
+        Metered { inner, meter, limit: limit.unwrap_or(u64::MAX), idle }
+    }
+
+    /// What is known of it, now and when it has gone.
+    pub fn meter(&self) -> Rc<Meter> {
+        self.meter.clone()
+    }
+
+    fn fail(&self, end: End) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.meter.finish(end);
+        Poll::Ready(Some(Err(end.into())))
+    }
+}
+
+impl HttpBody for Metered {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            ready!(this.idle.poll_elapsed(cx));
+            return this.fail(End::TooSlow { after: this.idle.after() });
+        };
+        this.idle.reset();
+        match frame {
+            Some(Ok(frame)) => {
+                let meter = &this.meter;
+                meter.frames.set(meter.frames.get() + 1);
+                meter.bytes.set(meter.bytes.get() + frame.data_ref().map_or(0, |d| d.len() as u64));
+                if meter.bytes.get() > this.limit {
+                    return this.fail(End::TooLarge { limit: this.limit });
+                }
+                if this.inner.is_end_stream() {
+                    meter.finish(End::Whole);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                this.meter.finish(End::Cut);
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                this.meter.finish(End::Whole);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.meter.finish(End::Dropped);
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Whole => f.write_str("the body is complete"),
+            End::Cut => f.write_str("the body broke off"),
+            End::TooSlow { after } => write!(f, "no piece of the body within {after:?}"),
+            End::TooLarge { limit } => write!(f, "the body is larger than {limit} bytes"),
+            End::Dropped => f.write_str("the body was not wanted to its end"),
+        }
+    }
+}
+
+impl std::error::Error for End {}

@@ -12,3 +12,4 @@ pub mod net;
 pub mod observe;
 pub mod config;
 pub mod body;
+pub mod clock;

@@ -1,1 +1,3 @@
-//! (upstream)
+//! Pools of servers: which one, over which connection, and how it is doing.
+pub mod attempt;
+pub mod conns;

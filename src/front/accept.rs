@@ -1,0 +1,113 @@
+//! Accepting connections, and sharing them fairly between the workers.
+//!
+//! The kernel spreads connections over the workers' sockets by a hash, which
+//! is blind to how many a worker has. So a worker that has more than its
+//! share hands a new connection to the one that has the fewest, before the
+//! first byte of it is read.
+
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::front::connection;
+use crate::state::{Local, Seat, Stage};
+
+/// A worker keeps a connection while it has at most this many more than the emptiest one: handing
+/// over costs two system calls and a wake-up, which a difference of one does not repay.
+const IMBALANCE: usize = 2;
+/// Out of file descriptors: how long accepting pauses. The kernel's queue holds what comes meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection on its way to another worker.
+pub struct Handed {
+    listener: usize,
+    stream: StdStream,
+    peer: SocketAddr,
+    seat: Seat,
+}
+
+/// Where the other workers take connections.
+pub type Handovers = Rc<[mpsc::Sender<Handed>]>;
+
+/// Accepts on one of this worker's sockets until the process drains.
+pub async fn accept(local: Rc<Local>, listener: usize, socket: StdListener, others: Handovers) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(%error, "a listening socket cannot be used");
+            return;
+        }
+    };
+    let mut stage = local.stage.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stage.wait_for(|s| *s != Stage::Serving) => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&local, listener, stream, peer, &others),
+            Err(error) if is_the_peers(&error) => debug!(%error, "accept"),
+            Err(error) => {
+                warn!(%error, pause = ?PAUSE, "cannot accept; pausing");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Takes connections that other workers hand over.
+pub async fn take_over(local: Rc<Local>, mut inbox: mpsc::Receiver<Handed>) {
+    while let Some(Handed { listener, stream, peer, seat }) = inbox.recv().await {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => start(&local, listener, stream, peer, seat),
+            Err(error) => debug!(%error, "a handed connection was lost"),
+        }
+    }
+}
+
+/// Refuses what is over a limit (by closing it: cheap, early), hands over what another should have.
+fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr, others: &Handovers) {
+    let snapshot = local.snapshot();
+    let handles = &snapshot.listeners[listener].handles;
+    let (limits, keep) = (&snapshot.config.limits, &local.keep);
+    let target = keep.seats.emptiest(local.worker, IMBALANCE);
+    let seat = match keep.seats.sit(target, peer.ip(), limits.connections, limits.connections_per_client) {
+        Ok(seat) => seat,
+        Err(crate::state::Full::Process) => return local.cells.inc(handles.refused_process),
+        Err(crate::state::Full::Client) => return local.cells.inc(handles.refused_client),
+    };
+    local.cells.inc(handles.accepted);
+    if target == local.worker {
+        return start(local, listener, stream, peer, seat);
+    }
+    let Ok(stream) = stream.into_std() else { return };
+    let handed = Handed { listener, stream, peer, seat };
+    if let Err(full) = others[target].try_send(handed) {
+        let Handed { stream, seat, .. } = full.into_inner();
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            start(local, listener, stream, peer, seat);
+        }
+    }
+}
+
+fn start(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr, seat: Seat) {
+    let local = local.clone();
+    tokio::task::spawn_local(async move {
+        let handles = local.snapshot().listeners[listener].handles.clone();
+        local.cells.gauge_add(handles.open, 1);
+        connection::serve(local.clone(), listener, stream, peer).await;
+        local.cells.gauge_add(handles.open, -1);
+        drop(seat);
+    });
+}
+
+/// The peer changed its mind between SYN and accept: nothing of ours is short.
+fn is_the_peers(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::*;
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

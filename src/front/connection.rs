@@ -1,0 +1,252 @@
+//! One client connection: TLS, protocol, requests, end.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::body::Body;
+use crate::config::Limits;
+use crate::front::watch::{Awaits, Watch, Watched};
+use crate::net::Stream;
+use crate::proxy::{self, Client};
+use crate::state::{Local, Stage};
+
+/// RFC 9113 section 3.4: what an HTTP/2 client says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long the client may take to hang up after our last word.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of one stream's response that may wait for its client. hyper's default of 400 KiB times
+/// 128 streams would be promised to every slow reader.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+/// Receive windows. The connection's must stay at 1 MiB or above: h2 budgets small DATA frames by it.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Serves a connection from its first byte to its last. Never fails: what goes wrong is counted
+/// and, where there is someone to tell, answered.
+pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: SocketAddr) {
+    let Some((stream, prefix, protocol)) = open(&local, listener, tcp).await else { return };
+    let watch = Arc::new(Watch::default());
+    let is_tls = matches!(stream, Stream::Tls(_));
+    let client = Rc::new(Client { listener, peer, is_tls });
+    let io = TokioIo::new(Watched::new(stream, prefix, watch.clone()));
+    let service = {
+        let (local, watch) = (local.clone(), watch.clone());
+        service_fn(move |request| answer(local.clone(), client.clone(), watch.clone(), request))
+    };
+    let limits = &local.snapshot().config.limits;
+    match protocol {
+        Protocol::Http1 => {
+            let conn = http1_builder(limits).serve_connection(io, service).with_upgrades();
+            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown()).await;
+        }
+        Protocol::Http2 => {
+            let conn = http2_builder(limits).serve_connection(io, service);
+            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown()).await;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// hyper's HTTP/2 spawns a task per stream; here they stay on the worker.
+#[derive(Clone)]
+struct OnThisWorker;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisWorker {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// The TLS handshake, if any, and the first bytes, as far as they tell the protocol.
+async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Stream, Bytes, Protocol)> {
+    let snapshot = local.snapshot();
+    let state = &snapshot.listeners[listener];
+    let limits = &snapshot.config.limits;
+    if tcp.set_nodelay(true).is_err() {
+        return None;
+    }
+    let Some(acceptor) = &state.tls else {
+        let mut stream = Stream::Plain(tcp);
+        let first = local.timers.timeout(limits.head_timeout, first_bytes(&mut stream)).await;
+        return match first {
+            Ok(Ok((prefix, protocol))) => Some((stream, prefix, protocol)),
+            Ok(Err(_)) => None,
+            Err(_) => {
+                local.cells.inc(state.handles.refused_silent);
+                None
+            }
+        };
+    };
+    match local.timers.timeout(limits.tls_timeout, acceptor.handshake(tcp)).await {
+        Ok(Ok(stream)) => {
+            local.cells.inc(state.handles.tls_ok);
+            let protocol =
+                if stream.alpn() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+            Some((stream, Bytes::new(), protocol))
+        }
+        Ok(Err(error)) => {
+            local.cells.inc(state.handles.tls_failed);
+            debug!(listener = state.name, %error, "tls handshake failed");
+            None
+        }
+        Err(_) => {
+            local.cells.inc(state.handles.tls_timed_out);
+            None
+        }
+    }
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2.
+async fn first_bytes(stream: &mut Stream) -> io::Result<(Bytes, Protocol)> {
+    let mut buf = BytesMut::with_capacity(4096);
+    loop {
+        if stream.read_buf(&mut buf).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if buf.starts_with(PREFACE) {
+            return Ok((buf.freeze(), Protocol::Http2));
+        }
+        if !PREFACE.starts_with(&buf) {
+            return Ok((buf.freeze(), Protocol::Http1));
+        }
+    }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .auto_date_header(false)
+        .half_close(false)
+        .header_read_timeout(None)
+        .max_header_size(limits.header_bytes)
+        // Larger than a head may be, so that it is the head's own limit that speaks.
+        .max_buf_size((limits.header_bytes + limits.uri_bytes + 8 * 1024).max(64 * 1024));
+    if limits.headers > 100 {
+        // Any explicit number moves hyper's parse buffer to the heap; 100 is its own on the stack.
+        builder.max_headers(limits.headers);
+    }
+    builder
+}
+
+fn http2_builder(limits: &Limits) -> http2::Builder<OnThisWorker> {
+    let mut builder = http2::Builder::new(OnThisWorker);
+    builder
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.http2_streams)
+        .max_pending_accept_reset_streams(limits.http2_resets)
+        .max_local_error_reset_streams(limits.http2_resets)
+        .max_header_list_size(limits.http2_header_list)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_send_buf_size(HTTP2_SEND_BUFFER);
+    builder
+}
+
+async fn answer(
+    local: Rc<Local>,
+    client: Rc<Client>,
+    watch: Arc<Watch>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    watch.request_begins();
+    let ended = Ended(watch);
+    Ok(proxy::serve(local, client, request, Box::new(move || drop(ended))).await)
+}
+
+/// However a request ends, its connection hears of it.
+struct Ended(Arc<Watch>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.request_ends();
+    }
+}
+
+/// Polls the connection to its end, holding the client to its limits and the process to its drain.
+async fn run<C>(
+    local: &Rc<Local>,
+    listener: usize,
+    watch: &Watch,
+    mut conn: Pin<&mut C>,
+    graceful: impl Fn(Pin<&mut C>),
+) where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let snapshot = local.snapshot();
+    let limits = &snapshot.config.limits;
+    let mut stage = local.stage.clone();
+    let mut draining = pin!(async move { stage.wait_for(|s| *s != Stage::Serving).await.is_ok() });
+    let mut drained = false;
+    let mut awaits = Awaits::Nothing;
+    let mut deadline = local.timers.deadline(Duration::MAX);
+    let outcome = poll_fn(|cx| {
+        if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        if !drained && draining.as_mut().poll(cx).is_ready() {
+            drained = true;
+            if watch.is_at_rest() {
+                return Poll::Ready(None);
+            }
+            graceful(conn.as_mut());
+            cx.waker().wake_by_ref();
+        }
+        let now = watch.awaits();
+        if now != awaits {
+            awaits = now;
+            deadline = local.timers.deadline(limit_of(now, limits));
+        }
+        if now == Awaits::Nothing || deadline.poll_elapsed(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if matches!(now, Awaits::Head(_)) && watch.has_begun_a_head() {
+            // One more poll: the socket answers 408 in place of the read.
+            watch.expire();
+            let _ = conn.as_mut().poll(cx);
+        }
+        Poll::Ready(None)
+    })
+    .await;
+    let handles = &snapshot.listeners[listener].handles;
+    match outcome {
+        None if matches!(awaits, Awaits::Head(_)) => local.cells.inc(handles.refused_slow_head),
+        None if matches!(awaits, Awaits::Write(_)) => local.cells.inc(handles.refused_slow_reader),
+        Some(Err(error)) if error.is_parse() => {
+            local.cells.inc(handles.refused_malformed);
+            debug!(%error, "request refused");
+        }
+        _ => {}
+    }
+}
+
+fn limit_of(awaits: Awaits, limits: &Limits) -> Duration {
+    match awaits {
+        Awaits::Head(_) => limits.head_timeout,
+        Awaits::Rest(_) => limits.keep_alive,
+        Awaits::Write(_) => limits.write_idle,
+        Awaits::Linger => LINGER,
+        Awaits::Nothing => Duration::MAX,
+    }
+}

@@ -1,0 +1,220 @@
+//! The client's socket as hyper sees it, and what it is waiting for.
+//!
+//! hyper's own time-outs need a timer per request and cannot tell a client
+//! that is slow to send a head from one that is at rest. So the socket is
+//! wrapped: the wrapper notes what passes, the connection's task asks
+//! [`Watch::awaits`] and holds the client to the limit for it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::Stream;
+use crate::proxy;
+
+/// Bytes that are read and thrown away after our last word, so that it is not lost to a reset.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Shared by a connection's socket, its task and its requests. Atomics, never contended: hyper
+/// wants the socket of an upgradable connection to be `Send`.
+#[derive(Default)]
+pub struct Watch {
+    in_flight: AtomicU32,
+    requests: AtomicU64,
+    head_begun: AtomicBool,
+    write_blocked: AtomicBool,
+    writes: AtomicU64,
+    lingering: AtomicBool,
+    expired: AtomicBool,
+}
+
+/// What a connection waits for; a changed number means that it is another wait of the kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// The first request, or the rest of a head.
+    Head(u64),
+    /// The next request of a connection at rest.
+    Rest(u64),
+    /// The client to take what is written.
+    Write(u64),
+    /// The client to hang up after our last word.
+    Linger,
+    /// Us.
+    Nothing,
+}
+
+/// A client's socket, watched.
+pub struct Watched {
+    stream: Stream,
+    /// Bytes that were read while finding out the protocol.
+    prefix: Bytes,
+    watch: Arc<Watch>,
+    lingered: usize,
+}
+
+impl Watch {
+    /// What the client may be late with.
+    pub fn awaits(&self) -> Awaits {
+        let requests = self.requests.load(Relaxed);
+        if self.lingering.load(Relaxed) {
+            Awaits::Linger
+        } else if self.write_blocked.load(Relaxed) {
+            Awaits::Write(self.writes.load(Relaxed))
+        } else if self.in_flight.load(Relaxed) > 0 {
+            Awaits::Nothing
+        } else if requests == 0 || self.head_begun.load(Relaxed) {
+            Awaits::Head(requests)
+        } else {
+            Awaits::Rest(requests)
+        }
+    }
+
+    /// A request's head is complete.
+    pub fn request_begins(&self) {
+        self.head_begun.store(false, Relaxed);
+        self.requests.store(self.requests.load(Relaxed) + 1, Relaxed);
+        self.in_flight.store(self.in_flight.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Its response has ended.
+    pub fn request_ends(&self) {
+        self.in_flight.store(self.in_flight.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// The head took too long: the next read answers 408.
+    pub fn expire(&self) {
+        self.expired.store(true, Relaxed);
+    }
+
+    /// True when no request is in flight and no head has begun.
+    pub fn is_at_rest(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0 && !self.head_begun.load(Relaxed)
+    }
+
+    /// True when some bytes of a head have come.
+    pub fn has_begun_a_head(&self) -> bool {
+        self.head_begun.load(Relaxed)
+    }
+
+    fn wrote(&self) {
+        self.writes.store(self.writes.load(Relaxed) + 1, Relaxed);
+        self.write_blocked.store(false, Relaxed);
+    }
+}
+
+impl Watched {
+    /// `prefix` is read before the stream is.
+    pub fn new(stream: Stream, prefix: Bytes, watch: Arc<Watch>) -> Self {
+        if !prefix.is_empty() {
+            watch.head_begun.store(true, Relaxed);
+        }
+        Watched { stream, prefix, watch, lingered: 0 }
+    }
+
+    fn note_write(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match outcome {
+            Poll::Pending => self.watch.write_blocked.store(true, Relaxed),
+            Poll::Ready(_) => self.watch.wrote(),
+        }
+        outcome
+    }
+
+    /// hyper answers a head that it cannot parse by itself, bare. In its place goes our own refusal,
+    /// with a body, a request id and `Proxy-Status`. Every response of ours names the request id.
+    fn replaces(&self, first: &[u8]) -> Option<Bytes> {
+        let is_bare = self.watch.in_flight.load(Relaxed) == 0
+            && first.len() < 256
+            && first.starts_with(b"HTTP/1.1 4")
+            && memchr::memmem::find(first, b"x-request-id").is_none();
+        let status = if is_bare { std::str::from_utf8(first.get(9..12)?).ok()?.parse().ok()? } else { return None };
+        Some(proxy::raw_refusal(status))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.watch.expired.load(Relaxed) {
+            // Best effort: a client that does not even read will not miss it.
+            let _ = Pin::new(&mut this.stream).poll_write(cx, &proxy::raw_refusal(408));
+            let _ = Pin::new(&mut this.stream).poll_flush(cx);
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        if this.prefix.has_remaining() {
+            let n = this.prefix.len().min(buf.remaining());
+            buf.put_slice(&this.prefix.split_to(n));
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before && this.watch.in_flight.load(Relaxed) == 0 {
+            this.watch.head_begun.store(true, Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(refusal) = self.replaces(buf) {
+            let _ = ready!(Pin::new(&mut self.stream).poll_write(cx, &refusal))?;
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(refusal) = bufs.first().and_then(|first| self.replaces(first)) {
+            let _ = ready!(Pin::new(&mut self.stream).poll_write(cx, &refusal))?;
+            return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
+        }
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        if outcome.is_pending() {
+            self.watch.write_blocked.store(true, Relaxed);
+        }
+        outcome
+    }
+
+    /// Closes our side, then reads what the client still sends: a socket that is closed with unread
+    /// bytes resets the connection, and the reset may overtake our last response.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.watch.lingering.load(Relaxed) {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            this.watch.write_blocked.store(false, Relaxed);
+            this.watch.lingering.store(true, Relaxed);
+        }
+        let mut space = [0u8; 4096];
+        while this.lingered < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut space);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => this.lingered += buf.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

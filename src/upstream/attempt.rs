@@ -1,0 +1,216 @@
+//! One attempt: one request to one server, and the head of its answer.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+
+use crate::body::{Body, End, Meter};
+use crate::clock::Timers;
+use crate::net::dial::{self, DialError, DialLimits};
+use crate::net::tls::Connector;
+use crate::upstream::conns::{Conns, Lease};
+
+/// Header fields of one response; more is the server's fault. The same default as for requests.
+const RESPONSE_HEADERS: usize = 100;
+
+/// Where an attempt goes, and how long it may take.
+pub struct Target<'a> {
+    /// The server.
+    pub address: SocketAddr,
+    /// `None`: in the clear.
+    pub tls: Option<&'a Connector>,
+    /// This worker's connections to it.
+    pub conns: &'a Rc<Conns>,
+    /// For a new connection.
+    pub dial: DialLimits,
+    /// From the last piece of the request to the head of the response.
+    pub first_byte: Duration,
+    /// The worker's.
+    pub timers: &'a Rc<Timers>,
+}
+
+/// The head of a response, and the connection it came on.
+pub struct Answer {
+    /// As the server sent it.
+    pub response: http::Response<Incoming>,
+    /// Must go into a [`crate::upstream::conns::LeasedBody`], or be let go for a tunnel.
+    pub lease: Lease,
+    /// Time it took to connect; `None` on a connection that was open already.
+    pub connect: Option<Duration>,
+    /// From the request's being ready to the response's head.
+    pub first_byte: Duration,
+}
+
+/// An attempt that came to nothing.
+pub struct Failed {
+    /// Why.
+    pub error: AttemptError,
+    /// The request's body, when not one byte of it was sent.
+    pub body: Option<Body>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum AttemptError {
+    /// There is no connection, so nothing was sent.
+    Dial(DialError),
+    /// A kept-alive connection was closed by the server before it answered.
+    Stale(hyper::Error),
+    /// The server broke off before its response's head was whole.
+    Reset(hyper::Error),
+    /// What came is not HTTP.
+    Malformed(hyper::Error),
+    /// No response in time.
+    FirstByteTimedOut {
+        /// The limit.
+        after: Duration,
+    },
+    /// The client's side of the request broke: no fault of the server.
+    RequestBody(End),
+}
+
+/// Sends `request` over a kept-alive connection, or a new one where there is none.
+pub async fn send(
+    target: &Target<'_>,
+    request: http::Request<Body>,
+    meter: &Meter,
+) -> Result<Answer, Failed> {
+    let mut request = request;
+    // Kept-alive ones first; one that turns out closed gives the request back unsent.
+    while let Some(lease) = target.conns.take(Instant::now()) {
+        match exchange(target, lease, request, meter, None).await {
+            Err(Unanswered { unsent: Some(unsent), error: AttemptError::Stale(_) }) => request = unsent,
+            Err(unanswered) => return Err(unanswered.into()),
+            Ok(answer) => return Ok(answer),
+        }
+    }
+    let began = Instant::now();
+    let stream = match dial::dial(target.address, target.tls, target.dial, target.timers).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            return Err(Failed { error: AttemptError::Dial(error), body: Some(request.into_body()) });
+        }
+    };
+    let connect = began.elapsed();
+    match target.conns.open(stream, RESPONSE_HEADERS).await {
+        Ok(lease) => {
+            exchange(target, lease, request, meter, Some(connect)).await.map_err(Failed::from)
+        }
+        Err(error) => Err(Failed { error: AttemptError::Reset(error), body: Some(request.into_body()) }),
+    }
+}
+
+struct Unanswered {
+    error: AttemptError,
+    unsent: Option<http::Request<Body>>,
+}
+
+async fn exchange(
+    target: &Target<'_>,
+    mut lease: Lease,
+    request: http::Request<Body>,
+    meter: &Meter,
+    connect: Option<Duration>,
+) -> Result<Answer, Unanswered> {
+    let began = Instant::now();
+    let reused = lease.reused;
+    let outcome = {
+        let mut sending = std::pin::pin!(lease.send(request));
+        loop {
+            let progress = meter.progress();
+            match target.timers.timeout(target.first_byte, sending.as_mut()).await {
+                Ok(outcome) => break Some(outcome),
+                // The clock runs from the last piece of the request: a slow upload is the client's pace.
+                Err(_) if meter.progress() != progress => {}
+                Err(_) => break None,
+            }
+        }
+    };
+    match outcome {
+        Some(Ok(response)) => Ok(Answer { response, lease, connect, first_byte: began.elapsed() }),
+        Some(Err(mut failed)) => {
+            let unsent = failed.take_message();
+            Err(Unanswered { error: judge(failed.into_error(), reused, meter), unsent })
+        }
+        None => Err(Unanswered {
+            error: AttemptError::FirstByteTimedOut { after: target.first_byte },
+            unsent: None,
+        }),
+    }
+}
+
+/// Whose fault it was. The order matters: a request body that failed ends the connection too.
+fn judge(error: hyper::Error, reused: bool, meter: &Meter) -> AttemptError {
+    match meter.end() {
+        Some(end @ (End::Cut | End::TooSlow { .. } | End::TooLarge { .. })) => AttemptError::RequestBody(end),
+        _ if error.is_parse() || error.is_parse_too_large() => AttemptError::Malformed(error),
+        _ if reused => AttemptError::Stale(error),
+        _ => AttemptError::Reset(error),
+    }
+}
+
+impl AttemptError {
+    /// True when the server cannot have begun to process the request.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, AttemptError::Dial(_))
+    }
+
+    /// True when the server is to blame: such failures eject it.
+    pub fn blames_server(&self) -> bool {
+        match self {
+            AttemptError::Dial(_)
+            | AttemptError::Reset(_)
+            | AttemptError::Malformed(_)
+            | AttemptError::FirstByteTimedOut { .. } => true,
+            // A server may close an idle connection whenever it likes.
+            AttemptError::Stale(_) | AttemptError::RequestBody(_) => false,
+        }
+    }
+
+    /// A word for the log and the metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            AttemptError::Dial(DialError::Connect(_)) => "connect-failed",
+            AttemptError::Dial(DialError::ConnectTimedOut { .. }) => "connect-timed-out",
+            AttemptError::Dial(DialError::Tls(_)) => "tls-failed",
+            AttemptError::Dial(DialError::TlsTimedOut { .. }) => "tls-timed-out",
+            AttemptError::Stale(_) => "stale-connection",
+            AttemptError::Reset(_) => "reset",
+            AttemptError::Malformed(_) => "malformed-response",
+            AttemptError::FirstByteTimedOut { .. } => "first-byte-timed-out",
+            AttemptError::RequestBody(_) => "request-body",
+        }
+    }
+}
+
+impl From<Unanswered> for Failed {
+    fn from(unanswered: Unanswered) -> Self {
+        Failed { error: unanswered.error, body: unanswered.unsent.map(http::Request::into_body) }
+    }
+}
+
+impl fmt::Display for AttemptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AttemptError::Dial(error) => error.fmt(f),
+            AttemptError::Stale(_) => f.write_str("the server closed a kept-alive connection"),
+            AttemptError::Reset(_) => f.write_str("the server broke off before its response"),
+            AttemptError::Malformed(_) => f.write_str("the server's response is not HTTP"),
+            AttemptError::FirstByteTimedOut { after } => write!(f, "no response within {after:?}"),
+            AttemptError::RequestBody(end) => write!(f, "the request's body: {end}"),
+        }
+    }
+}
+
+impl std::error::Error for AttemptError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            AttemptError::Dial(error) => error.source(),
+            AttemptError::Stale(e) | AttemptError::Reset(e) | AttemptError::Malformed(e) => Some(e),
+            AttemptError::FirstByteTimedOut { .. } | AttemptError::RequestBody(_) => None,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! A worker's connections to one server: kept alive, last in first out.
+//!
+//! Each connection is a local task of its own, so an idle one whose server
+//! hangs up is noticed at once. A connection comes back only when its request
+//! and its response are both complete; in every other case it is closed, and
+//! the server sees at once that nobody is waiting.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
+
+use crate::body::{Body, BodyError, End, Meter};
+use crate::net::Stream;
+
+/// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
+const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
+
+/// The idle connections of one worker to one server.
+pub struct Conns {
+    idle: RefCell<Vec<Idle>>,
+    idle_max: usize,
+    idle_timeout: Duration,
+    open: Cell<usize>,
+}
+
+/// A connection in use. Dropping it closes it; [`Lease::give_back`] keeps it.
+pub struct Lease {
+    conn: Option<Conn>,
+    home: Rc<Conns>,
+    /// It has carried a request before: the server may have closed it in the meantime.
+    pub reused: bool,
+}
+
+/// A response body that gives its connection back at its end.
+pub struct LeasedBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    /// The request's body: an answer that came before its end spoils the connection.
+    request: Rc<Meter>,
+}
+
+struct Idle {
+    conn: Conn,
+    since: Instant,
+}
+
+struct Conn {
+    sender: http1::SendRequest<Body>,
+    task: AbortHandle,
+}
+
+impl Conns {
+    /// Keeps at most `idle_max` unused connections, each for at most `idle_timeout`.
+    pub fn new(idle_max: usize, idle_timeout: Duration) -> Rc<Self> {
+        Rc::new(Conns { idle: RefCell::default(), idle_max, idle_timeout, open: Cell::new(0) })
+    }
+
+    /// The connection that was used last, if one is left that is still open.
+    pub fn take(self: &Rc<Self>, now: Instant) -> Option<Lease> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { conn, since }) = idle.pop() {
+            if !conn.sender.is_closed() && now.duration_since(since) < self.idle_timeout {
+                return Some(Lease { conn: Some(conn), home: self.clone(), reused: true });
+            }
+            self.close(conn);
+        }
+        None
+    }
+
+    /// Speaks HTTP/1.1 over a fresh `stream`.
+    pub async fn open(self: &Rc<Self>, stream: Stream, headers_max: usize) -> hyper::Result<Lease> {
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(headers_max)
+            .max_header_size(RESPONSE_HEAD_BYTES)
+            .handshake::<_, Body>(TokioIo::new(stream))
+            .await?;
+        // Errors reach whoever waits for the response; there is nobody else to tell.
+        let task = tokio::task::spawn_local(async move {
+            let _ = connection.with_upgrades().await;
+        });
+        self.open.set(self.open.get() + 1);
+        let conn = Conn { sender, task: task.abort_handle() };
+        Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
+    }
+
+    /// Closes what has been idle for too long, or was closed by the server.
+    pub fn sweep(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut *idle).into_iter().partition(|i| {
+            !i.conn.sender.is_closed() && now.duration_since(i.since) < self.idle_timeout
+        });
+        *idle = keep;
+        gone.into_iter().for_each(|i| self.close(i.conn));
+    }
+
+    /// Connections without a request.
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Connections, in use or not.
+    pub fn open_count(&self) -> usize {
+        self.open.get()
+    }
+
+    fn close(&self, conn: Conn) {
+        conn.task.abort();
+        self.open.set(self.open.get() - 1);
+    }
+}
+
+impl Lease {
+    /// Sends one request and waits for the head of its response.
+    ///
+    /// # Errors
+    /// The error's message gives the request back when not one byte of it was sent.
+    pub async fn send(
+        &mut self,
+        request: http::Request<Body>,
+    ) -> Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Body>>> {
+        let conn = self.conn.as_mut().expect("a lease holds its connection until it is given back");
+        conn.sender.try_send_request(request).await
+    }
+
+    /// The exchange is complete: the connection may carry the next one.
+    pub fn give_back(mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        let mut idle = self.home.idle.borrow_mut();
+        if conn.sender.is_closed() || idle.len() >= self.home.idle_max {
+            self.home.close(conn);
+        } else {
+            idle.push(Idle { conn, since: Instant::now() });
+        }
+    }
+
+    /// The connection has become a tunnel: it lives on without us.
+    pub fn let_go(mut self) {
+        if self.conn.take().is_some() {
+            self.home.open.set(self.home.open.get() - 1);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.home.close(conn);
+        }
+    }
+}
+
+impl LeasedBody {
+    /// `request` tells whether the request's body has reached its end.
+    pub fn new(incoming: Incoming, lease: Lease, request: Rc<Meter>) -> Self {
+        let mut body = LeasedBody { incoming, lease: Some(lease), request };
+        if body.incoming.is_end_stream() {
+            body.end();
+        }
+        body
+    }
+
+    fn end(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && self.request.end() == Some(End::Whole)
+        {
+            lease.give_back();
+        }
+    }
+}
+
+impl HttpBody for LeasedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            None => self.end(),
+            Some(Ok(_)) if self.incoming.is_end_stream() => self.end(),
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.lease = None,
+        }
+        Poll::Ready(frame.map(|f| f.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
