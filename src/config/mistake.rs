@@ -116,9 +116,15 @@ impl From<Mistake> for Mistakes {
 /// A hint that names the nearest of `options`, or all of them when none is near.
 pub(super) fn did_you_mean(found: &str, options: &[&str]) -> String {
     let plain = |word: &str| word.to_ascii_lowercase().replace(['_', ' '], "-");
+    let found = plain(found);
+    let distance = |option: &str| match option {
+        // "warning" for "warn", "conn" for "connections": far apart by letters, not by meaning.
+        _ if found.len() > 3 && (found.starts_with(option) || option.starts_with(&found)) => 1,
+        _ => strsim::damerau_levenshtein(&found, &plain(option)),
+    };
     let nearest = options
         .iter()
-        .map(|option| (strsim::damerau_levenshtein(&plain(found), &plain(option)), option))
+        .map(|option| (distance(option), option))
         .filter(|(distance, option)| *distance <= allowed_distance(option))
         .min_by_key(|(distance, _)| *distance);
 

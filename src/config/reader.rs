@@ -148,7 +148,7 @@ impl<'a> Value<'a> {
 
     pub(super) fn whole(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let DeValue::Integer(integer) = self.node else {
-            let help = format!("such as {}", range.start());
+            let help = format!("allowed: {} to {}", range.start(), range.end());
             return self.expected("a whole number", help);
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
