@@ -421,6 +421,11 @@ mod tests {
     /// What is appended to `BASE`, and the one headline it earns.
     const MISTAKES: &[(&str, &str)] = &[
         (
+            "[[upstream.b]]\nservers = []",
+            "7:1: upstream.b: expected a table, found an array; write [upstream.NAME]",
+        ),
+        ("[[route]]\nupstream = \"\"\nhost = \"a\"", "8:12: route[1].upstream: is empty"),
+        (
             "colour = 1",
             "7:1: upstream.app.colour: unknown key; known: servers, balance, hash, sticky, health, eject, retries, host, tls, connect-timeout, tls-timeout, first-byte-timeout, body-idle, idle-timeout, idle-connections",
         ),

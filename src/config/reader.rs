@@ -275,12 +275,13 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The value of a key that the file must have.
+    /// The value of a key that the table must have. What stands in for a table was blamed already.
     pub(super) fn need(&self, name: &'static str, help: &str) -> Option<Value<'a>> {
-        self.get(name).or_else(|| {
+        let value = self.get(name);
+        if value.is_none() && self.entries.is_some() {
             self.reader.note(self.span.clone(), &self.path_of(name), "is missing", help);
-            None
-        })
+        }
+        value
     }
 
     /// A table in this one; as if empty when the file does not have it.
