@@ -1,0 +1,101 @@
+//! The tables of the process as a whole: `[runtime]`, `[admin]`, `[log]`, `[limits]`, `[cache]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::keys;
+use super::model::{AccessFormat, AccessTarget, Admin, Cache, EventFormat, Level, Limits, Log, Runtime};
+use super::pattern;
+use super::reader::{Table, Value};
+use super::units::{GIB, KIB, MIB, seconds};
+
+/// `[runtime]`.
+pub(super) fn runtime(root: &Table<'_>) -> Runtime {
+    let table = root.section("runtime", keys::RUNTIME);
+    Runtime {
+        workers: table.get("workers").and_then(|value| workers(&value)),
+        drain_timeout: table.wait("drain-timeout", seconds(30)),
+    }
+}
+
+fn workers(value: &Value<'_>) -> Option<usize> {
+    value.whole(1..=1024).and_then(|workers| usize::try_from(workers).ok())
+}
+
+/// `[admin]`: without the table there is no admin server.
+pub(super) fn admin(root: &Table<'_>) -> Option<Admin> {
+    root.get("admin")?;
+    let table = root.section("admin", keys::ADMIN);
+    let bind = table.get("bind").and_then(|value| value.parsed(pattern::bind));
+    Some(Admin { bind: bind.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9900))) })
+}
+
+/// `[log]`.
+pub(super) fn log(root: &Table<'_>) -> Log {
+    const LEVELS: &[(&str, Level)] =
+        &[("error", Level::Error), ("warn", Level::Warn), ("info", Level::Info), ("debug", Level::Debug)];
+
+    let table = root.section("log", keys::LOG);
+    Log {
+        level: table.word("level", Level::Info, LEVELS),
+        events: table.word(
+            "events",
+            EventFormat::Text,
+            &[("text", EventFormat::Text), ("json", EventFormat::Json)],
+        ),
+        access: table.get("access").and_then(|value| access(&value)).unwrap_or(AccessTarget::Off),
+        format: table.word(
+            "format",
+            AccessFormat::Json,
+            &[("json", AccessFormat::Json), ("common", AccessFormat::Common)],
+        ),
+    }
+}
+
+/// A bare word is never a path: `access = "of"` must not make a file named `of`.
+fn access(value: &Value<'_>) -> Option<AccessTarget> {
+    match value.text()? {
+        "off" => Some(AccessTarget::Off),
+        "stdout" => Some(AccessTarget::Stdout),
+        text if text.contains(['/', '.']) => value.path().map(AccessTarget::File),
+        text => value.refuse(
+            format!("unknown value {text:?}"),
+            "write \"off\", \"stdout\" or a path with a / or a . in it",
+        ),
+    }
+}
+
+/// `[limits]`: the largest values are what the machine, or hyper, can still hold.
+pub(super) fn limits(root: &Table<'_>) -> Limits {
+    let table = root.section("limits", keys::LIMITS);
+    let limits = Limits {
+        connections: table.number("connections", 20_000, 1..=10_000_000),
+        connections_per_client: table.number("connections-per-client", 1_000, 1..=10_000_000),
+        headers: table.number("headers", 100, 10..=1_000),
+        // hyper reads no head into less than 8 KiB.
+        header_bytes: table.size("header-bytes", 32 << 10, 8 * KIB..=MIB),
+        // hyper refuses targets of more than 65,534 bytes by itself, with another status.
+        uri_bytes: table.size("uri-bytes", 8 << 10, 256..=60 * KIB),
+        head_timeout: table.duration("head-timeout", seconds(10)),
+        tls_timeout: table.duration("tls-timeout", seconds(10)),
+        body_idle: table.duration("body-idle", seconds(30)),
+        keep_alive: table.duration("keep-alive", seconds(60)),
+        write_idle: table.duration("write-idle", seconds(30)),
+        tunnel_idle: table.duration("tunnel-idle", seconds(3600)),
+        http2_streams: table.number("http2-streams", 128, 1..=10_000),
+        http2_resets: table.number("http2-resets", 20, 1..=10_000),
+        http2_header_list: table.size("http2-header-list", 32 << 10, 4 * KIB..=MIB),
+    };
+    if let Some(value) = table.get("uri-bytes").filter(|_| limits.uri_bytes > limits.header_bytes) {
+        value.wrong("is more than header-bytes", "the target is a part of the head");
+    }
+    limits
+}
+
+/// `[cache]`.
+pub(super) fn cache(root: &Table<'_>) -> Cache {
+    let table = root.section("cache", keys::CACHE);
+    Cache {
+        max_size: table.size("max-size", 256 * MIB, MIB..=1024 * GIB),
+        collapse_wait: table.wait("collapse-wait", seconds(5)),
+    }
+}

@@ -1,0 +1,55 @@
+//! Events on standard error: what an operator should know of the process.
+
+use std::io;
+use std::io::IsTerminal;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::config::EventFormat;
+use crate::config::Level;
+
+/// Sends the process's events to standard error from now on.
+///
+/// The first call wins; a later one changes nothing, so that tests and
+/// embedders who have their own subscriber keep it.
+pub fn init(level: Level, format: EventFormat) {
+    // A closed standard error must not panic us: that is what reporting our
+    // own failures to write would do.
+    let builder = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(filter(level))
+        .with_ansi(may_colour())
+        .log_internal_errors(false);
+    let set = match format {
+        EventFormat::Text => builder.with_target(false).try_init(),
+        EventFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    if set.is_err() {
+        tracing::debug!("events already have a destination; it stays");
+    }
+}
+
+/// Escape sequences are for eyes: not for files, and not for who asked for none (no-color.org).
+fn may_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_it_twice_does_not_panic() {
+        init(Level::Error, EventFormat::Json);
+        init(Level::Error, EventFormat::Text);
+    }
+}

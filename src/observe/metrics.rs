@@ -1,0 +1,591 @@
+//! Every number Tidegate exports, and how it is found, counted and scraped.
+//!
+//! [`FAMILIES`] is the list. A snapshot resolves the series it will need to
+//! handles once, when it is built; a request counts through [`Cells`] without
+//! a look-up; a scrape sums the shards. Asking twice for the same series gives
+//! the same handle, so a reload keeps the numbers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use prometheus::Registry;
+use prometheus::TextEncoder;
+use prometheus::core::Collector;
+use prometheus::core::Desc;
+use prometheus::proto;
+
+use super::cells::BUCKETS;
+use super::cells::CELLS_MAX;
+use super::cells::CELLS_RESERVED;
+use super::cells::CHUNK_CELLS;
+use super::cells::Cells;
+use super::cells::Counter;
+use super::cells::Gauge;
+use super::cells::HISTOGRAM_CELLS;
+use super::cells::Histogram;
+use super::cells::SUM_OFFSET;
+use super::cells::Shard;
+
+/// All metrics of the process.
+pub struct Metrics {
+    store: Arc<Store>,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// One shard for each of `workers` and one more for the control thread.
+    pub fn new(workers: usize) -> Arc<Metrics> {
+        let store = Arc::new(Store::new(workers));
+        let metrics = Metrics { registry: registry(&store), store };
+        metrics.set(metrics.gauge(Family::Workers, &[]), i64::try_from(workers).unwrap_or(i64::MAX));
+        metrics.set(metrics.gauge(Family::Build, &[env!("CARGO_PKG_VERSION"), RUST]), 1);
+        Arc::new(metrics)
+    }
+
+    /// The cells of worker `shard`; the number after the last worker is the control thread's.
+    ///
+    /// # Panics
+    /// When there is no such shard, which is a mistake at start-up.
+    pub fn cells(&self, shard: usize) -> Cells {
+        Cells::new(self.store.shards[shard].clone())
+    }
+
+    /// The counter with these label values, in the order of the family's label names.
+    pub fn counter(&self, family: Family, labels: &[&str]) -> Counter {
+        Counter(self.store.resolve(family, Kind::Counter, labels))
+    }
+
+    /// The gauge with these label values, in the order of the family's label names.
+    pub fn gauge(&self, family: Family, labels: &[&str]) -> Gauge {
+        Gauge(self.store.resolve(family, Kind::Gauge, labels))
+    }
+
+    /// The histogram with these label values, in the order of the family's label names.
+    pub fn histogram(&self, family: Family, labels: &[&str]) -> Histogram {
+        Histogram(self.store.resolve(family, Kind::Histogram, labels))
+    }
+
+    /// The counters of all classes of a family whose last label is `class`; `labels` are the others.
+    pub fn classes(&self, family: Family, labels: &[&str]) -> ClassCounters {
+        let mut labels = labels.to_vec();
+        ClassCounters(CLASSES.map(|class| {
+            labels.push(class);
+            let counter = self.counter(family, &labels);
+            labels.pop();
+            counter
+        }))
+    }
+
+    /// States a level that is known as a whole: the size of the cache, the health of a server.
+    /// Any thread may. A gauge is either set here or moved through [`Cells`], not both.
+    pub fn set(&self, gauge: Gauge, level: i64) {
+        self.store.stated.set(gauge.0, level.cast_unsigned());
+    }
+
+    /// States a total that is counted elsewhere and only copied at the scrape: lost log lines.
+    /// Any thread may. A counter is either set here or counted through [`Cells`], not both.
+    pub fn set_total(&self, counter: Counter, total: u64) {
+        self.store.stated.set(counter.0, total);
+    }
+
+    /// What a counter has come to, over all threads.
+    pub fn total(&self, counter: Counter) -> u64 {
+        self.store.sum(counter.0)
+    }
+
+    /// Where a gauge stands, over all threads.
+    pub fn level(&self, gauge: Gauge) -> i64 {
+        self.store.sum(gauge.0).cast_signed()
+    }
+
+    /// Stops exporting the series that `keep` refuses by family and label values.
+    ///
+    /// Their cells are not used again: a request on an older snapshot may still
+    /// count there. A series that comes back begins at zero. `keep` must not ask for series itself.
+    pub fn retain(&self, mut keep: impl FnMut(Family, &[Box<str>]) -> bool) {
+        self.store.series().by_name.retain(|(family, labels), _| keep(*family, labels));
+    }
+
+    /// Everything, in Prometheus's text format. Reads `/proc`: call it from the control thread.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // A family that cannot be written is left out by the encoder's own
+        // checks; the others are worth having.
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::warn!(%error, "metrics are incomplete");
+        }
+        text
+    }
+}
+
+/// One counter for each class of status, and one for clients that left before there was any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClassCounters([Counter; CLASSES.len()]);
+
+impl ClassCounters {
+    /// The counter for `status`; anything that is not a status, such as 0, counts as "none".
+    #[inline]
+    pub fn of(&self, status: u16) -> Counter {
+        match status / 100 {
+            class @ 1..=5 => self.0[class as usize],
+            _ => self.0[0],
+        }
+    }
+
+    /// The counter for clients that went away before there was a status.
+    #[inline]
+    pub fn none(&self) -> Counter {
+        self.0[0]
+    }
+}
+
+/// Values of the label `class`, at the index of their first digit.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The compiler, if the build names it, or else the oldest one that would do.
+const RUST: &str = match option_env!("TIDEGATE_RUST_VERSION") {
+    Some(version) => version,
+    None => concat!(">=", env!("CARGO_PKG_RUST_VERSION")),
+};
+
+/// The name of a family of series, for code; [`FAMILIES`] has the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the help text of each is in FAMILIES")]
+pub enum Family {
+    Requests,
+    ServerRequests,
+    RequestDuration,
+    ServerConnectDuration,
+    ServerFirstByte,
+    RequestReceivedBytes,
+    ResponseSentBytes,
+    ConnectionsAccepted,
+    Connections,
+    ConnectionsRefused,
+    RequestsInFlight,
+    ServerRequestsInFlight,
+    ServerConnections,
+    Retries,
+    Ejections,
+    ServerHealthy,
+    CacheRequests,
+    CacheBytes,
+    CacheEntries,
+    TlsHandshakes,
+    Refusals,
+    AccessLogLost,
+    Workers,
+    Build,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+struct Definition {
+    family: Family,
+    kind: Kind,
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+}
+
+const fn define(
+    family: Family,
+    kind: Kind,
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Definition {
+    Definition { family, kind, name, labels, help }
+}
+
+/// Every family, in the order of [`Family`].
+///
+/// Label values come from the configuration or from our own enums, never from
+/// a client: their number is bounded. Histograms all have the same buckets.
+#[rustfmt::skip]
+const FAMILIES: &[Definition] = {
+    use Family::*;
+    use Kind::*;
+    &[
+        define(Requests, Counter, "tidegate_requests_total", &["listener", "route", "upstream", "class"],
+            "Requests answered, by class of the status; class none: the client left before there was one."),
+        define(ServerRequests, Counter, "tidegate_server_requests_total", &["upstream", "server", "class"],
+            "Attempts sent to a server, by class of its status; class none: it gave none."),
+        define(RequestDuration, Histogram, "tidegate_request_duration_seconds", &["listener", "route"],
+            "Time from a request's head to the end of its response."),
+        define(ServerConnectDuration, Histogram, "tidegate_server_connect_duration_seconds", &["upstream", "server"],
+            "Time to connect to a server, TLS included."),
+        define(ServerFirstByte, Histogram, "tidegate_server_first_byte_seconds", &["upstream", "server"],
+            "Time from sending a request to a server to the head of its response."),
+        define(RequestReceivedBytes, Counter, "tidegate_request_received_bytes_total", &["listener"],
+            "Bytes of request bodies received from clients."),
+        define(ResponseSentBytes, Counter, "tidegate_response_sent_bytes_total", &["listener"],
+            "Bytes of response bodies sent to clients."),
+        define(ConnectionsAccepted, Counter, "tidegate_connections_total", &["listener"],
+            "Client connections accepted."),
+        define(Connections, Gauge, "tidegate_connections", &["listener"],
+            "Client connections open now."),
+        define(ConnectionsRefused, Counter, "tidegate_connections_refused_total", &["listener", "reason"],
+            "Client connections closed before their first request, by reason."),
+        define(RequestsInFlight, Gauge, "tidegate_requests_in_flight", &["listener"],
+            "Requests begun and not yet ended."),
+        define(ServerRequestsInFlight, Gauge, "tidegate_server_requests_in_flight", &["upstream", "server"],
+            "Attempts at a server begun and not yet ended."),
+        define(ServerConnections, Gauge, "tidegate_server_connections", &["upstream", "server", "state"],
+            "Connections to a server open now, by state: active or idle."),
+        define(Retries, Counter, "tidegate_retries_total", &["upstream", "reason"],
+            "Attempts made again, by the reason the one before failed."),
+        define(Ejections, Counter, "tidegate_ejections_total", &["upstream", "server"],
+            "Times a server was taken out because requests to it failed."),
+        define(ServerHealthy, Gauge, "tidegate_server_healthy", &["upstream", "server"],
+            "Whether a server may be picked: 1 or 0."),
+        define(CacheRequests, Counter, "tidegate_cache_requests_total", &["route", "result"],
+            "Requests by what the cache did: hit, miss, stale, revalidated, collapsed or bypass."),
+        define(CacheBytes, Gauge, "tidegate_cache_bytes", &[],
+            "Bytes of keys, heads and bodies in the cache."),
+        define(CacheEntries, Gauge, "tidegate_cache_entries", &[],
+            "Responses in the cache."),
+        define(TlsHandshakes, Counter, "tidegate_tls_handshakes_total", &["listener", "result"],
+            "TLS handshakes with clients, by result."),
+        define(Refusals, Counter, "tidegate_refusals_total", &["listener", "reason"],
+            "Requests that Tidegate answered itself instead of a server, by reason."),
+        define(AccessLogLost, Counter, "tidegate_access_log_lost_total", &[],
+            "Access-log lines lost because their destination was too slow or failed."),
+        define(Workers, Gauge, "tidegate_workers", &[],
+            "Worker threads."),
+        define(Build, Gauge, "tidegate_build_info", &["version", "rust"],
+            "Always 1; the labels tell which build is running."),
+    ]
+};
+
+// A family finds its definition by its number.
+const _: () = {
+    let mut index = 0;
+    while index < FAMILIES.len() {
+        assert!(FAMILIES[index].family as usize == index);
+        index += 1;
+    }
+};
+
+/// The cells of all threads and the names of what they hold.
+struct Store {
+    /// One for each worker, then the control thread's.
+    shards: Box<[Arc<Shard>]>,
+    /// Numbers that are set as a whole, by any thread.
+    stated: Shard,
+    /// Never taken by a request.
+    series: Mutex<Series>,
+    descriptions: Vec<Desc>,
+}
+
+/// A family and the values of its labels.
+type SeriesName = (Family, Box<[Box<str>]>);
+
+struct Series {
+    /// Where each series' cells begin.
+    by_name: HashMap<SeriesName, u32>,
+    /// The first cell that belongs to nobody.
+    next: u32,
+}
+
+impl Series {
+    /// Room for `cells` in a row, within one chunk; `None` when the table is full.
+    fn allot(&mut self, cells: u32) -> Option<u32> {
+        let left = CHUNK_CELLS - self.next % CHUNK_CELLS;
+        let start = if cells <= left { self.next } else { self.next + left };
+        if start + cells > CELLS_MAX {
+            return None;
+        }
+        self.next = start + cells;
+        Some(start)
+    }
+}
+
+impl Store {
+    fn new(workers: usize) -> Store {
+        Store {
+            shards: (0..=workers).map(|_| Arc::new(Shard::new())).collect(),
+            stated: Shard::new(),
+            series: Mutex::new(Series { by_name: HashMap::new(), next: CELLS_RESERVED }),
+            descriptions: FAMILIES.iter().map(describe).collect(),
+        }
+    }
+
+    /// The first cell of a series, which is made if it is new.
+    fn resolve(&self, family: Family, kind: Kind, labels: &[&str]) -> u32 {
+        let definition = &FAMILIES[family as usize];
+        debug_assert_eq!(definition.kind, kind, "{}", definition.name);
+        debug_assert_eq!(definition.labels.len(), labels.len(), "{}", definition.name);
+        let name = (family, labels.iter().map(|&label| label.into()).collect());
+        let mut series = self.series();
+        if let Some(&start) = series.by_name.get(&name) {
+            return start;
+        }
+        // By the table's kind, so that a mistaken caller cannot write beyond its series.
+        let cells =
+            if definition.kind == Kind::Histogram || kind == Kind::Histogram { HISTOGRAM_CELLS } else { 1 };
+        let Some(start) = series.allot(cells) else {
+            tracing::warn!(metric = definition.name, "too many series: this one is not counted");
+            return 0;
+        };
+        series.by_name.insert(name, start);
+        start
+    }
+
+    /// Nothing panics while this is held, and half a change cannot be seen: a poisoned lock is as good.
+    fn series(&self) -> MutexGuard<'_, Series> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sum(&self, index: u32) -> u64 {
+        let counted = self.shards.iter().map(|shard| shard.read(index));
+        counted.fold(self.stated.read(index), u64::wrapping_add)
+    }
+
+    fn metric(&self, definition: &Definition, labels: &[Box<str>], start: u32) -> proto::Metric {
+        let pairs = definition.labels.iter().zip(labels).map(|(name, value)| {
+            let mut pair = proto::LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value(value.as_ref().to_owned());
+            pair
+        });
+        let mut metric = proto::Metric::from_label(pairs.collect());
+        match definition.kind {
+            Kind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(self.sum(start) as f64);
+                metric.set_counter(counter);
+            }
+            Kind::Gauge => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(self.sum(start).cast_signed() as f64);
+                metric.set_gauge(gauge);
+            }
+            Kind::Histogram => metric.set_histogram(self.histogram(start)),
+        }
+        metric
+    }
+
+    fn histogram(&self, start: u32) -> proto::Histogram {
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(BUCKETS.len());
+        for (index, bound) in (start..).zip(BUCKETS) {
+            count += self.sum(index);
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(bound.as_secs_f64());
+            bucket.set_cumulative_count(count);
+            buckets.push(bucket);
+        }
+        count += self.sum(start + BUCKETS.len() as u32);
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(buckets);
+        // The count is the buckets' own, so that a scrape agrees with itself.
+        histogram.set_sample_count(count);
+        histogram.set_sample_sum(self.sum(start + SUM_OFFSET) as f64 / 1e6);
+        histogram
+    }
+}
+
+/// What the registry asks at each scrape.
+struct Scrape(Arc<Store>);
+
+impl Collector for Scrape {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let mut families: Vec<_> = FAMILIES.iter().map(empty).collect();
+        for ((family, labels), &start) in &self.0.series().by_name {
+            let metric = self.0.metric(&FAMILIES[*family as usize], labels, start);
+            families[*family as usize].mut_metric().push(metric);
+        }
+        families
+    }
+}
+
+/// Our own registry: the global one belongs to whoever embeds us.
+fn registry(store: &Arc<Store>) -> Registry {
+    let registry = Registry::new();
+    let ours: Box<dyn Collector> = Box::new(Scrape(store.clone()));
+    #[cfg(target_os = "linux")]
+    let all = [ours, Box::new(prometheus::process_collector::ProcessCollector::for_self())];
+    #[cfg(not(target_os = "linux"))]
+    let all = [ours];
+    for collector in all {
+        registry.register(collector).expect("names differ, as a test checks, and the registry is new");
+    }
+    registry
+}
+
+fn describe(definition: &Definition) -> Desc {
+    let labels = definition.labels.iter().map(|&label| label.to_owned()).collect();
+    Desc::new(definition.name.to_owned(), definition.help.to_owned(), labels, HashMap::new())
+        .expect("names and labels are constants, which a test checks")
+}
+
+fn empty(definition: &Definition) -> proto::MetricFamily {
+    let mut family = proto::MetricFamily::default();
+    family.set_name(definition.name.to_owned());
+    family.set_help(definition.help.to_owned());
+    family.set_field_type(match definition.kind {
+        Kind::Counter => proto::MetricType::COUNTER,
+        Kind::Gauge => proto::MetricType::GAUGE,
+        Kind::Histogram => proto::MetricType::HISTOGRAM,
+    });
+    family
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::Command;
+    use std::process::Stdio;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn asking_twice_gives_the_same_series() {
+        let metrics = Metrics::new(1);
+
+        let first = metrics.histogram(Family::RequestDuration, &["public", "r"]);
+        let other = metrics.histogram(Family::RequestDuration, &["public", "s"]);
+
+        assert_eq!(metrics.histogram(Family::RequestDuration, &["public", "r"]), first);
+        assert_ne!(other, first);
+    }
+
+    #[test]
+    fn totals_add_up_over_threads_while_series_are_added() {
+        let metrics = Metrics::new(4);
+        let counter = metrics.counter(Family::ConnectionsAccepted, &["public"]);
+        let gauge = metrics.gauge(Family::Connections, &["public"]);
+        let histogram = metrics.histogram(Family::RequestDuration, &["public", "r"]);
+
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let cells = metrics.cells(worker);
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        cells.inc(counter);
+                        cells.add(counter, 2);
+                        cells.gauge_add(gauge, if worker < 2 { 1 } else { -1 });
+                        cells.observe(histogram, Duration::from_millis(3));
+                    }
+                });
+            }
+            // Enough to need more chunks.
+            let late = metrics.cells(4);
+            for server in 0..200 {
+                let name = server.to_string();
+                late.observe(metrics.histogram(Family::ServerFirstByte, &["app", &name]), Duration::ZERO);
+            }
+        });
+
+        assert_eq!(metrics.total(counter), 120_000);
+        assert_eq!(metrics.level(gauge), 0);
+        let text = metrics.render();
+        let has = |line: &str| assert!(text.lines().any(|found| found == line), "{line} not in {text}");
+        has(r#"tidegate_request_duration_seconds_bucket{listener="public",route="r",le="0.0025"} 0"#);
+        has(r#"tidegate_request_duration_seconds_bucket{listener="public",route="r",le="0.005"} 40000"#);
+        has(r#"tidegate_request_duration_seconds_bucket{listener="public",route="r",le="+Inf"} 40000"#);
+        has(r#"tidegate_request_duration_seconds_count{listener="public",route="r"} 40000"#);
+        has(r#"tidegate_request_duration_seconds_sum{listener="public",route="r"} 120"#);
+        has(r#"tidegate_server_first_byte_seconds_count{upstream="app",server="199"} 1"#);
+        has("tidegate_workers 4");
+    }
+
+    #[test]
+    fn a_stated_level_replaces_the_one_before() {
+        let metrics = Metrics::new(1);
+        let gauge = metrics.gauge(Family::CacheBytes, &[]);
+
+        metrics.set(gauge, 7);
+        metrics.set(gauge, -3);
+
+        assert_eq!(metrics.level(gauge), -3);
+    }
+
+    #[test]
+    fn a_status_finds_its_class() {
+        let metrics = Metrics::new(1);
+        let classes = metrics.classes(Family::ServerRequests, &["app", "s"]);
+
+        for (status, class) in
+            [(0, "none"), (101, "1xx"), (200, "2xx"), (304, "3xx"), (499, "4xx"), (599, "5xx")]
+        {
+            let counter = metrics.counter(Family::ServerRequests, &["app", "s", class]);
+            assert_eq!(classes.of(status), counter, "{status}");
+        }
+        assert_eq!(classes.of(600), classes.none());
+    }
+
+    #[test]
+    fn a_series_that_is_not_retained_is_no_longer_exported() {
+        let metrics = Metrics::new(1);
+        let gone = metrics.counter(Family::Ejections, &["app", "old"]);
+        metrics.cells(0).inc(gone);
+
+        metrics.retain(|family, labels| family != Family::Ejections || &*labels[1] != "old");
+
+        assert!(!metrics.render().contains("old"));
+        assert_ne!(metrics.counter(Family::Ejections, &["app", "old"]), gone);
+    }
+
+    #[test]
+    fn series_beyond_the_limit_are_not_counted_and_harm_nobody() {
+        let metrics = Metrics::new(1);
+        metrics.store.series().next = CELLS_MAX - 1;
+
+        let last = metrics.counter(Family::Ejections, &["app", "last"]);
+        let beyond = metrics.counter(Family::Ejections, &["app", "beyond"]);
+
+        assert_eq!((last, beyond), (Counter(CELLS_MAX - 1), Counter::default()));
+        metrics.cells(0).inc(beyond);
+        metrics.cells(0).inc(last);
+        assert_eq!(metrics.total(last), 1);
+    }
+
+    #[test]
+    fn promtool_has_nothing_to_say() {
+        let metrics = Metrics::new(2);
+        for definition in FAMILIES {
+            let hostile = vec!["a\"b\\c\nd é"; definition.labels.len()];
+            metrics.store.resolve(definition.family, definition.kind, &hostile);
+        }
+        let spawned = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut promtool) = spawned else {
+            assert!(std::env::var_os("TIDEGATE_TESTS_REQUIRE_ALL").is_none(), "promtool is not installed");
+            // Not `eprintln`, which the test harness hides.
+            writeln!(std::io::stderr(), "SKIPPED: promtool is not installed").unwrap();
+            return;
+        };
+
+        promtool.stdin.take().unwrap().write_all(metrics.render().as_bytes()).unwrap();
+        let said = promtool.wait_with_output().unwrap();
+
+        let words = [said.stdout, said.stderr].concat();
+        assert!(said.status.success() && words.is_empty(), "{}", String::from_utf8_lossy(&words));
+        for definition in FAMILIES {
+            assert!(
+                metrics.render().contains(&format!("# TYPE {} ", definition.name)),
+                "{}",
+                definition.name
+            );
+        }
+    }
+}
