@@ -1,0 +1,291 @@
+//! Heads in, heads out, as text.
+
+use http::Request;
+use http::Response;
+
+use super::*;
+
+fn parts(version: Version, method: &str, fields: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder().version(version).method(method).uri("/");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+fn text(headers: &HeaderMap) -> Vec<String> {
+    headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect()
+}
+
+struct Given {
+    peer: Peer,
+    client_ip: &'static str,
+    host: &'static str,
+    websocket: bool,
+    body: BodyLength,
+}
+
+impl Default for Given {
+    fn default() -> Self {
+        Given {
+            peer: Peer::new("192.0.2.1".parse().unwrap(), false, "https", 443),
+            client_ip: "192.0.2.1",
+            host: "example.com",
+            websocket: false,
+            body: BodyLength::None,
+        }
+    }
+}
+
+impl Given {
+    fn trusted() -> Self {
+        Given { peer: Peer::new("10.0.0.1".parse().unwrap(), true, "http", 80), ..Given::default() }
+    }
+
+    fn sends(&self, head: &Parts) -> Vec<String> {
+        let (host, id) = (HeaderValue::from_static(self.host), HeaderValue::from_static("id"));
+        let ctx = ForwardContext {
+            peer: &self.peer,
+            client_ip: self.client_ip.parse().unwrap(),
+            host: &host,
+            host_header: &host,
+            request_id: &id,
+            websocket: self.websocket,
+            body: self.body,
+        };
+        text(&to_server(head, &ctx))
+    }
+
+    /// Without what every request gets.
+    fn sends_of_client(&self, head: &Parts) -> Vec<String> {
+        let ours = ["host: ", "x-forwarded-", "forwarded: ", "x-real-ip", "via: ", "x-request-id"];
+        let mut lines = self.sends(head);
+        lines.retain(|line| !ours.iter().any(|o| line.starts_with(o)));
+        lines
+    }
+}
+
+#[test]
+fn an_everyday_request_keeps_its_order_and_tells_where_it_came_from() {
+    let head = parts(
+        Version::HTTP_11,
+        "GET",
+        &[("accept", "a"), ("Host", "x"), ("x-b", "1"), ("x-a", "2"), ("x-b", "3")],
+    );
+
+    assert_eq!(
+        Given::default().sends(&head),
+        [
+            "host: example.com",
+            "accept: a",
+            "x-b: 1",
+            "x-b: 3",
+            "x-a: 2",
+            "x-forwarded-for: 192.0.2.1",
+            "x-forwarded-proto: https",
+            "x-forwarded-host: example.com",
+            "x-forwarded-port: 443",
+            "forwarded: for=192.0.2.1;proto=https;host=example.com",
+            "x-real-ip: 192.0.2.1",
+            "via: 1.1 tidegate",
+            "x-request-id: id",
+        ]
+    );
+}
+
+#[test]
+fn what_belongs_to_the_connection_or_is_forged_stays_behind() {
+    let head = parts(
+        Version::HTTP_11,
+        "GET",
+        &[
+            ("connection", "close, X-Mine"),
+            ("x-mine", "1"),
+            ("keep-alive", "5"),
+            ("proxy", "evil"),
+            ("proxy-authorization", "x"),
+            ("proxy-anything", "x"),
+            ("proxyish", "stays"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("expect", "100-continue"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded-user", "root"),
+            ("trailer", "x-sum"),
+        ],
+    );
+
+    assert_eq!(Given::default().sends_of_client(&head), ["proxyish: stays", "trailer: x-sum"]);
+}
+
+#[test]
+fn an_untrusted_peer_is_not_believed_and_a_trusted_one_is_added_to() {
+    let said = [
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-for", "2.2.2.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "front"),
+        ("forwarded", "for=2.2.2.2"),
+        ("x-real-ip", "6.6.6.6"),
+        ("via", "1.1 front"),
+    ];
+    let head = parts(Version::HTTP_2, "GET", &said);
+
+    let untrusted = Given { host: "[::1]:80", ..Given::default() };
+    assert_eq!(
+        untrusted.sends(&head)[1..],
+        [
+            "via: 1.1 front",
+            "via: 2.0 tidegate",
+            "x-forwarded-for: 192.0.2.1",
+            "x-forwarded-proto: https",
+            "x-forwarded-host: [::1]:80",
+            "x-forwarded-port: 443",
+            "forwarded: for=192.0.2.1;proto=https;host=\"[::1]:80\"",
+            "x-real-ip: 192.0.2.1",
+            "x-request-id: id",
+        ]
+    );
+    let trusted = Given { client_ip: "2.2.2.2", ..Given::trusted() };
+    assert_eq!(
+        trusted.sends(&head)[1..],
+        [
+            "x-forwarded-proto: https",
+            "x-forwarded-host: front",
+            "via: 1.1 front",
+            "via: 2.0 tidegate",
+            "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1",
+            "x-forwarded-port: 80",
+            "forwarded: for=2.2.2.2, for=10.0.0.1;proto=http;host=example.com",
+            "x-real-ip: 2.2.2.2",
+            "x-request-id: id",
+        ]
+    );
+}
+
+#[test]
+fn an_ipv6_peer_is_quoted_in_forwarded() {
+    let given = Given {
+        peer: Peer::new("2001:db8::1".parse().unwrap(), false, "http", 80),
+        client_ip: "2001:db8::1",
+        ..Given::default()
+    };
+    let sent = given.sends(&parts(Version::HTTP_11, "GET", &[]));
+
+    assert!(sent.contains(&"x-forwarded-for: 2001:db8::1".to_owned()));
+    assert!(sent.contains(&"forwarded: for=\"[2001:db8::1]\";proto=http;host=example.com".to_owned()));
+}
+
+#[test]
+fn the_body_gets_one_framing_of_ours() {
+    for (method, body, expected) in [
+        ("GET", BodyLength::None, &[][..]),
+        ("POST", BodyLength::None, &["content-length: 0"]),
+        ("GET", BodyLength::Known(3), &["content-length: 3"]),
+        ("GET", BodyLength::Unknown, &["transfer-encoding: chunked"]),
+        ("DELETE", BodyLength::Unknown, &["transfer-encoding: chunked"]),
+    ] {
+        let head =
+            parts(Version::HTTP_11, method, &[("content-length", "7"), ("transfer-encoding", "chunked")]);
+        assert_eq!(Given { body, ..Given::default() }.sends_of_client(&head), expected, "{method} {body:?}");
+    }
+}
+
+#[test]
+fn crumbs_become_one_cookie_at_the_place_of_the_first() {
+    let head =
+        parts(Version::HTTP_2, "GET", &[("a", "1"), ("cookie", "b=2"), ("c", "3"), ("cookie", "d=4; e=5")]);
+    assert_eq!(Given::default().sends_of_client(&head), ["a: 1", "cookie: b=2; d=4; e=5", "c: 3"]);
+}
+
+#[test]
+fn websocket_and_trailers_are_asked_for_anew() {
+    let head = parts(
+        Version::HTTP_11,
+        "GET",
+        &[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "k")],
+    );
+    assert_eq!(
+        Given { websocket: true, ..Given::default() }.sends_of_client(&head),
+        ["sec-websocket-key: k", "connection: upgrade", "upgrade: websocket"]
+    );
+    let head = parts(Version::HTTP_2, "POST", &[("te", "trailers")]);
+    assert_eq!(
+        Given { body: BodyLength::Unknown, ..Given::default() }.sends_of_client(&head),
+        ["connection: te", "te: trailers", "transfer-encoding: chunked"]
+    );
+}
+
+#[test]
+fn a_request_id_is_kept_only_from_a_trusted_peer_and_only_if_it_is_plain() {
+    let id = |given: &Given, value: &str| {
+        let head = parts(Version::HTTP_11, "GET", &[("x-request-id", value)]);
+        request_id(&head.headers, &given.peer, 0xabc).to_str().unwrap().to_owned()
+    };
+    let fresh = "00000000000000000000000000000abc";
+    let (trusted, untrusted) = (Given::trusted(), Given::default());
+
+    assert_eq!(id(&trusted, "a-B_9.z"), "a-B_9.z");
+    assert_eq!(id(&untrusted, "a"), fresh);
+    for odd in ["", "a b", "a\"", "a,b", &"a".repeat(129)] {
+        assert_eq!(id(&trusted, odd), fresh, "{odd}");
+    }
+}
+
+fn answers(status: u16, version: Version, fields: &[(&str, &str)]) -> Vec<String> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    let head = response.body(()).unwrap().into_parts().0;
+    text(&to_client(&head, version, &HeaderValue::from_static("id")))
+}
+
+#[test]
+fn a_response_loses_what_belongs_to_the_servers_connection() {
+    let fields = [
+        ("server", "s"),
+        ("connection", "keep-alive, x-mine"),
+        ("x-mine", "1"),
+        ("keep-alive", "timeout=5"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2,h2c"),
+        ("proxy-authenticate", "Basic"),
+        ("set-cookie", "a=1"),
+        ("proxy-status", "stays"),
+        ("set-cookie", "b=2"),
+        ("trailer", "x-sum"),
+        ("x-request-id", "theirs"),
+    ];
+    assert_eq!(
+        answers(200, Version::HTTP_2, &fields),
+        [
+            "server: s",
+            "set-cookie: a=1",
+            "set-cookie: b=2",
+            "proxy-status: stays",
+            "trailer: x-sum",
+            "via: 1.1 tidegate",
+            "x-request-id: id",
+        ]
+    );
+}
+
+#[test]
+fn a_length_is_said_once_and_not_where_there_is_no_body() {
+    let twice = [("content-length", "3"), ("content-length", "3")];
+    for (status, expected) in [(200, true), (304, true), (204, false)] {
+        let lengths =
+            answers(status, Version::HTTP_11, &twice).iter().filter(|l| *l == "content-length: 3").count();
+        assert_eq!(lengths, usize::from(expected), "{status}");
+    }
+}
+
+#[test]
+fn switching_protocols_is_said_anew() {
+    let sent =
+        answers(101, Version::HTTP_11, &[("connection", "Upgrade, x"), ("upgrade", "WebSocket"), ("x", "1")]);
+    assert_eq!(sent, ["connection: upgrade", "upgrade: websocket", "via: 1.1 tidegate", "x-request-id: id"]);
+}

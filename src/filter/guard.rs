@@ -1,0 +1,386 @@
+//! What is refused before anyone acts on it.
+//!
+//! hyper lets through what two readers of a request could read in two ways. Every head passes here once, in
+//! both directions, and the rules are the same for HTTP/1.1 and HTTP/2. What is merely not to be passed
+//! on (hop-by-hop fields, names with `_`) is left out by `forward` and not refused here.
+
+mod path;
+mod response;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::Version;
+use http::header;
+use http::request::Parts;
+
+use crate::config::Limits;
+use crate::filter::authority::Authority;
+use crate::filter::tokens;
+
+pub use response::BadResponse;
+pub use response::check_response;
+
+/// Bytes a field costs besides its name and value: `": "` and the end of its line.
+const FIELD_OVERHEAD_BYTES: usize = 4;
+
+/// What a head says, now that it may be believed to say one thing only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked<'a> {
+    /// What the router asks for: lower case, no port, no trailing dot; an IPv6 address in brackets.
+    pub host: Cow<'a, str>,
+    /// The port behind the host, if there was one.
+    pub port: Option<u16>,
+    /// Host and port as the client sent them: of the target when it has an authority, else of `Host`.
+    pub authority: &'a str,
+    /// The client asks for a websocket, over HTTP/1.1, properly.
+    pub wants_websocket: bool,
+}
+
+impl Checked<'_> {
+    /// [`Checked::authority`] as a field value: a reference count when `Host` said the same.
+    pub fn authority_value(&self, head: &Parts) -> HeaderValue {
+        match head.headers.get(header::HOST) {
+            Some(host) if host.as_bytes() == self.authority.as_bytes() => host.clone(),
+            // Cannot fail: an authority of the grammar is visible ASCII.
+            _ => HeaderValue::from_str(self.authority).unwrap_or_else(|_| HeaderValue::from_static("")),
+        }
+    }
+}
+
+/// Why a request is not served. Always the client's fault, and never worth a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// CONNECT or TRACE.
+    Method,
+    /// Longer than `limits.uri-bytes`.
+    UriTooLong,
+    /// Neither origin-form nor absolute-form (nor `OPTIONS *`), or characters no target may have.
+    Target,
+    /// A path that some server would read as another one.
+    Path,
+    /// No `Host` and no `:authority`.
+    HostMissing,
+    /// More than one `Host`.
+    HostRepeated,
+    /// Not a host and a port.
+    HostInvalid,
+    /// HTTP/2: `host` and `:authority` differ.
+    HostDiffers,
+    /// `Content-Length` that is not one number, or together with `Transfer-Encoding`.
+    ContentLength,
+    /// `Transfer-Encoding` that is not one `chunked`, or in HTTP/1.0.
+    TransferEncoding,
+    /// A transfer coding that we do not speak.
+    TransferCoding,
+    /// More than `limits.headers` fields.
+    FieldsTooMany,
+    /// More than `limits.header-bytes` of fields.
+    FieldsTooLarge,
+    /// `Connection` names a field that must reach the server.
+    Connection,
+    /// HTTP/2: a field that belongs to an HTTP/1.1 connection.
+    ConnectionSpecific,
+    /// `Expect` something other than `100-continue`.
+    Expectation,
+    /// A websocket handshake with a body: what follows it is ambiguous.
+    UpgradeWithBody,
+}
+
+impl Refusal {
+    /// Every refusal, for the label values of a metric; `refusal as usize` is its place here.
+    pub const ALL: [Refusal; 17] = [
+        Refusal::Method,
+        Refusal::UriTooLong,
+        Refusal::Target,
+        Refusal::Path,
+        Refusal::HostMissing,
+        Refusal::HostRepeated,
+        Refusal::HostInvalid,
+        Refusal::HostDiffers,
+        Refusal::ContentLength,
+        Refusal::TransferEncoding,
+        Refusal::TransferCoding,
+        Refusal::FieldsTooMany,
+        Refusal::FieldsTooLarge,
+        Refusal::Connection,
+        Refusal::ConnectionSpecific,
+        Refusal::Expectation,
+        Refusal::UpgradeWithBody,
+    ];
+
+    /// What the client gets.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
+            Refusal::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Refusal::FieldsTooMany | Refusal::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Refusal::Method => "method",
+            Refusal::UriTooLong => "uri-too-long",
+            Refusal::Target => "target",
+            Refusal::Path => "path",
+            Refusal::HostMissing => "host-missing",
+            Refusal::HostRepeated => "host-repeated",
+            Refusal::HostInvalid => "host-invalid",
+            Refusal::HostDiffers => "host-differs",
+            Refusal::ContentLength => "content-length",
+            Refusal::TransferEncoding => "transfer-encoding",
+            Refusal::TransferCoding => "transfer-coding",
+            Refusal::FieldsTooMany => "fields-too-many",
+            Refusal::FieldsTooLarge => "fields-too-large",
+            Refusal::Connection => "connection",
+            Refusal::ConnectionSpecific => "connection-specific",
+            Refusal::Expectation => "expectation",
+            Refusal::UpgradeWithBody => "upgrade-with-body",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::Method => "method is not allowed here",
+            Refusal::UriTooLong => "target is too long",
+            Refusal::Target => "target is malformed",
+            Refusal::Path => "path is ambiguous",
+            Refusal::HostMissing => "host is missing",
+            Refusal::HostRepeated => "more than one host",
+            Refusal::HostInvalid => "host is malformed",
+            Refusal::HostDiffers => "host and :authority differ",
+            Refusal::ContentLength => "content-length is ambiguous",
+            Refusal::TransferEncoding => "transfer-encoding is not one chunked",
+            Refusal::TransferCoding => "transfer coding is unknown",
+            Refusal::FieldsTooMany => "too many header fields",
+            Refusal::FieldsTooLarge => "header fields are too large",
+            Refusal::Connection => "connection names a field that must not be removed",
+            Refusal::ConnectionSpecific => "connection-specific field in http/2",
+            Refusal::Expectation => "expectation is unknown",
+            Refusal::UpgradeWithBody => "upgrade with a body",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Looks at a request's head, cheapest and most telling first: method; size; target; fields; host.
+pub fn check_request<'a>(head: &'a Parts, limits: &Limits) -> Result<Checked<'a>, Refusal> {
+    // CONNECT would make us an open tunnel; TRACE shows credentials to scripts (RFC 9110 §9.3.8).
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Refusal::Method);
+    }
+    check_target(head, limits)?;
+    let fields = check_fields(head, limits)?;
+    let authority = authority(head, fields.host)?;
+    let parsed = Authority::parse(authority).ok_or(Refusal::HostInvalid)?;
+    Ok(Checked {
+        host: parsed.normal_name(),
+        port: parsed.port,
+        authority,
+        wants_websocket: fields.wants_websocket(head)?,
+    })
+}
+
+// RFC 9112 §3.2: origin-form; absolute-form (http, https); `*`, for OPTIONS alone.
+fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
+    let uri = &head.uri;
+    let target = uri.path_and_query().map_or("", |p| p.as_str());
+    let authority = uri.authority().map_or(0, |a| a.as_str().len());
+    if target.len() + authority > limits.uri_bytes {
+        return Err(Refusal::UriTooLong);
+    }
+    match uri.scheme_str() {
+        None if uri.authority().is_some() => return Err(Refusal::Target),
+        None | Some("http" | "https") => {}
+        Some(_) => return Err(Refusal::Target),
+    }
+    // Above HTTP/1.1 there is a scheme with every target, also with `*`; and http::Uri says `/` for a path
+    // that is not there.
+    let path = uri.path();
+    if path == "*" {
+        return if head.method == Method::OPTIONS { Ok(()) } else { Err(Refusal::Target) };
+    }
+    // hyper passes on raw UTF-8. `#` never gets here (http::Uri drops fragments), but costs nothing.
+    let is_odd = |b: u8| !(0x21..0x7f).contains(&b) || b == b'#';
+    if !path.starts_with('/') || path.contains('\\') || target.bytes().any(is_odd) {
+        return Err(Refusal::Target);
+    }
+    if path::is_ambiguous(path) { Err(Refusal::Path) } else { Ok(()) }
+}
+
+/// What the walk over the fields remembers.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a str>,
+    content_length: Option<u64>,
+    chunked: bool,
+    websocket: bool,
+    connection_upgrade: bool,
+}
+
+impl Fields<'_> {
+    /// RFC 6455 §4.1 and RFC 9110 §7.8. Another protocol than websocket, or HTTP/1.0, is no error: the server may
+    /// ignore `Upgrade`, and curl sends `h2c` with any body.
+    fn wants_websocket(&self, head: &Parts) -> Result<bool, Refusal> {
+        if !(self.websocket && self.connection_upgrade && head.version == Version::HTTP_11) {
+            return Ok(false);
+        }
+        if self.chunked || self.content_length.is_some_and(|n| n > 0) {
+            return Err(Refusal::UpgradeWithBody);
+        }
+        Ok(head.method == Method::GET)
+    }
+}
+
+fn check_fields<'a>(head: &'a Parts, limits: &Limits) -> Result<Fields<'a>, Refusal> {
+    if head.headers.len() > limits.headers {
+        return Err(Refusal::FieldsTooMany);
+    }
+    let mut fields = Fields::default();
+    let mut bytes = 0;
+    for (name, value) in &head.headers {
+        let name = name.as_str();
+        bytes += name.len() + value.len() + FIELD_OVERHEAD_BYTES;
+        if bytes > limits.header_bytes {
+            return Err(Refusal::FieldsTooLarge);
+        }
+        check_field(head, &mut fields, name, value)?;
+    }
+    if fields.chunked && fields.content_length.is_some() {
+        return Err(Refusal::ContentLength);
+    }
+    Ok(fields)
+}
+
+fn check_field<'a>(
+    head: &Parts,
+    fields: &mut Fields<'a>,
+    name: &str,
+    value: &'a HeaderValue,
+) -> Result<(), Refusal> {
+    let is_http2 = head.version > Version::HTTP_11;
+    match name {
+        "host" => {
+            let host = value.to_str().map_err(|_| Refusal::HostInvalid)?;
+            if fields.host.replace(host).is_some() {
+                return Err(Refusal::HostRepeated);
+            }
+        }
+        "content-length" => {
+            let length = content_length(value).ok_or(Refusal::ContentLength)?;
+            if fields.content_length.replace(length).is_some_and(|before| before != length) {
+                return Err(Refusal::ContentLength);
+            }
+        }
+        // RFC 9113 §8.2.2: these five, and TE but for trailers.
+        "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection" if is_http2 => {
+            return Err(Refusal::ConnectionSpecific);
+        }
+        "te" if is_http2 && !value.as_bytes().eq_ignore_ascii_case(b"trailers") => {
+            return Err(Refusal::ConnectionSpecific);
+        }
+        "transfer-encoding" => {
+            if fields.chunked || head.version < Version::HTTP_11 {
+                return Err(Refusal::TransferEncoding);
+            }
+            check_transfer_encoding(value)?;
+            fields.chunked = true;
+        }
+        "connection" => {
+            for token in tokens::of(value.to_str().map_err(|_| Refusal::Connection)?) {
+                if is_protected(token) {
+                    return Err(Refusal::Connection);
+                }
+                fields.connection_upgrade |= token.eq_ignore_ascii_case("upgrade");
+            }
+        }
+        "upgrade" => fields.websocket |= names_websocket(value),
+        "expect" if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            return Err(Refusal::Expectation);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+// RFC 9112 §6.1: exactly `chunked`; known but not so, 400; unknown, 501.
+fn check_transfer_encoding(value: &HeaderValue) -> Result<(), Refusal> {
+    let line = value.to_str().map_err(|_| Refusal::TransferEncoding)?;
+    if line.eq_ignore_ascii_case("chunked") {
+        return Ok(());
+    }
+    match tokens::of(line).find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
+        Some(_) => Err(Refusal::TransferCoding),
+        None => Err(Refusal::TransferEncoding),
+    }
+}
+
+/// The host that counts. An authority in the target wins over `Host` (RFC 9112 §3.2.2), but `Host` must be there
+/// and well formed all the same; HTTP/2 clients need not send it, and must not send another (RFC 9113 §8.3.1).
+fn authority<'a>(head: &'a Parts, host: Option<&'a str>) -> Result<&'a str, Refusal> {
+    let target = head.uri.authority().map(|a| a.as_str());
+    let is_http2 = head.version > Version::HTTP_11;
+    match (target, host) {
+        (None, None) => Err(Refusal::HostMissing),
+        (None, Some(host)) => Ok(host),
+        (Some(target), None) if is_http2 => Ok(target),
+        (Some(_), None) => Err(Refusal::HostMissing),
+        (Some(target), Some(host)) => {
+            let host = Authority::parse(host).ok_or(Refusal::HostInvalid)?;
+            let parsed = Authority::parse(target).ok_or(Refusal::HostInvalid)?;
+            if is_http2 && !parsed.is_same(host) { Err(Refusal::HostDiffers) } else { Ok(target) }
+        }
+    }
+}
+
+/// Fields that `Connection` must not name, because without them the server would read another request
+/// (framing, host), or a more trusted one (what we and the proxies before us say about the client).
+fn is_protected(token: &str) -> bool {
+    const NAMES: [&str; 16] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "content-type",
+        "content-encoding",
+        "content-range",
+        "range",
+        "authorization",
+        "cookie",
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-request-id",
+        "cache-control",
+        "expect",
+        "max-forwards",
+    ];
+    const FORWARDED: &str = "x-forwarded-";
+    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name))
+        || token.get(..FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED))
+}
+
+/// `Content-Length = 1*DIGIT` (RFC 9110 §8.6). Lists of equal numbers could be taken; nobody sends them in good faith.
+pub(super) fn content_length(value: &HeaderValue) -> Option<u64> {
+    let digits = value.to_str().ok()?;
+    // `parse` alone would take a sign.
+    if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+/// Whether an `Upgrade` is for websocket, and for nothing else.
+fn names_websocket(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"websocket")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Tables of heads and of what is said to them.
+
+use std::time::Duration;
+
+use http::Request;
+use http::Response;
+
+use super::*;
+
+fn limits() -> Limits {
+    let time = Duration::from_secs(1);
+    Limits {
+        connections: 1,
+        connections_per_client: 1,
+        headers: 20,
+        header_bytes: 1000,
+        uri_bytes: 100,
+        head_timeout: time,
+        tls_timeout: time,
+        body_idle: time,
+        keep_alive: time,
+        write_idle: time,
+        tunnel_idle: time,
+        http2_streams: 1,
+        http2_resets: 1,
+        http2_header_list: 1,
+    }
+}
+
+fn head(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder().version(version).method(method).uri(uri);
+    for (name, value) in fields {
+        request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+/// `None` is served.
+fn verdict(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> Option<Refusal> {
+    check_request(&head(version, method, uri, fields), &limits()).err()
+}
+
+fn over_http1(fields: &[(&str, &str)]) -> Option<Refusal> {
+    let fields: Vec<_> = [("host", "a")].iter().chain(fields).copied().collect();
+    verdict(Version::HTTP_11, "GET", "/", &fields)
+}
+
+fn over_http2(fields: &[(&str, &str)]) -> Option<Refusal> {
+    verdict(Version::HTTP_2, "GET", "http://a/", fields)
+}
+
+#[test]
+fn host_and_target_must_agree_on_one_host() {
+    use Refusal::*;
+    let (v10, v11, v2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
+    type Case<'a> = (Version, &'a str, &'a [(&'a str, &'a str)], Option<Refusal>);
+    let cases: &[Case<'_>] = &[
+        (v11, "/", &[("host", "a")], None),
+        (v11, "/", &[], Some(HostMissing)),
+        (v10, "/", &[], Some(HostMissing)),
+        (v10, "/", &[("host", "a")], None),
+        (v11, "/", &[("host", "a"), ("host", "a")], Some(HostRepeated)),
+        (v11, "/", &[("host", "a b")], Some(HostInvalid)),
+        (v11, "/", &[("host", "")], Some(HostInvalid)),
+        (v11, "/", &[("host", "u@a")], Some(HostInvalid)),
+        (v11, "/", &[("host", "é")], Some(HostInvalid)),
+        (v11, "http://b/", &[("host", "a")], None),
+        (v11, "http://b/", &[], Some(HostMissing)),
+        (v11, "http://b/", &[("host", "a/b")], Some(HostInvalid)),
+        (v11, "http://u@b/", &[("host", "b")], Some(HostInvalid)),
+        (v11, "b:80", &[("host", "b")], Some(Target)),
+        (v11, "ftp://b/", &[("host", "b")], Some(Target)),
+        (v2, "http://b/", &[], None),
+        (v2, "http://b/", &[("host", "B")], None),
+        (v2, "http://b/", &[("host", "a")], Some(HostDiffers)),
+        (v2, "http://b/", &[("host", "b:80")], Some(HostDiffers)),
+        (v2, "/", &[("host", "b")], None),
+        (v2, "/", &[], Some(HostMissing)),
+    ];
+    for (version, uri, fields, expected) in cases {
+        assert_eq!(verdict(*version, "GET", uri, fields), *expected, "{version:?} {uri} {fields:?}");
+    }
+}
+
+#[test]
+fn a_body_has_one_length() {
+    use Refusal::*;
+    for (fields, expected) in [
+        (&[("content-length", "3")][..], None),
+        (&[("content-length", "3"), ("content-length", "3")], None),
+        (&[("content-length", "3"), ("content-length", "4")], Some(ContentLength)),
+        (&[("content-length", "3, 3")], Some(ContentLength)),
+        (&[("content-length", "+3")], Some(ContentLength)),
+        (&[("content-length", "")], Some(ContentLength)),
+        (&[("content-length", "99999999999999999999")], Some(ContentLength)),
+        (&[("transfer-encoding", "chunked")], None),
+        (&[("transfer-encoding", "Chunked")], None),
+        (&[("transfer-encoding", "chunked"), ("content-length", "3")], Some(ContentLength)),
+        (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Some(TransferEncoding)),
+        (&[("transfer-encoding", "chunked, chunked")], Some(TransferEncoding)),
+        (&[("transfer-encoding", "")], Some(TransferEncoding)),
+        (&[("transfer-encoding", ",chunked")], Some(TransferEncoding)),
+        (&[("transfer-encoding", "gzip, chunked")], Some(TransferCoding)),
+        (&[("transfer-encoding", "identity")], Some(TransferCoding)),
+    ] {
+        assert_eq!(over_http1(fields), expected, "{fields:?}");
+    }
+    let old = verdict(Version::HTTP_10, "POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
+    assert_eq!(old, Some(TransferEncoding));
+}
+
+#[test]
+fn connection_and_expect_may_not_reach_too_far() {
+    use Refusal::*;
+    for (fields, expected) in [
+        (&[("connection", "keep-alive, x-mine")][..], None),
+        (&[("connection", "close, Host")], Some(Connection)),
+        (&[("connection", "X-Forwarded-Anything")], Some(Connection)),
+        (&[("connection", "authorization")], Some(Connection)),
+        (&[("connection", "close"), ("connection", "cookie")], Some(Connection)),
+        (&[("expect", "100-Continue")], None),
+        (&[("expect", "more")], Some(Expectation)),
+        (&[("te", "gzip")], None),
+        (&[("x_under", "1")], None),
+    ] {
+        assert_eq!(over_http1(fields), expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn http2_has_no_connection_fields() {
+    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
+        assert_eq!(over_http2(&[(name, "x")]), Some(Refusal::ConnectionSpecific), "{name}");
+    }
+    assert_eq!(over_http2(&[("te", "trailers")]), None);
+    assert_eq!(over_http2(&[("te", "gzip")]), Some(Refusal::ConnectionSpecific));
+}
+
+#[test]
+fn targets_are_plain() {
+    use Refusal::*;
+    let long = format!("/{}", "a".repeat(100));
+    for (method, uri, expected) in [
+        ("GET", "/a?b=\\", None),
+        ("GET", "/a\\b", Some(Target)),
+        ("GET", "/é", Some(Target)),
+        ("GET", "/?é", Some(Target)),
+        ("GET", "/../a", Some(Path)),
+        ("GET", "/a/%2e%2E/%2e./b", Some(Path)),
+        ("GET", "/a/../b", None),
+        ("GET", "/?x=../../..", None),
+        ("GET", "*", Some(Target)),
+        ("OPTIONS", "*", None),
+        ("CONNECT", "a:80", Some(Method)),
+        ("TRACE", "/", Some(Method)),
+        ("BREW", "/", None),
+        ("GET", long.as_str(), Some(UriTooLong)),
+    ] {
+        assert_eq!(verdict(Version::HTTP_11, method, uri, &[("host", "a")]), expected, "{method} {uri}");
+    }
+}
+
+#[test]
+fn fields_are_counted_and_weighed() {
+    assert_eq!(over_http1(&[("x", "1"); 19]), None);
+    assert_eq!(over_http1(&[("x", "1"); 20]), Some(Refusal::FieldsTooMany));
+    // host + a + 4, x + 4: 986 bytes are left.
+    assert_eq!(over_http1(&[("x", &"1".repeat(986))]), None);
+    assert_eq!(over_http1(&[("x", &"1".repeat(987))]), Some(Refusal::FieldsTooLarge));
+}
+
+#[test]
+fn only_a_proper_handshake_wants_a_websocket() {
+    let asks = [("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")];
+    let wants = |method: &str, version, fields: &[(&str, &str)]| {
+        check_request(&head(version, method, "/", fields), &limits()).map(|c| c.wants_websocket)
+    };
+    let with = |extra| [&asks[..], &[extra]].concat();
+
+    assert_eq!(wants("GET", Version::HTTP_11, &asks), Ok(true));
+    assert_eq!(wants("GET", Version::HTTP_10, &asks), Ok(false));
+    assert_eq!(wants("POST", Version::HTTP_11, &asks), Ok(false));
+    assert_eq!(wants("GET", Version::HTTP_11, &[asks[0], asks[2]]), Ok(false));
+    assert_eq!(wants("GET", Version::HTTP_11, &with(("content-length", "0"))), Ok(true));
+    let refused = Err(Refusal::UpgradeWithBody);
+    assert_eq!(wants("GET", Version::HTTP_11, &with(("content-length", "1"))), refused);
+    assert_eq!(wants("GET", Version::HTTP_11, &with(("transfer-encoding", "chunked"))), refused);
+    // What `curl --http2 -d x http://…` sends.
+    let curl = [
+        ("host", "a"),
+        ("connection", "Upgrade, HTTP2-Settings"),
+        ("upgrade", "h2c"),
+        ("content-length", "1"),
+    ];
+    assert_eq!(wants("POST", Version::HTTP_11, &curl), Ok(false));
+}
+
+#[test]
+fn the_host_is_ready_for_the_router() {
+    let of = |uri: &str, host: &str| {
+        let head = head(Version::HTTP_11, "GET", uri, &[("host", host)]);
+        let checked = check_request(&head, &limits()).unwrap();
+        (checked.host.to_string(), checked.port, checked.authority_value(&head))
+    };
+    assert_eq!(
+        of("/", "Www.Example.com.:81"),
+        ("www.example.com".into(), Some(81), "Www.Example.com.:81".parse().unwrap())
+    );
+    assert_eq!(of("http://B/", "a:1"), ("b".into(), None, "B".parse().unwrap()));
+    assert_eq!(of("/", "[::A]:1").0, "[::a]");
+}
+
+#[test]
+fn every_reason_stands_at_its_place() {
+    for (place, refusal) in Refusal::ALL.iter().enumerate() {
+        assert_eq!(*refusal as usize, place);
+        assert!(refusal.status().is_client_error() || *refusal == Refusal::TransferCoding);
+    }
+    assert!(BadResponse::ALL.iter().enumerate().all(|(place, bad)| *bad as usize == place));
+}
+
+#[test]
+fn hostile_responses_are_refused() {
+    use BadResponse::*;
+    let answer = |status: u16, asked: bool, fields: &[(&str, &str)]| {
+        let mut response = Response::builder().status(status);
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        check_response(&response.body(()).unwrap().into_parts().0, asked).err()
+    };
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
+    for (status, asked, fields, expected) in [
+        (200, false, &[][..], None),
+        (599, false, &[], None),
+        (600, false, &[], Some(Status)),
+        (999, false, &[], Some(Status)),
+        (100, false, &[], Some(Status)),
+        (103, true, &[], Some(Status)),
+        (101, true, &upgrade, None),
+        (101, false, &upgrade, Some(Upgrade)),
+        (101, true, &upgrade[..1], Some(Upgrade)),
+        (101, true, &[("connection", "upgrade"), ("upgrade", "h2c")], Some(Upgrade)),
+        (200, false, &[("content-length", "1"), ("content-length", "1")], None),
+        (200, false, &[("content-length", "1"), ("content-length", "2")], Some(ContentLength)),
+        (200, false, &[("content-length", "-1")], Some(ContentLength)),
+        (200, false, &[("content-length", "1"), ("transfer-encoding", "chunked")], Some(ContentLength)),
+        (200, false, &[("transfer-encoding", "chunked")], None),
+        (200, false, &[("transfer-encoding", "gzip, chunked")], Some(TransferEncoding)),
+        (200, false, &[("x", "1"); 201], Some(FieldsTooMany)),
+    ] {
+        assert_eq!(answer(status, asked, fields), expected, "{status} {fields:?}");
+    }
+    assert_eq!(answer(200, false, &[("x", &"1".repeat(FIELD_LIMIT))]), Some(FieldsTooLarge));
+}
+
+const FIELD_LIMIT: usize = 64 * 1024;
