@@ -30,6 +30,8 @@ pub struct Conns {
     idle_max: usize,
     idle_timeout: Duration,
     open: Cell<usize>,
+    /// What the gauges say: (active, idle).
+    reported: Cell<(i64, i64)>,
 }
 
 /// A connection in use. Dropping it closes it; [`Lease::give_back`] keeps it.
@@ -61,7 +63,7 @@ struct Conn {
 impl Conns {
     /// Keeps at most `idle_max` unused connections, each for at most `idle_timeout`.
     pub fn new(idle_max: usize, idle_timeout: Duration) -> Rc<Self> {
-        Rc::new(Conns { idle: RefCell::default(), idle_max, idle_timeout, open: Cell::new(0) })
+        Rc::new(Conns { idle: RefCell::default(), idle_max, idle_timeout, open: Cell::new(0), reported: Cell::default() })
     }
 
     /// The connection that was used last, if one is left that is still open.
@@ -110,6 +112,14 @@ impl Conns {
     /// Connections, in use or not.
     pub fn open_count(&self) -> usize {
         self.open.get()
+    }
+
+    /// Calls `change` with the differences to what was reported last.
+    pub fn reported(&self, active: i64, idle: i64, change: impl FnOnce(i64, i64)) {
+        let before = self.reported.replace((active, idle));
+        if before != (active, idle) {
+            change(active - before.0, idle - before.1);
+        }
     }
 
     fn close(&self, conn: Conn) {

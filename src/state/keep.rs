@@ -1,0 +1,210 @@
+//! What outlives a configuration: found again, by name, by the next one.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+
+use crate::cache::Cache;
+use crate::config;
+use crate::observe::Metrics;
+use crate::upstream::server::ServerState;
+
+/// The process's own state.
+pub struct Keep {
+    /// All numbers.
+    pub metrics: Arc<Metrics>,
+    /// All stored responses.
+    pub cache: Cache,
+    /// Who is connected.
+    pub seats: Arc<Seats>,
+    began: Instant,
+    workers: usize,
+    servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
+    /// Signs sticky cookies where no secret is configured.
+    secret: [u8; 32],
+}
+
+/// Client connections: how many each worker has, and each client.
+pub struct Seats {
+    by_worker: Box<[CachePadded<AtomicUsize>]>,
+    /// Locked when a connection begins and ends, never by a request.
+    by_client: Box<[Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>]>,
+}
+
+/// A connection's place; free again when it is dropped.
+pub struct Seat {
+    seats: Arc<Seats>,
+    worker: usize,
+    client: IpAddr,
+}
+
+/// Why there is no seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The process has as many connections as it may.
+    Process,
+    /// This client has.
+    Client,
+}
+
+/// Shards of the table of clients: enough that workers rarely meet in one.
+const CLIENT_SHARDS: usize = 64;
+
+impl Keep {
+    /// For a process of so many workers.
+    pub fn new(workers: usize, cache: &config::Cache) -> Arc<Self> {
+        let mut secret = [0; 32];
+        aws_lc_rs::rand::fill(&mut secret).expect("the system has randomness, or TLS could not work either");
+        Arc::new(Keep {
+            metrics: Metrics::new(workers),
+            cache: Cache::new(cache),
+            seats: Arc::new(Seats::new(workers)),
+            began: Instant::now(),
+            workers,
+            servers: Mutex::default(),
+            secret,
+        })
+    }
+
+    /// Worker threads.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// Time since the process began.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Signs sticky cookies where no secret is configured; a new one each start.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    /// The state of a server, the same as long as the process lives.
+    pub fn server(&self, upstream: &str, server: &str) -> Arc<ServerState> {
+        let mut servers = lock(&self.servers);
+        let new = || Arc::new(ServerState::new(self.workers));
+        servers.entry((upstream.to_owned(), server.to_owned())).or_insert_with(new).clone()
+    }
+}
+
+impl Seats {
+    fn new(workers: usize) -> Self {
+        Seats {
+            by_worker: (0..workers).map(|_| CachePadded::default()).collect(),
+            by_client: (0..CLIENT_SHARDS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// The worker that should have the next connection: `mine`, unless it has more than `imbalance`
+    /// above the emptiest.
+    pub fn emptiest(&self, mine: usize, imbalance: usize) -> usize {
+        let load = |worker: usize| self.by_worker[worker].load(Relaxed);
+        let least = (0..self.by_worker.len()).min_by_key(|&worker| load(worker)).unwrap_or(mine);
+        if load(mine) > load(least) + imbalance { least } else { mine }
+    }
+
+    /// Connections open now.
+    pub fn taken(&self) -> usize {
+        self.by_worker.iter().map(|cell| cell.load(Relaxed)).sum()
+    }
+
+    /// A seat with `worker`, within both limits.
+    pub fn sit(
+        self: &Arc<Self>,
+        worker: usize,
+        client: IpAddr,
+        limit: usize,
+        limit_per_client: usize,
+    ) -> Result<Seat, Full> {
+        if self.taken() >= limit {
+            return Err(Full::Process);
+        }
+        let client = client_of(client);
+        let mut clients = self.shard(client);
+        let seats = clients.entry(client).or_default();
+        if *seats >= limit_per_client {
+            return Err(Full::Client);
+        }
+        *seats += 1;
+        self.by_worker[worker].fetch_add(1, Relaxed);
+        Ok(Seat { seats: self.clone(), worker, client })
+    }
+
+    fn shard(
+        &self,
+        client: IpAddr,
+    ) -> MutexGuard<'_, HashMap<IpAddr, usize, foldhash::fast::RandomState>> {
+        let last = match client {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(ip) => ip.octets()[7],
+        };
+        lock(&self.by_client[last as usize % CLIENT_SHARDS])
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.by_worker[self.worker].fetch_sub(1, Relaxed);
+        let mut clients = self.seats.shard(self.client);
+        if let Some(seats) = clients.get_mut(&self.client) {
+            *seats -= 1;
+            if *seats == 0 {
+                clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// Who counts as one client: an IPv4 address, or an IPv6 /64, of which anyone has 2^64 addresses.
+fn client_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_only_so_many_seats_and_gets_one_back_when_it_leaves() {
+        let seats = Arc::new(Seats::new(2));
+        let client: IpAddr = "2001:db8::1".parse().unwrap();
+        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
+
+        let seat = seats.sit(0, client, 10, 1).ok();
+        assert_eq!(seats.sit(0, neighbour, 10, 1).err(), Some(Full::Client), "the same /64");
+        drop(seat);
+
+        assert!(seats.sit(0, neighbour, 10, 1).is_ok());
+        assert!(seats.by_client.iter().all(|shard| lock(shard).is_empty()));
+    }
+
+    #[test]
+    fn the_process_has_only_so_many_seats() {
+        let seats = Arc::new(Seats::new(2));
+        let one = "10.0.0.1".parse().unwrap();
+        let _seat = seats.sit(1, one, 1, 9).ok();
+        assert_eq!(seats.sit(0, "10.0.0.2".parse().unwrap(), 1, 9).err(), Some(Full::Process));
+    }
+
+    #[test]
+    fn a_connection_goes_to_the_emptiest_worker_only_when_it_pays() {
+        let seats = Arc::new(Seats::new(2));
+        let all: Vec<_> = (0..3).map(|i| seats.sit(0, [10, 0, 0, i].into(), 9, 9).ok()).collect();
+        assert_eq!(seats.emptiest(0, 2), 1);
+        drop(all);
+        assert_eq!(seats.emptiest(0, 2), 0);
+    }
+}

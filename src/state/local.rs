@@ -1,0 +1,102 @@
+//! A worker's own state: nothing in it is seen by another thread.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::clock::Timers;
+use crate::observe::{AccessWriter, Cells};
+use crate::state::{Keep, Snapshot, Stage};
+use crate::upstream::pool::WorkerPool;
+
+/// A worker's own state.
+pub struct Local {
+    /// Its number.
+    pub worker: usize,
+    /// The process's state.
+    pub keep: Arc<Keep>,
+    /// Where it counts.
+    pub cells: Cells,
+    /// Its time-outs.
+    pub timers: Rc<Timers>,
+    /// Its randomness; not for secrets.
+    pub rng: RefCell<fastrand::Rng>,
+    /// Its access-log lines; `None` when there is no access log.
+    pub access: Option<RefCell<AccessWriter>>,
+    /// What the process is doing.
+    pub stage: watch::Receiver<Stage>,
+    view: RefCell<Rc<View>>,
+}
+
+/// A snapshot, with this worker's side of it. A request takes it once and keeps it to the end.
+pub struct View {
+    snapshot: Arc<Snapshot>,
+    /// One per upstream.
+    pub pools: Vec<WorkerPool>,
+}
+
+impl Local {
+    /// For worker `worker` of the process.
+    pub fn new(
+        worker: usize,
+        keep: Arc<Keep>,
+        snapshot: Arc<Snapshot>,
+        access: Option<AccessWriter>,
+        stage: watch::Receiver<Stage>,
+    ) -> Rc<Self> {
+        let mut rng = fastrand::Rng::new();
+        let seed = rng.u64(..) ^ worker as u64;
+        let pools = snapshot.upstreams.iter().map(|upstream| WorkerPool::new(upstream, seed)).collect();
+        Rc::new(Local {
+            worker,
+            cells: keep.metrics.cells(worker),
+            keep,
+            timers: Timers::new(),
+            rng: RefCell::new(rng),
+            access: access.map(RefCell::new),
+            stage,
+            view: RefCell::new(Rc::new(View { snapshot, pools })),
+        })
+    }
+
+    /// The snapshot that is in force.
+    pub fn snapshot(&self) -> Rc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// Called each [`crate::clock::TICK`]: wakes what has waited too long.
+    pub fn tick(&self, now: Instant) {
+        self.timers.sweep(now);
+    }
+
+    /// Called each second: closes idle connections to servers, writes out access-log lines.
+    pub fn sweep(&self, now: Instant) {
+        let view = self.snapshot();
+        view.pools.iter().for_each(|pool| pool.sweep(now));
+        for (upstream, pool) in view.upstreams.iter().zip(&view.pools) {
+            for (server, conns) in upstream.servers.iter().zip(&pool.conns) {
+                let idle = conns.idle() as i64;
+                let active = conns.open_count() as i64 - idle;
+                conns.reported(active, idle, |active_by, idle_by| {
+                    self.cells.gauge_add(server.handles.active, active_by);
+                    self.cells.gauge_add(server.handles.idle, idle_by);
+                });
+            }
+        }
+        if let Some(access) = &self.access {
+            access.borrow_mut().flush();
+        }
+    }
+}
+
+impl Deref for View {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}

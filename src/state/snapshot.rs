@@ -1,0 +1,258 @@
+//! One configuration, compiled: names are numbers, certificates are read, metrics are resolved.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex};
+
+use http::HeaderValue;
+
+use crate::config::{self, Config};
+use crate::filter::guard::Refusal;
+use crate::net::tls::{Acceptor, Connector, TlsError};
+use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
+use crate::router::Router;
+use crate::state::Keep;
+use crate::upstream::balance::{Registry, ServerSpec};
+use crate::upstream::pool::Upstream;
+use crate::upstream::retry;
+use crate::upstream::server::{Server, ServerHandles};
+use crate::upstream::sticky::{StickyKey, StickyTable};
+
+/// One configuration, compiled and immutable.
+pub struct Snapshot {
+    /// What the file says.
+    pub config: Config,
+    /// (listener, host, path) → route.
+    pub router: Router,
+    /// In the order of the file.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file; one more than the file has: requests that found none.
+    pub routes: Vec<Route>,
+    /// As in the configuration; shared with the prober.
+    pub upstreams: Vec<Arc<Upstream>>,
+}
+
+/// A listener, ready to use.
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// `None`: in the clear.
+    pub tls: Option<Acceptor>,
+    /// Where its numbers are counted.
+    pub handles: ListenerHandles,
+}
+
+/// Where a listener's numbers are counted.
+#[derive(Clone)]
+#[allow(missing_docs, reason = "named as the families are")]
+pub struct ListenerHandles {
+    pub accepted: Counter,
+    pub open: Gauge,
+    pub in_flight: Gauge,
+    pub refused_process: Counter,
+    pub refused_client: Counter,
+    pub refused_silent: Counter,
+    pub refused_slow_head: Counter,
+    pub refused_slow_reader: Counter,
+    pub refused_malformed: Counter,
+    pub tls_ok: Counter,
+    pub tls_failed: Counter,
+    pub tls_timed_out: Counter,
+    pub received: Counter,
+    pub sent: Counter,
+    pub refusals: Vec<(&'static str, Counter)>,
+}
+
+/// A route, ready to use.
+pub struct Route {
+    /// Its name; "none" for the last one.
+    pub name: String,
+    /// One per listener.
+    pub handles: Vec<RouteHandles>,
+    /// By the words of [`CACHE_RESULTS`].
+    pub cache: Vec<Counter>,
+}
+
+/// Where a route's numbers of one listener are counted.
+#[derive(Clone)]
+#[allow(missing_docs, reason = "named as the families are")]
+pub struct RouteHandles {
+    pub requests: ClassCounters,
+    pub duration: Histogram,
+}
+
+/// What the cache may do with a request.
+pub const CACHE_RESULTS: [&str; 6] = ["hit", "miss", "stale", "revalidated", "collapsed", "bypass"];
+
+/// Why a configuration that reads well does not work.
+#[derive(Debug)]
+pub enum BuildError {
+    /// A listener's certificates.
+    ListenerTls(String, TlsError),
+    /// An upstream's trust.
+    UpstreamTls(String, TlsError),
+    /// A server's name does not resolve.
+    Resolve(String, String, std::io::Error),
+    /// A strategy that nobody registered.
+    Strategy(String, String),
+}
+
+impl Snapshot {
+    /// Reads certificates, resolves names, makes room for numbers.
+    pub fn build(config: Config, keep: &Keep, registry: &Registry) -> Result<Arc<Self>, BuildError> {
+        let metrics = &keep.metrics;
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|u| upstream(u, keep, registry).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let listeners =
+            config.listeners.iter().map(|l| listener(l, metrics)).collect::<Result<Vec<_>, _>>()?;
+        let named = config.routes.iter().map(|r| (r.name.as_str(), config.upstreams[r.upstream].name.as_str()));
+        let routes = named.chain([("none", "none")]).map(|(r, u)| route(r, u, &config, metrics)).collect();
+        let router = Router::new(&config.routes, config.listeners.len());
+        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, config }))
+    }
+}
+
+fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, BuildError> {
+    let failed = |error| BuildError::ListenerTls(config.name.clone(), error);
+    let tls = config.tls.as_ref().map(Acceptor::new).transpose().map_err(failed)?;
+    let name = config.name.as_str();
+    let counter = |family, word: &str| metrics.counter(family, &[name, word]);
+    let refused = |word| counter(Family::ConnectionsRefused, word);
+    let own = Refusal::ALL.iter().map(|r| r.as_str()).chain(crate::state::snapshot::REPLIES);
+    let handles = ListenerHandles {
+        accepted: metrics.counter(Family::ConnectionsAccepted, &[name]),
+        open: metrics.gauge(Family::Connections, &[name]),
+        in_flight: metrics.gauge(Family::RequestsInFlight, &[name]),
+        refused_process: refused("limit-connections"),
+        refused_client: refused("limit-connections-per-client"),
+        refused_silent: refused("silent"),
+        refused_slow_head: counter(Family::Refusals, "slow-head"),
+        refused_slow_reader: counter(Family::Refusals, "slow-reader"),
+        refused_malformed: counter(Family::Refusals, "malformed"),
+        tls_ok: counter(Family::TlsHandshakes, "ok"),
+        tls_failed: counter(Family::TlsHandshakes, "failed"),
+        tls_timed_out: counter(Family::TlsHandshakes, "timed-out"),
+        received: metrics.counter(Family::RequestReceivedBytes, &[name]),
+        sent: metrics.counter(Family::ResponseSentBytes, &[name]),
+        refusals: own.map(|word| (word, counter(Family::Refusals, word))).collect(),
+    };
+    Ok(Listener { name: name.to_owned(), tls, handles })
+}
+
+/// Reasons of our own replies besides the guard's refusals; `proxy::reply` says them.
+pub const REPLIES: [&str; 17] = [
+    "no-route", "body-too-large", "body-too-slow", "body-cut", "no-server", "connect-failed",
+    "connect-timed-out", "tls-failed", "tls-timed-out", "stale-connection", "reset", "malformed-response",
+    "first-byte-timed-out", "bad-response", "only-if-cached", "upgrade-failed", "other",
+];
+
+fn route(name: &str, upstream: &str, config: &Config, metrics: &Metrics) -> Route {
+    let handles = |listener: &config::Listener| RouteHandles {
+        requests: metrics.classes(Family::Requests, &[&listener.name, name, upstream]),
+        duration: metrics.histogram(Family::RequestDuration, &[&listener.name, name]),
+    };
+    Route {
+        name: name.to_owned(),
+        handles: config.listeners.iter().map(handles).collect(),
+        cache: CACHE_RESULTS.map(|word| metrics.counter(Family::CacheRequests, &[name, word])).to_vec(),
+    }
+}
+
+fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Result<Upstream, BuildError> {
+    let servers =
+        config.servers.iter().map(|s| server(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
+    let specs: Vec<_> =
+        servers.iter().map(|s| ServerSpec { name: s.name.clone(), weight: s.weight }).collect();
+    let strategy = registry
+        .build(&config.balance, &specs)
+        .ok_or_else(|| BuildError::Strategy(config.name.clone(), config.balance.clone()))?;
+    let sticky = config.sticky.as_ref().map(|sticky| {
+        let key = StickyKey::new(sticky.secret.as_deref().unwrap_or(keep.secret()));
+        StickyTable::new(&key, &config.name, servers.iter().map(|s| s.name.as_str()))
+    });
+    if config.tls.insecure {
+        tracing::warn!(upstream = config.name, "tls.insecure: the servers' certificates are not verified");
+    }
+    let retries = retry::REASONS.map(|why| keep.metrics.counter(Family::Retries, &[&config.name, why]));
+    Ok(Upstream {
+        config: config.clone(),
+        servers,
+        sticky,
+        strategy: Mutex::new(strategy),
+        retries: retries.to_vec(),
+    })
+}
+
+fn server(config: &config::Server, pool: &config::Upstream, keep: &Keep) -> Result<Server, BuildError> {
+    let name = authority(config);
+    let tls = config.tls.then(|| Connector::new(&pool.tls, &config.host)).transpose();
+    let labels: &[&str] = &[&pool.name, &name];
+    let metrics = &keep.metrics;
+    let handles = ServerHandles {
+        requests: metrics.classes(Family::ServerRequests, labels),
+        connect: metrics.histogram(Family::ServerConnectDuration, labels),
+        first_byte: metrics.histogram(Family::ServerFirstByte, labels),
+        ejections: metrics.counter(Family::Ejections, labels),
+        healthy: metrics.gauge(Family::ServerHealthy, labels),
+        in_flight: metrics.gauge(Family::ServerRequestsInFlight, labels),
+        active: metrics.gauge(Family::ServerConnections, &[&pool.name, &name, "active"]),
+        idle: metrics.gauge(Family::ServerConnections, &[&pool.name, &name, "idle"]),
+    };
+    Ok(Server {
+        address: resolve(config, &pool.name, &name)?,
+        host: HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static("")),
+        tls: tls.map_err(|error| BuildError::UpstreamTls(pool.name.clone(), error))?,
+        weight: config.weight,
+        is_backup: config.backup,
+        state: keep.server(&pool.name, &name),
+        handles,
+        name,
+    })
+}
+
+/// Host and port, IPv6 in brackets.
+fn authority(server: &config::Server) -> String {
+    let config::Server { host, port, .. } = server;
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Names are resolved once, when the configuration is loaded.
+fn resolve(server: &config::Server, pool: &str, name: &str) -> Result<SocketAddr, BuildError> {
+    let failed = |error| BuildError::Resolve(pool.to_owned(), name.to_owned(), error);
+    let mut addresses = (server.host.as_str(), server.port).to_socket_addrs().map_err(failed)?;
+    addresses.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+}
+
+impl Route {
+    /// Where to count what the cache did.
+    pub fn cache_counter(&self, result: &str) -> Option<Counter> {
+        CACHE_RESULTS.iter().position(|word| *word == result).map(|index| self.cache[index])
+    }
+}
+
+impl ListenerHandles {
+    /// Where to count a reply of our own.
+    pub fn refusal(&self, word: &str) -> Option<Counter> {
+        let found = |word: &str| self.refusals.iter().find(|(known, _)| *known == word).map(|(_, c)| *c);
+        found(word).or_else(|| found("other"))
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::ListenerTls(name, error) => write!(f, "listener {name}: tls: {error}"),
+            BuildError::UpstreamTls(name, error) => write!(f, "upstream {name}: tls: {error}"),
+            BuildError::Resolve(pool, server, error) => {
+                write!(f, "upstream {pool}: server {server}: the name does not resolve: {error}")
+            }
+            BuildError::Strategy(pool, name) => write!(f, "upstream {pool}: no strategy is called {name:?}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {}
+
