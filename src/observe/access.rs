@@ -30,13 +30,14 @@ use super::record::Record;
 use crate::config::AccessFormat;
 use crate::config::AccessTarget;
 
-/// A block is handed over when it has this many bytes: about a hundred lines for one write.
+/// A block is handed over when it has this many bytes: some fifty lines of 600 bytes for one write.
 const BLOCK_BYTES: usize = 32 * 1024;
 
 /// Room for the line that fills a block, so that the block seldom grows.
 const BLOCK_ROOM: usize = 4 * 1024;
 
-/// Blocks that may wait. With 32 KiB each, 2 MiB: a disk's pause of a second at 6,000 requests a second.
+/// Blocks that may wait: 2 MiB and some 3,000 lines, a disk's pause of a second at as many requests
+/// a second. A block ends with the line that fills it, so the longest lines make it 10 MiB.
 const BLOCKS_MAX: usize = 64;
 
 /// One complaint in this time: a full disk is full for every line.

@@ -68,8 +68,8 @@ pub struct Record<'a> {
 }
 
 /// Bytes of one text that are written; the rest is cut off. Longer than what
-/// honest clients send, short enough for a thousand lines of an attack to fit
-/// in the blocks that may wait.
+/// honest clients send. Five texts are a client's and JSON makes at most six
+/// bytes of one, so that a line is under 128 KiB.
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
 
 impl Record<'_> {
