@@ -1,1 +1,5 @@
-//! (upstream)
+//! The servers of a pool: which one is next, and whether it may serve.
+
+pub mod balance;
+pub mod health_state;
+pub mod sticky;

@@ -12,7 +12,7 @@ use super::content_length;
 use super::names_websocket;
 use crate::filter::tokens;
 
-/// Fields of one response. 200: twice what the largest sites send, and what Envoy allows twice over.
+/// Fields of one response. 200: twice what Envoy allows by default.
 const FIELDS_MAX: usize = 200;
 
 /// Bytes of one response's fields. 64 KiB: cookies and policies of real servers reach 16 KiB.

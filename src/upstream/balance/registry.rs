@@ -1,0 +1,74 @@
+//! Strategies by name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::ConsistentHash;
+use super::LeastConnections;
+use super::PowerOfTwo;
+use super::Random;
+use super::RoundRobin;
+use super::Strategy;
+use super::WeightedRoundRobin;
+
+/// What of a server does not change while a configuration lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSpec {
+    /// Its address, as configured; what consistent hashing hashes.
+    pub name: String,
+    /// As configured.
+    pub weight: u32,
+}
+
+/// Makes a strategy for the servers of an upstream.
+pub type Factory = Arc<dyn Fn(&[ServerSpec]) -> Box<dyn Strategy> + Send + Sync>;
+
+/// What `balance = "…"` may say.
+#[derive(Clone)]
+pub struct Registry {
+    factories: BTreeMap<String, Factory>,
+}
+
+impl Registry {
+    /// The strategies of the house.
+    pub fn builtin() -> Self {
+        let mut registry = Registry { factories: BTreeMap::new() };
+        registry.register("round-robin", Arc::new(|_| Box::new(RoundRobin::default())));
+        registry.register("weighted-round-robin", Arc::new(|_| Box::new(WeightedRoundRobin::default())));
+        registry.register("least-connections", Arc::new(|_| Box::new(LeastConnections)));
+        registry.register("power-of-two", Arc::new(|_| Box::new(PowerOfTwo)));
+        let weight_max = |servers: &[ServerSpec]| servers.iter().map(|s| s.weight).max().unwrap_or(1);
+        registry.register("random", Arc::new(move |servers| Box::new(Random::new(weight_max(servers)))));
+        registry.register("consistent-hash", Arc::new(|servers| Box::new(ConsistentHash::new(servers))));
+        registry
+    }
+
+    /// Adds a strategy, or puts it in the place of the one of that name.
+    pub fn register(&mut self, name: impl Into<String>, factory: Factory) {
+        self.factories.insert(name.into(), factory);
+    }
+
+    /// Every name, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.factories.keys().map(String::as_str)
+    }
+
+    /// A strategy for `servers`; `None` when nobody registered `name`. Each worker takes its own from it with
+    /// [`Strategy::for_worker`].
+    pub fn build(&self, name: &str, servers: &[ServerSpec]) -> Option<Box<dyn Strategy>> {
+        self.factories.get(name).map(|factory| factory(servers))
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry::builtin()
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
