@@ -280,7 +280,12 @@ fn put_origin(out: &mut HeaderMap, head: &Parts, ctx: &ForwardContext<'_>) {
         let lines = peer.is_trusted.then(|| head.headers.get_all(name));
         lines.into_iter().flatten()
     };
-    put(out, X_FORWARDED_FOR, joined(said(X_FORWARDED_FOR), peer.address.as_bytes(), &[]));
+    // Most requests come from the client itself: then there is nothing to join.
+    let chain = match said(X_FORWARDED_FOR).next() {
+        Some(_) => joined(said(X_FORWARDED_FOR), peer.address.as_bytes(), &[]),
+        None => peer.address.clone(),
+    };
+    put(out, X_FORWARDED_FOR, chain);
     for (name, value) in
         [(X_FORWARDED_PROTO, &peer.scheme), (X_FORWARDED_HOST, ctx.host), (X_FORWARDED_PORT, &peer.port)]
     {

@@ -5,10 +5,10 @@ use http::header::AsHeaderName;
 
 /// The elements of every line of a list field, without the white space around them. A line that is not
 /// visible ASCII has none.
-pub(super) fn elements<'a>(
-    headers: &'a HeaderMap,
+pub(super) fn elements(
+    headers: &HeaderMap,
     name: impl AsHeaderName,
-) -> impl DoubleEndedIterator<Item = &'a str> {
+) -> impl DoubleEndedIterator<Item = &str> {
     headers.get_all(name).iter().flat_map(|value| of(value.to_str().unwrap_or_default()))
 }
 

@@ -57,9 +57,9 @@ fn is_normal(path: &str) -> bool {
 /// No empty segment but the last, and no dot segment.
 fn is_normal_but_for_escapes(path: &str) -> bool {
     let bytes = path.as_bytes();
-    memchr::memchr_iter(b'/', bytes).all(|slash| match bytes.get(slash + 1..).unwrap_or_default() {
-        [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..] => false,
-        _ => true,
+    memchr::memchr_iter(b'/', bytes).all(|slash| {
+        let rest = bytes.get(slash + 1..).unwrap_or_default();
+        !matches!(rest, [b'/', ..] | [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
     })
 }
 

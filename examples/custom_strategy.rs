@@ -1,0 +1,81 @@
+//! A balance strategy of one's own, registered beside those of the house.
+//!
+//! `first-available` sends everything to the first server that may serve: what one wants of a primary with hot
+//! standbys in a fixed order. Run it with `cargo run --example custom_strategy`.
+
+#![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
+
+use std::sync::Arc;
+
+use tidegate::upstream::balance::Pick;
+use tidegate::upstream::balance::PickReason;
+use tidegate::upstream::balance::Pool;
+use tidegate::upstream::balance::Registry;
+use tidegate::upstream::balance::ServerSpec;
+use tidegate::upstream::balance::Servers;
+use tidegate::upstream::balance::Strategy;
+
+/// The first in the order of the configuration. It remembers nothing, so every worker's copy is the same.
+#[derive(Clone)]
+struct FirstAvailable;
+
+impl Strategy for FirstAvailable {
+    fn pick(&mut self, pool: &Pool<'_>, _key: Option<u64>, _rng: &mut fastrand::Rng) -> Option<Pick> {
+        // The pool has already left out who is down, draining or was tried before.
+        let server = pool.eligible().next()?;
+        Some(Pick { server, reason: PickReason::Custom("first-available") })
+    }
+
+    fn for_worker(&self, _seed: u64) -> Box<dyn Strategy> {
+        Box::new(self.clone())
+    }
+}
+
+/// In the proxy these are live numbers; here, who is up.
+struct Up([bool; 3]);
+
+impl Servers for Up {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn may_serve(&self, server: usize) -> bool {
+        self.0[server]
+    }
+
+    fn weight(&self, _server: usize) -> u32 {
+        1
+    }
+
+    fn in_flight(&self, _server: usize) -> u32 {
+        0
+    }
+}
+
+fn main() {
+    let mut registry = Registry::builtin();
+    registry.register("first-available", Arc::new(|_servers| Box::new(FirstAvailable)));
+    println!("balance may say: {}", registry.names().collect::<Vec<_>>().join(", "));
+
+    let names = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"];
+    let specs = names.map(|name| ServerSpec { name: name.to_owned(), weight: 1 });
+    let Some(strategy) = registry.build("first-available", &specs) else {
+        return println!("not registered");
+    };
+
+    let mut worker = strategy.for_worker(0);
+    let mut rng = fastrand::Rng::new();
+    let cases: [(&str, [bool; 3], &[usize]); 4] = [
+        ("all are up", [true, true, true], &[]),
+        ("the first was tried", [true, true, true], &[0]),
+        ("only the last is up", [false, false, true], &[]),
+        ("none is up", [false, false, false], &[]),
+    ];
+    for (case, up, tried) in cases {
+        let up = Up(up);
+        match worker.pick(&Pool::new(&up, tried), None, &mut rng) {
+            Some(pick) => println!("{case}: {} ({})", names[pick.server], pick.reason.as_str()),
+            None => println!("{case}: nobody, the client gets a 503"),
+        }
+    }
+}
