@@ -1,1 +1,88 @@
-fn main() {}
+//! The command line. Exit codes: 0 well, 1 failed at run time, 2 wrong usage or configuration.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tidegate::config::{self, Config, Mistakes};
+use tidegate::runtime::{self, RunError, demo};
+use tidegate::upstream::balance::Registry;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A reverse proxy and load balancer.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve as a configuration file says.
+    Run {
+        /// The file.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Look for mistakes in a configuration file, and tell all of them.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// See it work: three servers, a proxy before them, a little traffic. Needs no file.
+    Demo,
+    /// Proxy from one address to one or more, without a file.
+    Proxy {
+        /// Where to listen, like 127.0.0.1:8080.
+        #[arg(long, value_name = "ADDRESS")]
+        from: SocketAddr,
+        /// A server, like 127.0.0.1:3000 or https://example.com; may be repeated.
+        #[arg(long, value_name = "ADDRESS", required = true)]
+        to: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let registry = Registry::builtin();
+    match Cli::parse().command {
+        Command::Run { config } => run(runtime::load(&config, &registry), &registry, |_| {}),
+        Command::Check { file } => match runtime::load(&file, &registry) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(mistakes) => failed(&mistakes, 2),
+        },
+        Command::Proxy { from, to } => run(config::for_proxy(from, to), &registry, |_| {}),
+        Command::Demo => match demo::prepare(&registry) {
+            Ok(config) => run(config, &registry, |addresses| {
+                let addresses = addresses.to_vec();
+                // Of its own: the tour asks the proxy that this thread goes on to run.
+                std::thread::spawn(move || demo::tour(&addresses, std::io::stdout()));
+            }),
+            Err(error) => failed(&error, 1),
+        },
+    }
+}
+
+fn run(
+    config: Result<Config, Mistakes>,
+    registry: &Registry,
+    started: impl FnOnce(&[(String, SocketAddr)]),
+) -> ExitCode {
+    let config = match config {
+        Ok(config) => config,
+        Err(mistakes) => return failed(&mistakes, 2),
+    };
+    match runtime::run(config, registry, started) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ RunError::Build(_)) => failed(&error, 2),
+        Err(error) => failed(&error, 1),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(code)
+}

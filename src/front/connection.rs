@@ -44,13 +44,15 @@ pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: Sock
     let Some((stream, prefix, protocol)) = open(&local, listener, tcp).await else { return };
     let watch = Arc::new(Watch::default());
     let is_tls = matches!(stream, Stream::Tls(_));
-    let client = Rc::new(Client { listener, peer, is_tls });
+    let port = stream.socket().local_addr().map_or(0, |address| address.port());
+    let client = Rc::new(Client::new(&local, listener, peer, port, is_tls));
     let io = TokioIo::new(Watched::new(stream, prefix, watch.clone()));
     let service = {
         let (local, watch) = (local.clone(), watch.clone());
         service_fn(move |request| answer(local.clone(), client.clone(), watch.clone(), request))
     };
-    let limits = &local.snapshot().config.limits;
+    let view = local.snapshot();
+    let limits = &view.config.limits;
     match protocol {
         Protocol::Http1 => {
             let conn = http1_builder(limits).serve_connection(io, service).with_upgrades();
@@ -102,8 +104,7 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
     match local.timers.timeout(limits.tls_timeout, acceptor.handshake(tcp)).await {
         Ok(Ok(stream)) => {
             local.cells.inc(state.handles.tls_ok);
-            let protocol =
-                if stream.alpn() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+            let protocol = if stream.alpn() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
             Some((stream, Bytes::new(), protocol))
         }
         Ok(Err(error)) => {
@@ -172,7 +173,7 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     watch.request_begins();
     let ended = Ended(watch);
-    Ok(proxy::serve(local, client, request, Box::new(move || drop(ended))).await)
+    Ok(proxy::serve(local, client, request, Box::new(ended)).await)
 }
 
 /// However a request ends, its connection hears of it.

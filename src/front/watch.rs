@@ -131,7 +131,8 @@ impl Watched {
             && first.len() < 256
             && first.starts_with(b"HTTP/1.1 4")
             && memchr::memmem::find(first, b"x-request-id").is_none();
-        let status = if is_bare { std::str::from_utf8(first.get(9..12)?).ok()?.parse().ok()? } else { return None };
+        let status =
+            if is_bare { std::str::from_utf8(first.get(9..12)?).ok()?.parse().ok()? } else { return None };
         Some(proxy::raw_refusal(status))
     }
 }

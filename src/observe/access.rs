@@ -56,6 +56,16 @@ pub struct AccessLog {
     ended: Receiver<()>,
 }
 
+/// How many lines were lost.
+pub struct Losses(Arc<Shared>);
+
+impl Losses {
+    /// Since the start.
+    pub fn total(&self) -> u64 {
+        self.0.lost.load(Relaxed)
+    }
+}
+
 impl AccessLog {
     /// Opens the destination and starts the thread; `None` when there is nothing to write.
     pub fn start(target: &AccessTarget, format: AccessFormat) -> io::Result<Option<AccessLog>> {
@@ -86,6 +96,11 @@ impl AccessLog {
     /// Lines lost since the start. For `tidegate_access_log_lost_total`.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Relaxed)
+    }
+
+    /// The same, for whoever reads it later.
+    pub fn losses(&self) -> Losses {
+        Losses(self.shared.clone())
     }
 
     /// Writes what was handed over, then ends the thread. Workers flush first;

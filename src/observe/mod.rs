@@ -13,6 +13,7 @@ mod record;
 
 pub use access::AccessLog;
 pub use access::AccessWriter;
+pub use access::Losses;
 pub use cells::Cells;
 pub use cells::Counter;
 pub use cells::Gauge;

@@ -114,6 +114,11 @@ impl Seats {
         self.by_worker.iter().map(|cell| cell.load(Relaxed)).sum()
     }
 
+    /// Connections that `worker` has.
+    pub fn taken_by(&self, worker: usize) -> usize {
+        self.by_worker[worker].load(Relaxed)
+    }
+
     /// A seat with `worker`, within both limits.
     pub fn sit(
         self: &Arc<Self>,
@@ -136,10 +141,7 @@ impl Seats {
         Ok(Seat { seats: self.clone(), worker, client })
     }
 
-    fn shard(
-        &self,
-        client: IpAddr,
-    ) -> MutexGuard<'_, HashMap<IpAddr, usize, foldhash::fast::RandomState>> {
+    fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize, foldhash::fast::RandomState>> {
         let last = match client {
             IpAddr::V4(ip) => ip.octets()[3],
             IpAddr::V6(ip) => ip.octets()[7],

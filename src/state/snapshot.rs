@@ -108,7 +108,8 @@ impl Snapshot {
             .collect::<Result<Vec<_>, _>>()?;
         let listeners =
             config.listeners.iter().map(|l| listener(l, metrics)).collect::<Result<Vec<_>, _>>()?;
-        let named = config.routes.iter().map(|r| (r.name.as_str(), config.upstreams[r.upstream].name.as_str()));
+        let named =
+            config.routes.iter().map(|r| (r.name.as_str(), config.upstreams[r.upstream].name.as_str()));
         let routes = named.chain([("none", "none")]).map(|(r, u)| route(r, u, &config, metrics)).collect();
         let router = Router::new(&config.routes, config.listeners.len());
         Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, config }))
@@ -144,9 +145,23 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
 
 /// Reasons of our own replies besides the guard's refusals; `proxy::reply` says them.
 pub const REPLIES: [&str; 17] = [
-    "no-route", "body-too-large", "body-too-slow", "body-cut", "no-server", "connect-failed",
-    "connect-timed-out", "tls-failed", "tls-timed-out", "stale-connection", "reset", "malformed-response",
-    "first-byte-timed-out", "bad-response", "only-if-cached", "upgrade-failed", "other",
+    "no-route",
+    "body-too-large",
+    "body-too-slow",
+    "body-cut",
+    "no-server",
+    "connect-failed",
+    "connect-timed-out",
+    "tls-failed",
+    "tls-timed-out",
+    "stale-connection",
+    "reset",
+    "malformed-response",
+    "first-byte-timed-out",
+    "bad-response",
+    "only-if-cached",
+    "upgrade-failed",
+    "other",
 ];
 
 fn route(name: &str, upstream: &str, config: &Config, metrics: &Metrics) -> Route {
@@ -162,8 +177,7 @@ fn route(name: &str, upstream: &str, config: &Config, metrics: &Metrics) -> Rout
 }
 
 fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Result<Upstream, BuildError> {
-    let servers =
-        config.servers.iter().map(|s| server(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
+    let servers = config.servers.iter().map(|s| server(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
     let specs: Vec<_> =
         servers.iter().map(|s| ServerSpec { name: s.name.clone(), weight: s.weight }).collect();
     let strategy = registry
@@ -255,4 +269,3 @@ impl fmt::Display for BuildError {
 }
 
 impl std::error::Error for BuildError {}
-

@@ -96,9 +96,7 @@ pub async fn send(
     };
     let connect = began.elapsed();
     match target.conns.open(stream, RESPONSE_HEADERS).await {
-        Ok(lease) => {
-            exchange(target, lease, request, meter, Some(connect)).await.map_err(Failed::from)
-        }
+        Ok(lease) => exchange(target, lease, request, meter, Some(connect)).await.map_err(Failed::from),
         Err(error) => Err(Failed { error: AttemptError::Reset(error), body: Some(request.into_body()) }),
     }
 }

@@ -63,7 +63,13 @@ struct Conn {
 impl Conns {
     /// Keeps at most `idle_max` unused connections, each for at most `idle_timeout`.
     pub fn new(idle_max: usize, idle_timeout: Duration) -> Rc<Self> {
-        Rc::new(Conns { idle: RefCell::default(), idle_max, idle_timeout, open: Cell::new(0), reported: Cell::default() })
+        Rc::new(Conns {
+            idle: RefCell::default(),
+            idle_max,
+            idle_timeout,
+            open: Cell::new(0),
+            reported: Cell::default(),
+        })
     }
 
     /// The connection that was used last, if one is left that is still open.
@@ -97,9 +103,9 @@ impl Conns {
     /// Closes what has been idle for too long, or was closed by the server.
     pub fn sweep(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut *idle).into_iter().partition(|i| {
-            !i.conn.sender.is_closed() && now.duration_since(i.since) < self.idle_timeout
-        });
+        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut *idle)
+            .into_iter()
+            .partition(|i| !i.conn.sender.is_closed() && now.duration_since(i.since) < self.idle_timeout);
         *idle = keep;
         gone.into_iter().for_each(|i| self.close(i.conn));
     }

@@ -88,7 +88,8 @@ impl Upstream {
     pub fn blame(&self, server: usize, why: &str, now: Duration, cells: &Cells) {
         let Some(eject) = &self.config.eject else { return };
         let ejected = |s: &&Server| s.state.condition(now) == Condition::Ejected;
-        let count = PoolCount { ejected: self.servers.iter().filter(ejected).count(), total: self.servers.len() };
+        let count =
+            PoolCount { ejected: self.servers.iter().filter(ejected).count(), total: self.servers.len() };
         let server = &self.servers[server];
         match server.state.failed(now, eject, count) {
             EjectVerdict::Ejected { until } => {

@@ -49,14 +49,20 @@ fn wait(interval: Duration, random: f64) -> Duration {
     interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
 }
 
-async fn ask(server: &Server, upstream: &Upstream, health: &Health, timers: &Rc<Timers>) -> Result<(), String> {
+async fn ask(
+    server: &Server,
+    upstream: &Upstream,
+    health: &Health,
+    timers: &Rc<Timers>,
+) -> Result<(), String> {
     let limits = DialLimits { connect: upstream.config.connect_timeout, tls: upstream.config.tls_timeout };
     let mut stream =
         dial(server.address, server.tls.as_ref(), limits, timers).await.map_err(|e| with_cause(&e))?;
     let Probe::Http { path, host, expect } = &health.probe else { return Ok(()) };
     let host = host.as_deref().unwrap_or(&server.name);
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-probe\r\nconnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-probe\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
     let status = status(&mut stream).await?;
     if expect.iter().any(|(low, high)| (*low..=*high).contains(&status)) {
@@ -73,7 +79,9 @@ async fn status(stream: &mut crate::net::Stream) -> Result<u16, String> {
         let mut fields = [httparse::EMPTY_HEADER; 100];
         let mut response = httparse::Response::new(&mut fields);
         match response.parse(&answer) {
-            Ok(_) if response.code.is_some_and(|code| code >= 200) => return Ok(response.code.unwrap_or_default()),
+            Ok(_) if response.code.is_some_and(|code| code >= 200) => {
+                return Ok(response.code.unwrap_or_default());
+            }
             Ok(_) if n > 0 && answer.len() < ANSWER_BYTES => {}
             Ok(_) => return Err("the answer broke off".into()),
             Err(error) => return Err(format!("the answer is not HTTP: {error}")),

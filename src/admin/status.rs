@@ -1,0 +1,154 @@
+//! `/api/v1/status`: what is configured, and how it is doing.
+
+use serde::Serialize;
+
+use crate::admin::Admin;
+use crate::config::{HostPattern, PathPattern};
+use crate::state::Stage;
+use crate::upstream::pool::Upstream;
+
+#[derive(Serialize)]
+pub struct Status<'a> {
+    version: &'static str,
+    stage: &'static str,
+    uptime_seconds: u64,
+    workers: usize,
+    connections: usize,
+    listeners: Vec<ListenerStatus<'a>>,
+    routes: Vec<RouteStatus<'a>>,
+    upstreams: Vec<UpstreamStatus<'a>>,
+    cache: CacheStatus,
+}
+
+#[derive(Serialize)]
+struct ListenerStatus<'a> {
+    name: &'a str,
+    address: String,
+    tls: bool,
+    connections: i64,
+    requests_in_flight: i64,
+}
+
+#[derive(Serialize)]
+struct RouteStatus<'a> {
+    name: &'a str,
+    listener: Option<&'a str>,
+    host: String,
+    path: String,
+    upstream: &'a str,
+    cache: bool,
+}
+
+#[derive(Serialize)]
+struct UpstreamStatus<'a> {
+    name: &'a str,
+    balance: &'a str,
+    sticky: bool,
+    servers: Vec<ServerStatus<'a>>,
+}
+
+#[derive(Serialize)]
+struct ServerStatus<'a> {
+    address: &'a str,
+    state: &'static str,
+    weight: u32,
+    backup: bool,
+    tls: bool,
+    in_flight: u32,
+    requests: u64,
+    failures: u64,
+    ejections: u64,
+}
+
+#[derive(Serialize)]
+struct CacheStatus {
+    bytes: u64,
+    bytes_max: u64,
+    entries: u64,
+}
+
+/// As it is now.
+pub fn of(admin: &Admin) -> Status<'_> {
+    let (keep, snapshot) = (&admin.keep, &admin.snapshot);
+    let config = &snapshot.config;
+    let listeners =
+        snapshot.listeners.iter().zip(&admin.addresses).map(|(listener, (_, address))| ListenerStatus {
+            name: &listener.name,
+            address: address.to_string(),
+            tls: listener.tls.is_some(),
+            connections: keep.metrics.level(listener.handles.open),
+            requests_in_flight: keep.metrics.level(listener.handles.in_flight),
+        });
+    let routes = config.routes.iter().map(|route| RouteStatus {
+        name: &route.name,
+        listener: route.listener.map(|index| config.listeners[index].name.as_str()),
+        host: host(&route.host),
+        path: path(&route.path),
+        upstream: &config.upstreams[route.upstream].name,
+        cache: route.cache.is_some(),
+    });
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        stage: if *admin.stage.borrow() == Stage::Serving { "serving" } else { "draining" },
+        uptime_seconds: keep.now().as_secs(),
+        workers: keep.workers(),
+        connections: keep.seats.taken(),
+        listeners: listeners.collect(),
+        routes: routes.collect(),
+        upstreams: snapshot.upstreams.iter().map(|u| upstream(admin, u)).collect(),
+        cache: CacheStatus {
+            bytes: keep.cache.bytes(),
+            bytes_max: config.cache.max_size,
+            entries: keep.cache.len(),
+        },
+    }
+}
+
+fn upstream<'a>(admin: &Admin, upstream: &'a Upstream) -> UpstreamStatus<'a> {
+    let (metrics, now) = (&admin.keep.metrics, admin.keep.now());
+    let servers = upstream.servers.iter().map(|server| {
+        let requests = &server.handles.requests;
+        let failures = metrics.total(requests.none());
+        let answered: u64 = [100, 200, 300, 400, 500].iter().map(|c| metrics.total(requests.of(*c))).sum();
+        ServerStatus {
+            address: &server.name,
+            state: server.state.condition(now).as_str(),
+            weight: server.weight,
+            backup: server.is_backup,
+            tls: server.tls.is_some(),
+            in_flight: server.state.in_flight(),
+            requests: answered + failures,
+            failures,
+            ejections: metrics.total(server.handles.ejections),
+        }
+    });
+    UpstreamStatus {
+        name: &upstream.config.name,
+        balance: &upstream.config.balance,
+        sticky: upstream.sticky.is_some(),
+        servers: servers.collect(),
+    }
+}
+
+fn host(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Any => "*".into(),
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(name) => format!("*.{name}"),
+    }
+}
+
+fn path(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => path.clone(),
+        PathPattern::Prefix(path) => format!("{path}*"),
+        PathPattern::Wildcard { segments, tail } => {
+            let segments = segments.iter().map(|s| s.as_deref().unwrap_or("*"));
+            let mut path: String = segments.flat_map(|segment| ["/", segment]).collect();
+            if *tail {
+                path.push_str("/*");
+            }
+            path
+        }
+    }
+}

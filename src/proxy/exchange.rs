@@ -1,0 +1,371 @@
+//! One request and its response: what is known of them, from the head to the record.
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, header, response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+
+use crate::body::{Body, BodyError, End, Meter, Metered};
+use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, plan_request};
+use crate::filter::forward::{self, BodyLength, X_REQUEST_ID};
+use crate::filter::guard;
+use crate::observe::Record;
+use crate::proxy::Client;
+use crate::proxy::origin::{Fetched, Outgoing};
+use crate::proxy::reply::Failure;
+use crate::router;
+use crate::state::{Local, Route, View};
+use crate::upstream::pool::Upstream;
+
+/// A request's own state. When it is dropped, the request is over and is counted and logged.
+pub struct Exchange {
+    pub local: Rc<Local>,
+    /// The configuration it began with, and will end with.
+    pub view: Rc<View>,
+    pub client: Rc<Client>,
+    /// As the client sent it.
+    pub head: Parts,
+    pub request_id: HeaderValue,
+    /// Whom it is from, as far as that is believed.
+    pub client_ip: IpAddr,
+    /// Host and port, as the client sent them.
+    pub authority: HeaderValue,
+    route: usize,
+    pub facts: Facts,
+    guard: Option<Box<dyn Any>>,
+}
+
+/// What the record will say.
+pub struct Facts {
+    began: Instant,
+    time: SystemTime,
+    pub status: u16,
+    /// Of the last attempt.
+    pub server: Option<usize>,
+    pub attempts: u32,
+    pub connect: Option<Duration>,
+    pub first_byte: Option<Duration>,
+    /// Waiting for another request's fetch.
+    pub queued: Option<Duration>,
+    /// A word of `state::CACHE_RESULTS`, or "" where there is no cache.
+    pub cache: &'static str,
+    pub cache_reason: &'static str,
+    /// Why the status is what it is, when it is ours.
+    pub reason: &'static str,
+    pub received: Rc<Meter>,
+    sent: Option<Rc<Meter>>,
+}
+
+/// What the guard found out about a head.
+pub struct Asked {
+    pub host: String,
+    pub wants_websocket: bool,
+}
+
+/// The body that the client gets; the exchange ends with it.
+struct Recorded {
+    body: Metered,
+    _exchange: Exchange,
+}
+
+impl Exchange {
+    pub fn begin(local: Rc<Local>, client: Rc<Client>, head: Parts, guard: Box<dyn Any>) -> Self {
+        let view = local.snapshot();
+        let fresh = local.rng.borrow_mut().u128(..);
+        let request_id = forward::request_id(&head.headers, &client.peer, fresh);
+        local.cells.gauge_add(view.listeners[client.listener].handles.in_flight, 1);
+        Exchange {
+            route: view.routes.len() - 1,
+            client_ip: client.peer.ip(),
+            authority: HeaderValue::from_static(""),
+            facts: Facts::begin(),
+            guard: Some(guard),
+            local,
+            view,
+            client,
+            head,
+            request_id,
+        }
+    }
+
+    /// Step: is it one request, and only one?
+    pub fn check(&mut self) -> Result<Asked, Failure> {
+        let view = self.view.clone();
+        let checked = guard::check_request(&self.head, &view.config.limits).map_err(Failure::Refused)?;
+        let authority = checked.authority_value(&self.head);
+        let asked = Asked { wants_websocket: checked.wants_websocket, host: checked.host.into_owned() };
+        self.authority = authority;
+        let trusted = &view.config.listeners[self.client.listener].trusted_proxies;
+        self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.headers, trusted);
+        Ok(asked)
+    }
+
+    /// Step: whose is it?
+    pub fn find_route(&mut self, host: &str) -> Result<(), Failure> {
+        let host = router::normal_host(host);
+        match self.view.router.find(self.client.listener, &host, self.head.uri.path()) {
+            Ok(found) => {
+                self.route = found.route;
+                Ok(())
+            }
+            Err(_) => Err(Failure::NoRoute),
+        }
+    }
+
+    /// Step: what goes out. The body is counted, and held to its limits.
+    pub fn outgoing(&mut self, incoming: Incoming, asked: Asked) -> Result<Outgoing, Failure> {
+        let view = self.view.clone();
+        let limit = view.config.routes[self.route].max_body;
+        let exact = incoming.size_hint().exact();
+        let length = match exact {
+            _ if incoming.is_end_stream() => BodyLength::None,
+            Some(bytes) => BodyLength::Known(bytes),
+            None => BodyLength::Unknown,
+        };
+        if let (Some(limit), BodyLength::Known(bytes)) = (limit, length)
+            && bytes > limit
+        {
+            return Err(Failure::BodyTooLarge { limit });
+        }
+        let idle = self.local.timers.deadline(view.config.limits.body_idle);
+        let body = Metered::new(Body::Incoming(incoming), limit, idle);
+        let meter = body.meter();
+        self.facts.received = meter.clone();
+        let body = if length == BodyLength::None { Body::Empty } else { Body::wrap(body) };
+        if length == BodyLength::None {
+            meter.finish(End::Whole);
+        }
+        Ok(Outgoing { body, meter, length, wants_websocket: asked.wants_websocket })
+    }
+
+    /// Step: may the cache answer?
+    pub fn cache_plan(&self, out: &Outgoing) -> RequestPlan {
+        let config = &self.view.config.routes[self.route];
+        if config.cache.is_some() && out.length != BodyLength::None {
+            return RequestPlan::Bypass(match self.head.method {
+                Method::GET | Method::HEAD => CacheReason::RequestBody,
+                _ => CacheReason::Method,
+            });
+        }
+        plan_request(&self.head, config.cache.as_ref())
+    }
+
+    /// The cache has no part in this request, because of `reason`.
+    pub fn note_bypass(&mut self, reason: CacheReason) {
+        if self.route_config().cache.is_some() {
+            self.note_cache("bypass", reason.as_str());
+        }
+    }
+
+    /// What the cache did: a word of `state::CACHE_RESULTS`, and why.
+    pub fn note_cache(&mut self, result: &'static str, reason: &'static str) {
+        (self.facts.cache, self.facts.cache_reason) = (result, reason);
+    }
+
+    /// Under which stored responses for this request are found: as received, before any change.
+    pub fn cache_key(&self) -> Key {
+        let scheme = if self.client.is_tls { "https" } else { "http" };
+        let target = self.head.uri.path_and_query().map_or("/", |t| t.as_str());
+        Key::new(scheme, self.authority.to_str().unwrap_or_default(), target)
+    }
+
+    /// After an unsafe method: what it made worthless is forgotten.
+    pub fn invalidate(&self, parts: &response::Parts) {
+        if self.route_config().cache.is_some() {
+            self.local.keep.cache.invalidate_after(&self.cache_key(), &self.head.method, parts);
+        }
+    }
+
+    pub fn route_config(&self) -> &crate::config::Route {
+        &self.view.config.routes[self.route]
+    }
+
+    pub fn upstream(&self) -> &Upstream {
+        &self.view.upstreams[self.route_config().upstream]
+    }
+
+    pub fn upstream_index(&self) -> usize {
+        self.route_config().upstream
+    }
+
+    /// Step: what goes back, of a response that is the server's own.
+    pub fn to_client(&self, fetched: Fetched) -> Response<Body> {
+        let mut response = Response::new(fetched.body);
+        *response.headers_mut() = forward::to_client(&fetched.parts, self.head.version, &self.request_id);
+        *response.status_mut() = fetched.parts.status;
+        if let Some(phrase) = fetched.parts.extensions.get::<ReasonPhrase>() {
+            response.extensions_mut().insert(phrase.clone());
+        }
+        if let Some(cookie) = fetched.cookie {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        if self.facts.cache == "bypass" {
+            response.headers_mut().append("cache-status", bypass_status(self.facts.cache_reason));
+        }
+        response
+    }
+
+    /// What goes back, of a response that the cache has made.
+    pub fn from_cache(&self, mut response: Response<Body>, status: CacheStatus) -> Response<Body> {
+        let headers = response.headers_mut();
+        headers.append(header::VIA, HeaderValue::from_static("1.1 tidegate"));
+        headers.insert(X_REQUEST_ID, self.request_id.clone());
+        status.append(headers);
+        response
+    }
+
+    /// The last step: from here on the response carries the exchange, and ends it.
+    pub fn finish(mut self, mut response: Response<Body>) -> Response<Body> {
+        self.facts.status = response.status().as_u16();
+        if !response.headers().contains_key(header::DATE)
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            let date = httpdate::fmt_http_date(SystemTime::now());
+            if let Ok(date) = HeaderValue::try_from(date) {
+                response.headers_mut().insert(header::DATE, date);
+            }
+        }
+        let body = std::mem::take(response.body_mut());
+        let idle = self.local.timers.deadline(Duration::MAX / 4);
+        let body = Metered::new(body, None, idle);
+        self.facts.sent = Some(body.meter());
+        *response.body_mut() = Body::wrap(Recorded { body, _exchange: self });
+        response
+    }
+
+    fn count(&self, total: Duration) {
+        let (cells, facts) = (&self.local.cells, &self.facts);
+        let listener = &self.view.listeners[self.client.listener].handles;
+        let route: &Route = &self.view.routes[self.route];
+        let handles = &route.handles[self.client.listener];
+        cells.gauge_add(listener.in_flight, -1);
+        cells.inc(handles.requests.of(facts.status));
+        cells.observe(handles.duration, total);
+        cells.add(listener.received, facts.received.bytes());
+        cells.add(listener.sent, facts.sent.as_ref().map_or(0, |m| m.bytes()));
+        if let Some(counter) = route.cache_counter(facts.cache) {
+            cells.inc(counter);
+        }
+        if !facts.reason.is_empty()
+            && let Some(counter) = listener.refusal(facts.reason)
+        {
+            cells.inc(counter);
+        }
+    }
+
+    fn log(&self, total: Duration) {
+        let Some(access) = &self.local.access else { return };
+        let facts = &self.facts;
+        let has_route = self.route + 1 < self.view.routes.len();
+        let upstream = has_route.then(|| self.upstream());
+        let server = upstream.zip(facts.server).map(|(u, server)| u.servers[server].name.as_str());
+        let field = |name| self.head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        let us = |time: Option<Duration>| time.map(|t| t.as_micros() as u64);
+        let sent = facts.sent.as_deref();
+        let cut = sent.and_then(Meter::end).is_some_and(|end| end != End::Whole);
+        access.borrow_mut().record(&Record {
+            time: facts.time,
+            client: self.client_ip,
+            listener: &self.view.listeners[self.client.listener].name,
+            method: self.head.method.as_str(),
+            scheme: if self.client.is_tls { "https" } else { "http" },
+            host: self.authority.as_bytes(),
+            target: self.head.uri.path_and_query().map_or(&b"*"[..], |t| t.as_str().as_bytes()),
+            version: version(self.head.version),
+            status: facts.status,
+            route: &self.view.routes[self.route].name,
+            upstream: upstream.map_or("", |u| &u.config.name),
+            server: server.unwrap_or(""),
+            bytes_received: facts.received.bytes(),
+            bytes_sent: sent.map_or(0, Meter::bytes),
+            total_us: total.as_micros() as u64,
+            queue_us: us(facts.queued),
+            connect_us: us(facts.connect),
+            first_byte_us: us(facts.first_byte),
+            cache: facts.cache,
+            cache_reason: facts.cache_reason,
+            attempts: facts.attempts,
+            request_id: self.request_id.as_bytes(),
+            reason: if facts.reason.is_empty() && cut { "response-cut" } else { facts.reason },
+            user_agent: field(header::USER_AGENT),
+            referer: field(header::REFERER),
+        });
+    }
+}
+
+impl Facts {
+    fn begin() -> Self {
+        Facts {
+            began: Instant::now(),
+            time: SystemTime::now(),
+            status: 0,
+            server: None,
+            attempts: 0,
+            connect: None,
+            first_byte: None,
+            queued: None,
+            cache: "",
+            cache_reason: "",
+            reason: "",
+            received: Rc::default(),
+            sent: None,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let total = self.facts.began.elapsed();
+        self.count(total);
+        self.log(total);
+        drop(self.guard.take());
+    }
+}
+
+impl HttpBody for Recorded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Seconds since 1970: what the cache counts in.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn bypass_status(reason: &'static str) -> HeaderValue {
+    let text = format!("tidegate; fwd=bypass; detail={reason}");
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate; fwd=bypass"))
+}
+
+fn version(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2.0",
+        http::Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}

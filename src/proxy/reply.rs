@@ -1,0 +1,162 @@
+//! Our own answers: one `match` turns whatever went wrong into a status, a reason and a word for
+//! `Proxy-Status` (RFC 9209).
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+
+use crate::body::{Body, End};
+use crate::filter::forward::X_REQUEST_ID;
+use crate::filter::guard::{BadResponse, Refusal};
+use crate::net::dial::DialError;
+use crate::proxy::exchange::Exchange;
+use crate::upstream::attempt::AttemptError;
+
+/// What a client may expect when no server may serve: about the time a probe takes to see one rise.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// Why a request is not answered by a server.
+#[derive(Debug)]
+pub enum Failure {
+    /// The client's fault.
+    Refused(Refusal),
+    /// No route takes it.
+    NoRoute,
+    /// Larger than the route allows.
+    BodyTooLarge {
+        /// Bytes.
+        limit: u64,
+    },
+    /// No server of the upstream may serve.
+    NoServer,
+    /// The last attempt failed.
+    Attempt(AttemptError),
+    /// A server answered what may not be passed on.
+    BadResponse(BadResponse),
+    /// Not stored, and the client wants nothing else.
+    OnlyIfCached,
+    /// A server changed the protocol of a client that cannot.
+    Upgrade,
+}
+
+struct Words {
+    status: StatusCode,
+    /// For the log and the metrics.
+    reason: &'static str,
+    /// RFC 9209 section 2.3.
+    error: &'static str,
+}
+
+impl Failure {
+    /// True when a server is to blame, not the client or the configuration.
+    pub fn blames_server(&self) -> bool {
+        matches!(self, Failure::NoServer | Failure::Attempt(_) | Failure::BadResponse(_))
+    }
+
+    fn words(&self) -> Words {
+        let (status, reason, error) = match self {
+            Failure::Refused(refusal) => (refusal.status(), refusal.as_str(), "http_request_error"),
+            Failure::NoRoute => (StatusCode::NOT_FOUND, "no-route", "destination_not_found"),
+            Failure::BodyTooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_error")
+            }
+            Failure::NoServer => (StatusCode::SERVICE_UNAVAILABLE, "no-server", "destination_unavailable"),
+            Failure::Attempt(error) => return attempt(error),
+            Failure::BadResponse(_) => (StatusCode::BAD_GATEWAY, "bad-response", "http_protocol_error"),
+            Failure::OnlyIfCached => (StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "http_request_denied"),
+            Failure::Upgrade => (StatusCode::BAD_GATEWAY, "upgrade-failed", "http_upgrade_failed"),
+        };
+        Words { status, reason, error }
+    }
+
+    /// True when what the client goes on to send can no longer be understood, or is not worth reading.
+    fn closes(&self) -> bool {
+        match self {
+            Failure::Refused(_) | Failure::BodyTooLarge { .. } => true,
+            Failure::Attempt(AttemptError::RequestBody(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+fn attempt(error: &AttemptError) -> Words {
+    let (status, error_type) = match error {
+        AttemptError::Dial(DialError::Connect(_)) => (StatusCode::BAD_GATEWAY, "connection_refused"),
+        AttemptError::Dial(DialError::ConnectTimedOut { .. }) => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
+        }
+        AttemptError::Dial(DialError::Tls(_)) => (StatusCode::BAD_GATEWAY, "tls_protocol_error"),
+        AttemptError::Dial(DialError::TlsTimedOut { .. }) => {
+            (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
+        }
+        AttemptError::Stale(_) | AttemptError::Reset(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
+        AttemptError::Malformed(_) => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+        AttemptError::FirstByteTimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+        AttemptError::RequestBody(end) => return request_body(*end),
+    };
+    Words { status, reason: error.as_str(), error: error_type }
+}
+
+fn request_body(end: End) -> Words {
+    let (status, reason) = match end {
+        End::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
+        End::TooSlow { .. } => (StatusCode::REQUEST_TIMEOUT, "body-too-slow"),
+        End::Cut | End::Dropped | End::Whole => (StatusCode::BAD_REQUEST, "body-cut"),
+    };
+    Words { status, reason, error: "http_request_error" }
+}
+
+/// A short plain answer that says what happened, to whom to mention it, and no secret.
+pub fn answer(x: &mut Exchange, failure: &Failure) -> Response<Body> {
+    let words = failure.words();
+    x.facts.reason = words.reason;
+    let id = x.request_id.to_str().unwrap_or_default();
+    let mut response = Response::new(Body::full(text(words.status, words.reason, id)));
+    *response.status_mut() = words.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_REQUEST_ID, x.request_id.clone());
+    if let Ok(value) = HeaderValue::try_from(proxy_status(&words)) {
+        headers.insert("proxy-status", value);
+    }
+    if words.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    if words.status == StatusCode::METHOD_NOT_ALLOWED {
+        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    // RFC 9113 section 8.2.2: HTTP/2 has no such field; its streams end by themselves.
+    if failure.closes() && x.head.version <= Version::HTTP_11 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The same for a head that is not even a request, as bytes of HTTP/1.1.
+pub fn raw_refusal(status: u16) -> Bytes {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let reason = match status {
+        StatusCode::REQUEST_TIMEOUT => "slow-head",
+        StatusCode::URI_TOO_LONG => "uri-too-long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "head-too-large",
+        _ => "malformed",
+    };
+    let id = format!("{:032x}", fastrand::u128(..));
+    let words = Words { status, reason, error: "http_request_error" };
+    let text = text(status, reason, &id);
+    Bytes::from(format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
+         connection: close\r\nx-request-id: {id}\r\nproxy-status: {}\r\n\r\n{text}",
+        text.len(),
+        proxy_status(&words),
+    ))
+}
+
+fn text(status: StatusCode, reason: &str, id: &str) -> String {
+    format!("{status}\nreason: {reason}\nrequest: {id}\n")
+}
+
+fn proxy_status(words: &Words) -> String {
+    format!("tidegate; error={}; details=\"{}\"", words.error, words.reason)
+}

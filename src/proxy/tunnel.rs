@@ -1,0 +1,74 @@
+//! A websocket: after the 101 the proxy only copies bytes.
+
+use std::rc::Rc;
+
+use http::{Request, header};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tracing::debug;
+
+use crate::clock::Timers;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::origin::Tunnel;
+
+/// Bytes on their way, in each direction.
+const BUFFER: usize = 16 * 1024;
+
+/// The client's end, if it offers to change the protocol.
+pub fn offered(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
+    request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(request))
+}
+
+/// Joins both ends when both have changed; the server's is busy until the tunnel ends.
+pub fn start(x: &Exchange, client: OnUpgrade, server: Tunnel) {
+    let (timers, idle) = (x.local.timers.clone(), x.view.config.limits.tunnel_idle);
+    tokio::task::spawn_local(async move {
+        let _busy = server.in_flight;
+        let (client, server) = match tokio::try_join!(client, server.upgrade) {
+            Ok(ends) => ends,
+            Err(error) => return debug!(%error, "a tunnel did not come about"),
+        };
+        join(client, server, &timers, idle).await;
+    });
+}
+
+/// Until both ways have ended, one has failed, or both have been silent for `idle`.
+async fn join(client: Upgraded, server: Upgraded, timers: &Rc<Timers>, idle: std::time::Duration) {
+    let (client_in, client_out) = split(TokioIo::new(client));
+    let (server_in, server_out) = split(TokioIo::new(server));
+    let moved = std::cell::Cell::new(0u64);
+    let both = async {
+        tokio::join!(copy(client_in, server_out, &moved), copy(server_in, client_out, &moved));
+    };
+    let mut both = std::pin::pin!(both);
+    loop {
+        let before = moved.get();
+        match timers.timeout(idle, both.as_mut()).await {
+            Ok(()) => return,
+            Err(_) if moved.get() != before => {}
+            Err(_) => return debug!("a silent tunnel was closed"),
+        }
+    }
+}
+
+/// One way; its end is passed on.
+async fn copy<S>(mut from: ReadHalf<S>, mut to: WriteHalf<S>, moved: &std::cell::Cell<u64>)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite,
+{
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(n) => {
+                moved.set(moved.get() + n as u64);
+                if to.write_all(&buffer[..n]).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -1,0 +1,150 @@
+//! The control thread: everything that is not a request.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin};
+use crate::clock::{TICK, Timers};
+use crate::observe::AccessLog;
+use crate::runtime::{RunError, SharedSnapshot, report_panic};
+use crate::state::{Keep, Stage};
+use crate::upstream::probe;
+
+/// How often the control thread looks whether the workers have ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What the control thread is given.
+pub struct Control {
+    pub keep: Arc<Keep>,
+    pub snapshot: SharedSnapshot,
+    pub admin: Option<TcpListener>,
+    pub addresses: Vec<(String, SocketAddr)>,
+    pub access: Option<AccessLog>,
+    pub stage: watch::Sender<Stage>,
+}
+
+impl Control {
+    /// Runs until a signal, and then until the workers have ended.
+    pub fn run(self, workers: Vec<JoinHandle<io::Result<()>>>) -> Result<(), RunError> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .map_err(RunError::Thread)?;
+        let access = runtime.block_on(self.serve(workers)).map_err(RunError::Thread)?;
+        if let Some(access) = access {
+            access.close();
+        }
+        Ok(())
+    }
+
+    async fn serve(self, workers: Vec<JoinHandle<io::Result<()>>>) -> io::Result<Option<AccessLog>> {
+        let mut signals = Signals::new()?;
+        let timers = Timers::new();
+        tokio::task::spawn_local({
+            let timers = timers.clone();
+            async move {
+                loop {
+                    tokio::time::sleep(TICK).await;
+                    timers.sweep(Instant::now());
+                }
+            }
+        });
+        for upstream in &self.snapshot.upstreams {
+            for server in 0..upstream.servers.len() {
+                let rng = fastrand::Rng::new();
+                tokio::task::spawn_local(probe::watch(upstream.clone(), server, timers.clone(), rng));
+            }
+        }
+        let lost = self.access.as_ref().map(AccessLog::losses);
+        let state = Admin {
+            keep: self.keep,
+            snapshot: self.snapshot,
+            addresses: self.addresses,
+            stage: self.stage.subscribe(),
+            lost,
+        };
+        if let Some(socket) = self.admin {
+            let listener = tokio::net::TcpListener::from_std(socket)?;
+            tokio::task::spawn_local(admin::serve(state.into(), listener));
+        }
+        loop {
+            match signals.next().await {
+                What::Reopen => self.access.iter().for_each(AccessLog::reopen),
+                What::End => break,
+            }
+        }
+        info!("draining: no new connections, requests in flight are finished");
+        self.stage.send_replace(Stage::Draining);
+        tokio::select! {
+            () = ended(workers) => info!("drained"),
+            () = signals.end() => {
+                warn!("ended by a second signal before the drain was done");
+                // Now means now: destructors of whatever hangs are part of the hang.
+                process::exit(1);
+            }
+        }
+        Ok(self.access)
+    }
+}
+
+async fn ended(mut workers: Vec<JoinHandle<io::Result<()>>>) {
+    while !workers.is_empty() {
+        let mut index = 0;
+        while index < workers.len() {
+            if workers[index].is_finished() {
+                let worker = workers.swap_remove(index);
+                let name = worker.thread().name().unwrap_or("worker").to_owned();
+                if worker.join().is_err() {
+                    report_panic(&name);
+                }
+            } else {
+                index += 1;
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+enum What {
+    /// SIGTERM or SIGINT.
+    End,
+    /// SIGUSR1: log files were moved away.
+    Reopen,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reopen: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reopen: signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> What {
+        tokio::select! {
+            _ = self.terminate.recv() => What::End,
+            _ = self.interrupt.recv() => What::End,
+            _ = self.reopen.recv() => What::Reopen,
+        }
+    }
+
+    async fn end(&mut self) {
+        while !matches!(self.next().await, What::End) {}
+    }
+}

@@ -1,0 +1,83 @@
+//! A worker: one thread, one event loop, its own sockets.
+
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::clock::TICK;
+use crate::front::accept::{self, Handed};
+use crate::observe::AccessWriter;
+use crate::runtime::SharedSnapshot;
+use crate::state::{Keep, Local, Stage};
+
+/// Between two sweeps of idle connections and log lines.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How often a draining worker looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// What a worker thread is given.
+pub struct Worker {
+    pub number: usize,
+    pub keep: Arc<Keep>,
+    pub snapshot: SharedSnapshot,
+    /// One per listener.
+    pub sockets: Vec<TcpListener>,
+    pub access: Option<AccessWriter>,
+    pub stage: watch::Receiver<Stage>,
+    pub inbox: mpsc::Receiver<Handed>,
+    pub others: Vec<mpsc::Sender<Handed>>,
+}
+
+impl Worker {
+    /// Serves until the process drains and the last connection has ended, or the limit is reached.
+    pub fn run(self) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+        runtime.block_on(self.serve());
+        Ok(())
+    }
+
+    async fn serve(self) {
+        let drain_timeout = self.snapshot.config.runtime.drain_timeout;
+        let mut stage = self.stage.clone();
+        let local = Local::new(self.number, self.keep, self.snapshot, self.access, self.stage);
+        tokio::task::spawn_local(tick(local.clone()));
+        tokio::task::spawn_local(accept::take_over(local.clone(), self.inbox));
+        let others: accept::Handovers = self.others.into();
+        for (listener, socket) in self.sockets.into_iter().enumerate() {
+            tokio::task::spawn_local(accept::accept(local.clone(), listener, socket, others.clone()));
+        }
+        // An error means that the control thread is gone: nothing to wait for then either.
+        let _ = stage.wait_for(|s| *s == Stage::Draining).await;
+        drain(&local, drain_timeout).await;
+        local.sweep(Instant::now());
+    }
+}
+
+async fn tick(local: Rc<Local>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut swept = Instant::now();
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        local.tick(now);
+        if now.duration_since(swept) >= SWEEP {
+            swept = now;
+            local.sweep(now);
+        }
+    }
+}
+
+/// Each connection has seen the stage and ends by itself; this waits for them.
+async fn drain(local: &Rc<Local>, limit: Duration) {
+    let until = Instant::now() + limit;
+    while local.keep.seats.taken_by(local.worker) > 0 && Instant::now() < until {
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
