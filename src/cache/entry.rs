@@ -1,0 +1,332 @@
+//! A stored response.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::StatusCode;
+use http::header;
+use http::request;
+use http::response;
+use http_body::Body as HttpBody;
+use http_body::Frame;
+use http_body::SizeHint;
+
+use crate::body::Body;
+use crate::body::BodyError;
+use crate::cache::directives::Members;
+use crate::cache::policy::Meta;
+use crate::cache::policy::Times;
+use crate::cache::policy::judge_response;
+use crate::cache::status::CacheReason;
+
+/// What a header line costs beyond its bytes: a map slot and two handles.
+const LINE_OVERHEAD: usize = 64;
+
+/// What an entry costs beyond its parts, measured with nothing in it, rounded up.
+const ENTRY_OVERHEAD: usize = 640;
+
+/// Smaller bodies are packed into one piece when stored: hits are then written without a vector,
+/// and no read buffer of a connection stays pinned for a few bytes of it.
+const PACKED_BYTES_MAX: u64 = 1 << 20;
+
+/// Fields of a connection, never of a response (RFC 9111 §3.1, RFC 9110 §7.6.1), and Age, which is
+/// written anew each time.
+const NOT_STORED: [HeaderName; 13] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::SET_COOKIE,
+    header::AGE,
+    HeaderName::from_static("cache-status"),
+];
+
+/// The part of a stored response that is known before its body has come.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its terms.
+    pub meta: Meta,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields, without those that are never stored.
+    pub headers: HeaderMap,
+}
+
+/// A whole stored response.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// What came before the body.
+    pub head: Arc<Head>,
+    /// Its body.
+    pub body: StoredBody,
+}
+
+/// A body in memory, shared by all who read it.
+#[derive(Debug, Clone, Default)]
+pub struct StoredBody {
+    pieces: Arc<[Bytes]>,
+    length: u64,
+}
+
+/// What a 304 made of an entry.
+#[derive(Debug, Clone)]
+pub struct Refreshed {
+    /// The entry to answer with; its body is the old one's.
+    pub entry: Arc<Entry>,
+    /// Whether it may be kept; the new fields may forbid it.
+    pub storable: Result<(), CacheReason>,
+}
+
+impl Head {
+    /// The head to store for a response that was judged storable.
+    pub fn new(meta: Meta, status: StatusCode, headers: &HeaderMap) -> Self {
+        let mut headers = storable_fields(headers, &meta.withheld);
+        // RFC 9110 §6.6.1: who stores a response without Date gives it one.
+        if !headers.contains_key(header::DATE) {
+            headers.insert(header::DATE, date(meta.received));
+        }
+        Self { meta, status, headers }
+    }
+}
+
+impl Entry {
+    /// The whole response; its fields get a Content-Length if they had none.
+    pub fn new(head: Arc<Head>, body: StoredBody) -> Self {
+        let has_no_content = head.status == StatusCode::NO_CONTENT;
+        if head.headers.contains_key(header::CONTENT_LENGTH) || has_no_content {
+            return Self { head, body };
+        }
+        let mut head = Arc::unwrap_or_clone(head);
+        head.headers.insert(header::CONTENT_LENGTH, body.length.into());
+        head.meta.content_length = Some(body.length);
+        Self { head: Arc::new(head), body }
+    }
+
+    /// Its age in seconds (RFC 9111 §4.2.3).
+    pub fn age(&self, now: u64) -> u64 {
+        self.head.meta.age(now)
+    }
+
+    /// Bytes of memory behind it.
+    pub fn bytes(&self) -> u64 {
+        let line =
+            |(name, value): (&HeaderName, &HeaderValue)| LINE_OVERHEAD + name.as_str().len() + value.len();
+        let fields: usize = self.head.headers.iter().map(line).sum();
+        let pieces = self.body.pieces.len() * size_of::<Bytes>();
+        (ENTRY_OVERHEAD + fields + pieces + self.head.meta.selection.bytes()) as u64 + self.body.length
+    }
+}
+
+/// What becomes of an entry that the server says has not changed (RFC 9111 §4.3.4, §3.2): every
+/// field of the 304 replaces the stored one, Content-Length excepted; terms are read anew.
+pub fn update_from_304(
+    entry: &Entry,
+    req: &request::Parts,
+    res304: &response::Parts,
+    times: Times,
+    object_max: u64,
+) -> Refreshed {
+    let mut headers = entry.head.headers.clone();
+    // The old Date would make the entry as old as it was before.
+    headers.remove(header::DATE);
+    let mut fresh = storable_fields(&res304.headers, &[]);
+    fresh.remove(header::CONTENT_LENGTH);
+    for name in fresh.keys() {
+        headers.remove(name);
+    }
+    for (name, value) in &fresh {
+        headers.append(name.clone(), value.clone());
+    }
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = entry.head.status;
+    parts.headers = headers;
+    // Not stored, but they count when the terms are judged.
+    for name in [header::AGE, header::SET_COOKIE] {
+        for value in res304.headers.get_all(&name) {
+            parts.headers.append(name.clone(), value.clone());
+        }
+    }
+    let mut get = http::Request::new(()).into_parts().0;
+    get.headers = req.headers.clone();
+    let (meta, storable) = match judge_response(&get, &parts, times, object_max) {
+        Ok(meta) => (meta, Ok(())),
+        Err(reason) => (Meta { received: times.received, ..entry.head.meta.clone() }, Err(reason)),
+    };
+    let head = Head::new(meta, parts.status, &parts.headers);
+    Refreshed { entry: Arc::new(Entry::new(Arc::new(head), entry.body.clone())), storable }
+}
+
+impl StoredBody {
+    /// A body of these pieces, in order.
+    pub fn new(pieces: Vec<Bytes>) -> Self {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if length == 0 || length > PACKED_BYTES_MAX {
+            let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+            return Self { pieces, length };
+        }
+        let mut packed = BytesMut::with_capacity(length as usize);
+        pieces.iter().for_each(|piece| packed.extend_from_slice(piece));
+        Self { pieces: Arc::new([packed.freeze()]), length }
+    }
+
+    /// Bytes in it.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// A body to send; nothing is copied.
+    pub fn to_body(&self) -> Body {
+        match &*self.pieces {
+            [] => Body::Empty,
+            [only] => Body::full(only.clone()),
+            _ => Body::wrap(Pieces { body: self.clone(), next: 0 }),
+        }
+    }
+}
+
+struct Pieces {
+    /// `length` is what remains.
+    body: StoredBody,
+    next: usize,
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let piece = self.body.pieces.get(self.next).cloned();
+        if let Some(piece) = &piece {
+            self.next += 1;
+            self.body.length -= piece.len() as u64;
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next == self.body.pieces.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.length)
+    }
+}
+
+fn storable_fields(headers: &HeaderMap, withheld: &[HeaderName]) -> HeaderMap {
+    let mut kept = headers.clone();
+    for line in headers.get_all(header::CONNECTION) {
+        for name in Members::new(line.as_bytes()).filter_map(|m| HeaderName::from_bytes(m).ok()) {
+            kept.remove(name);
+        }
+    }
+    for name in NOT_STORED.iter().chain(withheld) {
+        kept.remove(name);
+    }
+    kept
+}
+
+fn date(at: u64) -> HeaderValue {
+    let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at));
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(crate) fn entry(fields: &[(&'static str, &str)], body: &'static str) -> Arc<Entry> {
+        let (req, parts) = exchange(fields);
+        let meta = judge_response(&req, &parts, Times { asked: 100, received: 100 }, 1000).unwrap();
+        let head = Head::new(meta, parts.status, &parts.headers);
+        Arc::new(Entry::new(Arc::new(head), StoredBody::new(vec![Bytes::from_static(body.as_bytes())])))
+    }
+
+    pub(crate) fn exchange(fields: &[(&'static str, &str)]) -> (request::Parts, response::Parts) {
+        let mut parts = http::Response::new(()).into_parts().0;
+        for (name, value) in fields {
+            parts.headers.append(*name, value.parse().unwrap());
+        }
+        (http::Request::new(()).into_parts().0, parts)
+    }
+
+    #[test]
+    fn fields_of_the_connection_and_withheld_ones_are_not_stored() {
+        let entry = entry(
+            &[
+                ("cache-control", "max-age=60, no-cache=\"x-secret\""),
+                ("connection", "close, X-Hop"),
+                ("keep-alive", "timeout=5"),
+                ("transfer-encoding", "chunked"),
+                ("x-hop", "1"),
+                ("x-secret", "1"),
+                ("age", "3"),
+                ("x-kept", "1"),
+            ],
+            "abc",
+        );
+
+        let mut names: Vec<_> = entry.head.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["cache-control", "content-length", "date", "x-kept"]);
+        assert_eq!(entry.head.headers[header::CONTENT_LENGTH], "3");
+    }
+
+    #[test]
+    fn a_304_updates_every_field_but_the_length() {
+        let old = entry(
+            &[("cache-control", "max-age=1"), ("etag", "\"a\""), ("link", "<a>"), ("x-old", "kept")],
+            "abc",
+        );
+        let (req, res304) = exchange(&[
+            ("cache-control", "max-age=60"),
+            ("content-length", "10"),
+            ("link", "<b>"),
+            ("link", "<c>"),
+            ("x-new", "1"),
+        ]);
+
+        let new = update_from_304(&old, &req, &res304, Times { asked: 500, received: 500 }, 1000);
+
+        assert_eq!(new.storable, Ok(()));
+        let head = &new.entry.head;
+        assert_eq!(head.headers[header::CONTENT_LENGTH], "3");
+        assert_eq!(head.headers["x-old"], "kept");
+        assert_eq!(head.headers["x-new"], "1");
+        assert_eq!(head.headers.get_all("link").iter().collect::<Vec<_>>(), ["<b>", "<c>"]);
+        assert_eq!((head.meta.lifetime, new.entry.age(500)), (60, 0));
+    }
+
+    #[test]
+    fn a_304_that_forbids_storing_is_still_an_answer() {
+        let old = entry(&[("cache-control", "max-age=1"), ("etag", "\"a\"")], "abc");
+        let (req, res304) = exchange(&[("cache-control", "no-store")]);
+
+        let new = update_from_304(&old, &req, &res304, Times { asked: 500, received: 500 }, 1000);
+
+        assert_eq!(new.storable, Err(CacheReason::NoStore));
+        assert_eq!(new.entry.body.len(), 3);
+    }
+}

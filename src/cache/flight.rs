@@ -1,0 +1,615 @@
+//! Requests for one key that is being fetched share the fetch, from its first byte.
+//!
+//! The leader fetches and writes, followers read while it arrives; threads meet
+//! in one mutex a flight, held for a few instructions and never across an await.
+//! Lock order: table, then flight; wakers are called with neither held.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use bytes::Bytes;
+use http::request;
+use http_body::Body as HttpBody;
+use http_body::Frame;
+use http_body::SizeHint;
+
+use crate::body::BodyError;
+use crate::cache::entry::Entry;
+use crate::cache::entry::Head;
+use crate::cache::entry::StoredBody;
+use crate::cache::key::Key;
+use crate::cache::policy::Assessment;
+use crate::cache::policy::assess;
+use crate::cache::policy::select;
+use crate::cache::status::CacheReason;
+use crate::cache::store::Store;
+
+/// How far the slowest reader of an object that is too large to store may fall behind: a few
+/// socket buffers, so that readers of equal speed never wait for each other.
+const LAG_BYTES_MAX: u64 = 1 << 20;
+
+/// Parts of the table of flights; more than cores, a power of two.
+const SHARDS: usize = 64;
+
+/// Counters of invalidations; keys that share one may miss a chance to be stored, no more.
+const EPOCHS: usize = 256;
+
+/// The fetches that are under way, and the store they end in.
+pub(super) struct Flights {
+    store: Store,
+    shards: Box<[Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>>]>,
+    epochs: Box<[AtomicU64]>,
+}
+
+/// Fetches on behalf of all; when it is dropped, everyone goes alone.
+pub struct Leader {
+    flights: Arc<Flights>,
+    flight: Arc<Flight>,
+    key: Key,
+    /// What the key's epoch was when the fetch began.
+    epoch: u64,
+}
+
+/// Waits for a leader's response.
+pub struct Follower {
+    flight: Arc<Flight>,
+    now: u64,
+    slot: Option<usize>,
+}
+
+/// How a wait ended.
+pub enum Followed {
+    /// The response, as it arrives.
+    Stream(Arc<Head>, Reader),
+    /// The entry that the leader has just validated.
+    Entry(Arc<Entry>),
+    /// The response is not for this request: fetch it without waiting again.
+    GoAlone(CacheReason),
+}
+
+/// Writes a body to its readers and, when it is whole, to the store.
+pub struct Writer {
+    leader: Leader,
+    head: Arc<Head>,
+    object_max: u64,
+    is_ended: bool,
+}
+
+/// Reads a body while it arrives.
+pub struct Reader {
+    flight: Arc<Flight>,
+    slot: usize,
+    /// Bytes still to come, when that is known.
+    remaining: Option<u64>,
+    is_ended: bool,
+}
+
+/// Nobody wants the rest of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It cannot be stored, and its last reader has gone.
+    NoReader,
+    /// It is longer than it was announced; readers have been cut off.
+    TooLong,
+}
+
+/// A shared body ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CutShort;
+
+struct Flight {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    /// Followers that wait for the head.
+    waiters: Slots<Waker>,
+    chunks: VecDeque<Bytes>,
+    /// The number of the first chunk in `chunks`: those before have been dropped.
+    first: u64,
+    /// Bytes written.
+    total: u64,
+    end: Option<End>,
+    is_overflown: bool,
+    readers: Slots<Progress>,
+    writer: Option<Waker>,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Waiting,
+    Streaming(Arc<Head>),
+    Landed(Arc<Entry>),
+    Released(CacheReason),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    Cut,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// The number of the next chunk.
+    next: u64,
+    bytes: u64,
+    waker: Option<Waker>,
+}
+
+impl Flights {
+    pub(super) fn new(store: Store) -> Self {
+        Self {
+            store,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Leads a new flight or follows the one under way.
+    pub(super) fn join(self: &Arc<Self>, key: &Key, now: u64) -> Result<Leader, Follower> {
+        // Before the table is read: an invalidation in between must not be missed.
+        let epoch = self.epoch(key).load(Ordering::SeqCst);
+        let mut table = lock(self.shard(key));
+        if let Some(flight) = table.get(key) {
+            return Err(Follower { flight: flight.clone(), now, slot: None });
+        }
+        let flight = Flight::new();
+        table.insert(key.clone(), flight.clone());
+        Ok(Leader { flights: self.clone(), flight, key: key.clone(), epoch })
+    }
+
+    /// A flight that nobody can join; its body is stored like any other.
+    pub(super) fn alone(self: &Arc<Self>, key: &Key) -> Leader {
+        let epoch = self.epoch(key).load(Ordering::SeqCst);
+        Leader { flights: self.clone(), flight: Flight::new(), key: key.clone(), epoch }
+    }
+
+    /// Forgets the key, and keeps fetches that began before from storing it (RFC 9111 §4.4).
+    pub(super) fn invalidate(&self, key: &Key) {
+        self.epoch(key).fetch_add(1, Ordering::SeqCst);
+        lock(self.shard(key)).remove(key);
+        self.store.remove(key);
+    }
+
+    fn insert(&self, key: &Key, entry: Arc<Entry>, epoch: u64) -> Result<(), CacheReason> {
+        let is_current = || self.epoch(key).load(Ordering::SeqCst) == epoch;
+        if !is_current() {
+            return Err(CacheReason::Invalidated);
+        }
+        self.store.insert(key, entry);
+        // Again: an invalidation may have emptied the store just before the insertion.
+        if is_current() {
+            return Ok(());
+        }
+        self.store.remove(key);
+        Err(CacheReason::Invalidated)
+    }
+
+    fn forget(&self, key: &Key, flight: &Arc<Flight>) {
+        let mut table = lock(self.shard(key));
+        if table.get(key).is_some_and(|found| Arc::ptr_eq(found, flight)) {
+            table.remove(key);
+        }
+    }
+
+    fn epoch(&self, key: &Key) -> &AtomicU64 {
+        &self.epochs[key.spread() % EPOCHS]
+    }
+
+    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>> {
+        &self.shards[key.spread() % SHARDS]
+    }
+}
+
+impl Leader {
+    /// A storable response: those who wait and those who come read it as it is written.
+    /// A response that each request must validate is written for the store and the leader alone.
+    pub fn publish(self, head: Head, object_max: u64) -> Writer {
+        let head = Arc::new(head);
+        let phase = if head.meta.is_shareable() {
+            Phase::Streaming(head.clone())
+        } else {
+            self.flights.forget(&self.key, &self.flight);
+            Phase::Released(CacheReason::NotShareable)
+        };
+        self.flight.settle(phase);
+        let object_max = object_max.min(self.flights.store.object_max());
+        Writer { leader: self, head, object_max, is_ended: false }
+    }
+
+    /// An entry that the server has just validated: stored, and the answer for all who wait.
+    pub fn land(self, entry: Arc<Entry>) -> Result<(), CacheReason> {
+        let stored = self.flights.insert(&self.key, entry.clone(), self.epoch);
+        self.flights.forget(&self.key, &self.flight);
+        self.flight.settle(Phase::Landed(entry));
+        stored
+    }
+
+    /// Nothing to share: all who wait go alone, at once.
+    pub fn release(self, reason: CacheReason) {
+        self.flights.forget(&self.key, &self.flight);
+        self.flight.settle(Phase::Released(reason));
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.flights.forget(&self.key, &self.flight);
+        self.flight.settle(Phase::Released(CacheReason::LeaderGone));
+    }
+}
+
+impl Follower {
+    /// Waits for the leader's response; the caller limits the time. `req` is this follower's own:
+    /// a response that it may not have (Vary, Authorization, its Cache-Control) sends it alone.
+    pub async fn wait(mut self, req: &request::Parts) -> Followed {
+        poll_fn(|cx| self.poll_wait(cx, req)).await
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>, req: &request::Parts) -> Poll<Followed> {
+        let mut state = lock(&self.flight.state);
+        let head = match &state.phase {
+            Phase::Waiting => {
+                match self.slot.and_then(|slot| state.waiters.get_mut(slot)) {
+                    Some(waker) => waker.clone_from(cx.waker()),
+                    None => self.slot = Some(state.waiters.insert(cx.waker().clone())),
+                }
+                return Poll::Pending;
+            }
+            Phase::Released(reason) => return Poll::Ready(Followed::GoAlone(*reason)),
+            Phase::Landed(entry) => {
+                let entry = entry.clone();
+                return Poll::Ready(match may_share(&entry.head, req, self.now) {
+                    Ok(()) => Followed::Entry(entry),
+                    Err(reason) => Followed::GoAlone(reason),
+                });
+            }
+            Phase::Streaming(head) => head.clone(),
+        };
+        let refusal = match may_share(&head, req, self.now) {
+            Err(reason) => Some(reason),
+            Ok(()) if state.is_overflown => Some(CacheReason::TooLarge),
+            Ok(()) if state.end == Some(End::Cut) => Some(CacheReason::CutShort),
+            Ok(()) => None,
+        };
+        Poll::Ready(match refusal {
+            Some(reason) => Followed::GoAlone(reason),
+            None => {
+                let reader = Reader::new(&self.flight, &mut state, &head);
+                Followed::Stream(head, reader)
+            }
+        })
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let waker = self.slot.and_then(|slot| lock(&self.flight.state).waiters.remove(slot));
+        drop(waker);
+    }
+}
+
+fn may_share(head: &Head, req: &request::Parts, now: u64) -> Result<(), CacheReason> {
+    select(&head.meta, req)?;
+    match assess(&head.meta, req, now.max(head.meta.received)) {
+        Assessment::Fresh { .. } => Ok(()),
+        Assessment::Stale { reason, .. } => Err(reason),
+    }
+}
+
+impl Writer {
+    /// What is being written.
+    pub fn head(&self) -> &Arc<Head> {
+        &self.head
+    }
+
+    /// A reader for the leader's own client; to be taken before the first push.
+    pub fn reader(&self) -> Reader {
+        let mut state = lock(&self.leader.flight.state);
+        debug_assert!(state.first == 0 && !state.is_overflown, "the first bytes are gone");
+        Reader::new(&self.leader.flight, &mut state, &self.head)
+    }
+
+    /// Pends while the slowest reader of an object that is too large to store lags behind.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let mut state = lock(&self.leader.flight.state);
+        match state.lag() {
+            _ if !state.is_overflown => Poll::Ready(Ok(())),
+            None => Poll::Ready(Err(Closed::NoReader)),
+            Some(lag) if lag <= LAG_BYTES_MAX => Poll::Ready(Ok(())),
+            Some(_) => {
+                state.writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// [`Self::poll_ready`] as a future.
+    pub async fn ready(&mut self) -> Result<(), Closed> {
+        poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    /// The next bytes. After an error, drop the writer and the fetch.
+    pub fn push(&mut self, chunk: Bytes) -> Result<(), Closed> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let mut wakers = Vec::new();
+        let (overflows, outcome) = {
+            let mut state = lock(&self.leader.flight.state);
+            state.total += chunk.len() as u64;
+            if self.head.meta.content_length.is_some_and(|length| state.total > length) {
+                return Err(Closed::TooLong);
+            }
+            state.chunks.push_back(chunk);
+            let overflows = !state.is_overflown && state.total > self.object_max;
+            state.is_overflown |= overflows;
+            if state.is_overflown {
+                state.trim();
+            }
+            wakers.extend(state.readers.iter_mut().filter_map(|reader| reader.waker.take()));
+            let is_wanted = !state.is_overflown || !state.readers.is_empty();
+            (overflows, if is_wanted { Ok(()) } else { Err(Closed::NoReader) })
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        if overflows {
+            // Nobody joins from here on.
+            self.leader.flights.forget(&self.leader.key, &self.leader.flight);
+        }
+        outcome
+    }
+
+    /// The body is whole: stores it, and tells why not otherwise.
+    pub fn finish(mut self) -> Result<Arc<Entry>, CacheReason> {
+        let leader = &self.leader;
+        let pieces = {
+            let state = lock(&leader.flight.state);
+            if self.head.meta.content_length.is_some_and(|length| state.total != length) {
+                // Dropping the writer cuts the readers off.
+                return Err(CacheReason::CutShort);
+            }
+            (!state.is_overflown).then(|| state.chunks.iter().cloned().collect())
+        };
+        let stored = match pieces {
+            Some(pieces) => {
+                let entry = Arc::new(Entry::new(self.head.clone(), StoredBody::new(pieces)));
+                leader.flights.insert(&leader.key, entry.clone(), leader.epoch).map(|()| entry)
+            }
+            None => Err(CacheReason::TooLarge),
+        };
+        // Stored first, forgotten second: whoever comes in between finds one or the other.
+        leader.flights.forget(&leader.key, &leader.flight);
+        leader.flight.end(End::Whole);
+        self.is_ended = true;
+        stored
+    }
+
+    /// The body broke off: readers get an error, nothing is stored. So does a drop.
+    pub fn abort(self) {}
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.leader.flights.forget(&self.leader.key, &self.leader.flight);
+            self.leader.flight.end(End::Cut);
+        }
+    }
+}
+
+impl Reader {
+    fn new(flight: &Arc<Flight>, state: &mut State, head: &Head) -> Self {
+        let whole = (state.end == Some(End::Whole)).then_some(state.total);
+        let slot = state.readers.insert(Progress::default());
+        let remaining = head.meta.content_length.or(whole);
+        Self { flight: flight.clone(), slot, remaining, is_ended: false }
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let mut guard = lock(&self.flight.state);
+        let state = &mut *guard;
+        let Some(progress) = state.readers.get_mut(self.slot) else { return Poll::Ready(None) };
+        let index = usize::try_from(progress.next - state.first).unwrap_or(usize::MAX);
+        if let Some(chunk) = state.chunks.get(index).cloned() {
+            progress.next += 1;
+            progress.bytes += chunk.len() as u64;
+            // Only the slowest can have made chunks superfluous.
+            let writer = if state.is_overflown && index == 0 { state.trim() } else { None };
+            drop(guard);
+            writer.into_iter().for_each(Waker::wake);
+            self.remaining = self.remaining.map(|n| n.saturating_sub(chunk.len() as u64));
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        match state.end {
+            None => {
+                progress.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Some(End::Whole) => self.is_ended = true,
+            Some(End::Cut) => {
+                self.is_ended = true;
+                return Poll::Ready(Some(Err(Box::new(CutShort))));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl HttpBody for Reader {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        self.poll_chunk(cx).map(|chunk| chunk.map(|c| c.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_ended || self.remaining == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let (progress, writer) = {
+            let mut state = lock(&self.flight.state);
+            let progress = state.readers.remove(self.slot);
+            let writer = if state.is_overflown { state.trim() } else { None };
+            (progress, writer)
+        };
+        drop(progress);
+        writer.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Flight {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default() })
+    }
+
+    /// Leaves `Waiting`, once.
+    fn settle(&self, phase: Phase) {
+        let wakers = {
+            let mut state = lock(&self.state);
+            if !matches!(state.phase, Phase::Waiting) {
+                return;
+            }
+            state.phase = phase;
+            state.waiters.take_all()
+        };
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn end(&self, end: End) {
+        let wakers: Vec<_> = {
+            let mut state = lock(&self.state);
+            state.end = Some(end);
+            state.readers.iter_mut().filter_map(|reader| reader.waker.take()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    /// Bytes between the writer and the slowest reader; `None` without readers.
+    fn lag(&mut self) -> Option<u64> {
+        let slowest = self.readers.iter_mut().map(|reader| reader.bytes).min()?;
+        Some(self.total - slowest)
+    }
+
+    /// Drops what every reader has read; the writer's waker if it may go on.
+    fn trim(&mut self) -> Option<Waker> {
+        let slowest = self.readers.iter_mut().map(|reader| reader.next).min();
+        let keep_from = slowest.unwrap_or(self.first + self.chunks.len() as u64);
+        while self.first < keep_from && self.chunks.pop_front().is_some() {
+            self.first += 1;
+        }
+        if self.lag().is_none_or(|lag| lag <= LAG_BYTES_MAX) { self.writer.take() } else { None }
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoReader => "nobody reads the body any more",
+            Self::TooLong => "the body is longer than announced",
+        })
+    }
+}
+
+impl std::error::Error for Closed {}
+
+impl fmt::Display for CutShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the shared body was cut short")
+    }
+}
+
+impl std::error::Error for CutShort {}
+
+/// Things at stable indices.
+struct Slots<T> {
+    items: Vec<Option<T>>,
+    free: Vec<usize>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Slots<T> {
+    fn insert(&mut self, item: T) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                self.items[slot] = Some(item);
+                slot
+            }
+            None => {
+                self.items.push(Some(item));
+                self.items.len() - 1
+            }
+        }
+    }
+
+    fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.items.get_mut(slot)?.as_mut()
+    }
+
+    fn remove(&mut self, slot: usize) -> Option<T> {
+        let item = self.items.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        Some(item)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.items.iter_mut().flatten()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.items.len()
+    }
+
+    fn take_all(&mut self) -> Vec<Option<T>> {
+        self.free.clear();
+        std::mem::take(&mut self.items)
+    }
+}
+
+/// A panic while a lock was held ends one connection; the state is whole between any two lines.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! What a stored response is found by.
+//!
+//! Scheme, authority and the target's bytes as the client sent them, before
+//! any rewrite: two spellings that a server might tell apart never share an
+//! entry. GET and HEAD share a key; nothing else is looked up (RFC 9111 §2).
+
+use std::fmt;
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+/// The primary cache key (RFC 9111 §2). Cheap to clone.
+#[derive(Clone)]
+pub struct Key {
+    hash: u128,
+    /// `scheme SP authority SP target`: no part can contain the separator.
+    text: Arc<[u8]>,
+    /// Where the target begins in `text`.
+    target_at: usize,
+}
+
+impl Key {
+    /// The key of `scheme://authority/target`. Case of the first two and a default port do not
+    /// matter (RFC 9110 §4.2.3); every byte of `target` (path and query) does.
+    pub fn new(scheme: &str, authority: &str, target: &str) -> Self {
+        let authority = without_default_port(scheme, authority);
+        let mut text = Vec::with_capacity(scheme.len() + authority.len() + target.len() + 3);
+        text.extend_from_slice(scheme.as_bytes());
+        text.push(b' ');
+        text.extend_from_slice(authority.as_bytes());
+        text.push(b' ');
+        text.make_ascii_lowercase();
+        let target_at = text.len();
+        // RFC 9110 §4.2.3: an empty path is "/".
+        if !target.starts_with(['/', '*']) {
+            text.push(b'/');
+        }
+        text.extend_from_slice(target.as_bytes());
+        Self { hash: xxh3_128(&text), text: text.into(), target_at }
+    }
+
+    /// The key of a reference found in `Location` or `Content-Location`, when it is absolute or
+    /// begins with a slash and has this key's origin (RFC 9111 §4.4); others are `None`.
+    pub fn same_origin(&self, reference: &str) -> Option<Key> {
+        let reference = reference.split('#').next().unwrap_or_default();
+        let (scheme, authority) = self.origin()?;
+        if reference.starts_with('/') && !reference.starts_with("//") {
+            return Some(Key::new(scheme, authority, reference));
+        }
+        let uri: http::Uri = reference.parse().ok()?;
+        let target = uri.path_and_query().map_or("/", |t| t.as_str());
+        let key = Key::new(uri.scheme_str()?, uri.authority()?.as_str(), target);
+        (key.origin() == Some((scheme, authority))).then_some(key)
+    }
+
+    /// Bytes of memory behind the key.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Sixty-four well mixed bits, for choosing a shard.
+    pub(super) fn spread(&self) -> usize {
+        // The upper half: the maps inside a shard use the lower one.
+        (self.hash >> 64) as usize
+    }
+
+    fn origin(&self) -> Option<(&str, &str)> {
+        let origin = self.text.get(..self.target_at.checked_sub(1)?)?;
+        std::str::from_utf8(origin).ok()?.split_once(' ')
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        // The text too: xxh3 is fast, not collision resistant, and clients choose the input.
+        self.hash == other.hash && self.text == other.text
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash as u64);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", String::from_utf8_lossy(&self.text))
+    }
+}
+
+fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
+    let port = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    let host = authority.strip_suffix(port).unwrap_or(authority);
+    host.strip_suffix(':').unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_origin_and_the_exact_bytes_of_the_target() {
+        let key = Key::new("http", "example.com", "/a?b=1");
+
+        assert_eq!(key, Key::new("HTTP", "EXAMPLE.com:80", "/a?b=1"));
+        for other in [
+            Key::new("https", "example.com", "/a?b=1"),
+            Key::new("http", "example.com:8080", "/a?b=1"),
+            Key::new("http", "example.org", "/a?b=1"),
+            Key::new("http", "example.com", "/A?b=1"),
+            Key::new("http", "example.com", "/%61?b=1"),
+            Key::new("http", "example.com", "/a"),
+        ] {
+            assert_ne!(key, other);
+        }
+        assert_eq!(Key::new("http", "h", ""), Key::new("http", "h", "/"));
+    }
+
+    #[test]
+    fn a_reference_has_a_key_only_in_the_same_origin() {
+        let key = Key::new("http", "example.com", "/a");
+        let other = Key::new("http", "example.com", "/b?c");
+
+        assert_eq!(key.same_origin("/b?c"), Some(other.clone()));
+        assert_eq!(key.same_origin("http://Example.com:80/b?c#d"), Some(other));
+        assert_eq!(key.same_origin("http://example.org/b"), None);
+        assert_eq!(key.same_origin("https://example.com/b"), None);
+        assert_eq!(key.same_origin("//example.org/b"), None);
+    }
+}

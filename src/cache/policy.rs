@@ -1,0 +1,664 @@
+//! RFC 9111, decided: pure functions of heads and of the time, which is passed in.
+//!
+//! What a response says is read once, when it arrives, into a [`Meta`]; a hit
+//! costs a few comparisons. Time is in whole seconds since 1970.
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::header;
+use http::request;
+use http::response;
+
+use crate::cache::directives::CacheControl;
+use crate::cache::directives::age_of;
+use crate::cache::directives::parse_date;
+use crate::cache::status::CacheReason;
+use crate::cache::vary::Selection;
+use crate::config::RouteCache;
+
+/// Longest lifetime that we guess; a day, as Varnish's and Squid's guides advise.
+const HEURISTIC_SECONDS_MAX: u64 = 86_400;
+
+/// What to do with a request before any server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestPlan {
+    /// Ask the store.
+    Lookup,
+    /// Pass the request on; neither look nor store.
+    Bypass(CacheReason),
+}
+
+/// When a response was asked for and when its head arrived, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The request left.
+    pub asked: u64,
+    /// The response's head arrived.
+    pub received: u64,
+}
+
+/// All that a stored response's head says about its use, read once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Meta {
+    /// When the head arrived or was last validated.
+    pub received: u64,
+    /// Its age at that moment (RFC 9111 §4.2.3).
+    pub initial_age: u64,
+    /// How long it is fresh, counted from age zero (RFC 9111 §4.2.1).
+    pub lifetime: u64,
+    /// Seconds past the lifetime in which it may be served while being validated (RFC 5861 §3).
+    pub stale_while_revalidate: u64,
+    /// Seconds past the lifetime in which it may stand in for an error (RFC 5861 §4).
+    pub stale_if_error: u64,
+    /// `no-cache`: every use is validated.
+    pub no_cache: bool,
+    /// Never served stale (RFC 9111 §4.2.4).
+    pub must_revalidate: bool,
+    /// May answer requests with `Authorization` (RFC 9111 §3.5).
+    pub shared_when_authorized: bool,
+    /// For `If-None-Match`.
+    pub etag: Option<HeaderValue>,
+    /// For `If-Modified-Since`.
+    pub last_modified: Option<HeaderValue>,
+    /// What `If-Modified-Since` of a client is compared with: Last-Modified, or else Date.
+    pub modified: u64,
+    /// The announced length of the body.
+    pub content_length: Option<u64>,
+    /// The request fields that selected this response.
+    pub selection: Selection,
+    /// Fields that are not stored.
+    pub withheld: Vec<HeaderName>,
+}
+
+/// Whether an entry may answer a request now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assessment {
+    /// It may; `ttl` is negative when the client accepted a stale one.
+    Fresh {
+        /// Its age in seconds.
+        age: u64,
+        /// Seconds of freshness left.
+        ttl: i64,
+    },
+    /// Only after the server has validated it.
+    Stale {
+        /// Its age in seconds.
+        age: u64,
+        /// Seconds of freshness left, mostly negative.
+        ttl: i64,
+        /// Why it may not be used as it is.
+        reason: CacheReason,
+        /// When it may be used nevertheless.
+        allowed: StaleAllowed,
+    },
+}
+
+/// What RFC 5861 lets be done with a stale entry at this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StaleAllowed {
+    /// Serve it now and validate it behind the client's back.
+    pub while_revalidating: bool,
+    /// Serve it if the server fails.
+    pub on_error: bool,
+}
+
+/// The answer to a client's own conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditional {
+    /// 304.
+    NotModified,
+    /// The whole response.
+    Full,
+}
+
+impl Meta {
+    /// RFC 9111 §4.2.3: `current_age`.
+    pub fn age(&self, now: u64) -> u64 {
+        self.initial_age.saturating_add(now.saturating_sub(self.received))
+    }
+
+    /// True when requests that waited for it may use it without asking again.
+    pub fn is_shareable(&self) -> bool {
+        !self.no_cache && self.lifetime > self.initial_age
+    }
+
+    /// True when the server can be asked whether it has changed.
+    pub fn has_validator(&self) -> bool {
+        self.etag.is_some() || self.last_modified.is_some()
+    }
+}
+
+/// Whether the store is asked at all; `route` is the route's `cache` setting.
+pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> RequestPlan {
+    use CacheReason as Why;
+    let has = |name: HeaderName| head.headers.contains_key(name);
+    let why = if route.is_none() {
+        Why::Disabled
+    } else if head.method != Method::GET && head.method != Method::HEAD {
+        Why::Method
+    } else if has(header::UPGRADE) {
+        Why::Upgrade
+    } else if has(header::TRANSFER_ENCODING)
+        || head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+    {
+        Why::RequestBody
+    } else if has(header::RANGE) {
+        // A server may ignore Range and so may we, but a bypass keeps downloads resumable.
+        Why::Range
+    } else if has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE) {
+        Why::Precondition
+    } else if has(header::CACHE_CONTROL) && CacheControl::of_request(&head.headers).no_store {
+        Why::RequestNoStore
+    } else {
+        return RequestPlan::Lookup;
+    };
+    RequestPlan::Bypass(why)
+}
+
+/// Whether a response may be stored, and on what terms (RFC 9111 §3).
+///
+/// In order: method; status; `no-store` unless `must-understand` and understood; `private`;
+/// Set-Cookie (no rule of the RFC: a shared session is too high a price); Authorization; Vary;
+/// size; a lifetime or a validator.
+pub fn judge_response(
+    req: &request::Parts,
+    res: &response::Parts,
+    times: Times,
+    object_max: u64,
+) -> Result<Meta, CacheReason> {
+    let control = CacheControl::of_response(&res.headers);
+    if req.method != Method::GET {
+        return Err(if req.method == Method::HEAD { CacheReason::HeadOnly } else { CacheReason::Method });
+    }
+    refuse_status(res.status, &control)?;
+    refuse_secrets(req, res, &control)?;
+    let selection = Selection::of(&req.headers, &res.headers)?;
+    let content_length = content_length(&res.headers);
+    if content_length.is_some_and(|length| length > object_max) {
+        return Err(CacheReason::TooLarge);
+    }
+    let meta = read_meta(res, control, times, content_length, selection);
+    let is_useful_later = meta.stale_while_revalidate > 0 || meta.stale_if_error > 0;
+    let is_fresh = meta.is_shareable() || is_useful_later && !meta.must_revalidate;
+    // An error that is kept only to be validated would become its own stand-in at the next error.
+    if !is_fresh && (!meta.has_validator() || res.status.as_u16() >= 400) {
+        return Err(CacheReason::NoFreshness);
+    }
+    Ok(meta)
+}
+
+/// Whether an entry may answer `req` now (RFC 9111 §4.2, §5.2.1, §5.2.2).
+pub fn assess(meta: &Meta, req: &request::Parts, now: u64) -> Assessment {
+    let asks = CacheControl::of_request(&req.headers);
+    let age = meta.age(now);
+    let ttl = i64::try_from(meta.lifetime).unwrap_or(i64::MAX).saturating_sub_unsigned(age);
+    let overdue = age.saturating_sub(meta.lifetime);
+    let is_stale = age >= meta.lifetime;
+    let accepts_stale = !meta.must_revalidate && asks.max_stale.is_some_and(|most| overdue <= most);
+    let reason = if meta.no_cache {
+        CacheReason::MustValidate
+    } else if asks.no_cache || asks.max_age.is_some_and(|most| age > most && !accepts_stale) {
+        CacheReason::RequestDirective
+    } else if is_stale && !accepts_stale {
+        CacheReason::Stale
+    } else if asks.min_fresh.is_some_and(|least| ttl < i64::try_from(least).unwrap_or(i64::MAX)) {
+        CacheReason::RequestDirective
+    } else {
+        return Assessment::Fresh { age, ttl };
+    };
+    let may_be_stale = !meta.must_revalidate && !meta.no_cache;
+    let error_window = meta.stale_if_error.max(asks.stale_if_error.unwrap_or(0));
+    let allowed = StaleAllowed {
+        while_revalidating: reason == CacheReason::Stale
+            && may_be_stale
+            && overdue < meta.stale_while_revalidate,
+        on_error: may_be_stale && (!is_stale || overdue < error_window),
+    };
+    Assessment::Stale { age, ttl, reason, allowed }
+}
+
+/// True when `req` may be answered by a response of these terms at all, fresh or not: its Vary
+/// fields (RFC 9111 §4.1) and its `Authorization` (§3.5).
+pub fn select(meta: &Meta, req: &request::Parts) -> Result<(), CacheReason> {
+    if !meta.selection.matches(&req.headers) {
+        return Err(CacheReason::VaryMiss);
+    }
+    if req.headers.contains_key(header::AUTHORIZATION) && !meta.shared_when_authorized {
+        return Err(CacheReason::Authorization);
+    }
+    Ok(())
+}
+
+/// Answers the client's conditions (RFC 9110 §13.2.2, RFC 9111 §4.3.2): If-None-Match, and only
+/// without it If-Modified-Since; for a success only.
+pub fn conditional(req: &request::Parts, status: StatusCode, meta: &Meta) -> Conditional {
+    let mut etags = req.headers.get_all(header::IF_NONE_MATCH).iter().peekable();
+    let is_unmodified = if !status.is_success() {
+        false
+    } else if etags.peek().is_some() {
+        etags.any(|line| names_etag(line.as_bytes(), meta.etag.as_ref()))
+    } else {
+        let since = req.headers.get(header::IF_MODIFIED_SINCE);
+        since
+            .and_then(|since| parse_date(since.as_bytes(), meta.received))
+            .is_some_and(|since| meta.modified <= since)
+    };
+    if is_unmodified { Conditional::NotModified } else { Conditional::Full }
+}
+
+/// Takes the client's own conditions away, so that the server's answer can be stored.
+pub fn clear_conditions(headers: &mut HeaderMap) {
+    headers.remove(header::IF_NONE_MATCH);
+    headers.remove(header::IF_MODIFIED_SINCE);
+    headers.remove(header::IF_RANGE);
+}
+
+/// Puts the entry's validators in place of the client's conditions (RFC 9111 §4.3.1).
+pub fn set_validators(meta: &Meta, headers: &mut HeaderMap) {
+    clear_conditions(headers);
+    if let Some(etag) = &meta.etag {
+        headers.insert(header::IF_NONE_MATCH, etag.clone());
+    }
+    if let Some(at) = &meta.last_modified {
+        headers.insert(header::IF_MODIFIED_SINCE, at.clone());
+    }
+}
+
+/// True when this exchange makes stored responses of its key worthless (RFC 9111 §4.4): an unsafe
+/// or unknown method that did not fail.
+pub fn invalidates(method: &Method, status: StatusCode) -> bool {
+    !method.is_safe() && (status.is_success() || status.is_redirection())
+}
+
+fn refuse_status(status: StatusCode, control: &CacheControl) -> Result<(), CacheReason> {
+    match status.as_u16() {
+        206 => return Err(CacheReason::Partial),
+        100..=199 | 304 => return Err(CacheReason::Status),
+        _ => {}
+    }
+    // RFC 9111 §5.2.2.3: must-understand overrides no-store for a known status.
+    if control.must_understand {
+        return if is_understood(status) { Ok(()) } else { Err(CacheReason::Status) };
+    }
+    if control.no_store { Err(CacheReason::NoStore) } else { Ok(()) }
+}
+
+fn refuse_secrets(
+    req: &request::Parts,
+    res: &response::Parts,
+    control: &CacheControl,
+) -> Result<(), CacheReason> {
+    if CacheControl::of_request(&req.headers).no_store {
+        return Err(CacheReason::RequestNoStore);
+    }
+    if control.private {
+        return Err(CacheReason::Private);
+    }
+    if res.headers.contains_key(header::SET_COOKIE) {
+        return Err(CacheReason::SetCookie);
+    }
+    if req.headers.contains_key(header::AUTHORIZATION) && !shared_when_authorized(control) {
+        return Err(CacheReason::Authorization);
+    }
+    Ok(())
+}
+
+fn shared_when_authorized(control: &CacheControl) -> bool {
+    control.public || control.must_revalidate || control.s_maxage.is_some()
+}
+
+fn read_meta(
+    res: &response::Parts,
+    control: CacheControl,
+    times: Times,
+    content_length: Option<u64>,
+    selection: Selection,
+) -> Meta {
+    let now = times.received;
+    let date_at = |name| res.headers.get(name).and_then(|v| parse_date(v.as_bytes(), now));
+    // An invalid Date counts as the time of receipt.
+    let date = date_at(header::DATE).unwrap_or(now);
+    let delay = now.saturating_sub(times.asked);
+    let apparent_age = now.saturating_sub(date);
+    let told_age = age_of(&res.headers).map_or(0, |age| age.saturating_add(delay));
+    let modified = date_at(header::LAST_MODIFIED);
+    Meta {
+        received: now,
+        initial_age: apparent_age.max(told_age),
+        lifetime: lifetime(res, &control, date, now),
+        stale_while_revalidate: control.stale_while_revalidate.unwrap_or(0),
+        stale_if_error: control.stale_if_error.unwrap_or(0),
+        no_cache: control.no_cache,
+        must_revalidate: control.must_revalidate
+            || control.proxy_revalidate
+            || control.s_maxage.is_some()
+            || control.no_cache,
+        shared_when_authorized: shared_when_authorized(&control),
+        etag: res.headers.get(header::ETAG).cloned(),
+        last_modified: modified.and_then(|_| res.headers.get(header::LAST_MODIFIED).cloned()),
+        modified: modified.unwrap_or(date),
+        content_length,
+        selection,
+        withheld: control.withheld,
+    }
+}
+
+/// RFC 9111 §4.2.1, first that applies: s-maxage; max-age; Expires - Date; heuristic (§4.2.2).
+fn lifetime(res: &response::Parts, control: &CacheControl, date: u64, now: u64) -> u64 {
+    if let Some(seconds) = control.s_maxage.or(control.max_age) {
+        return seconds;
+    }
+    let mut expires = res.headers.get_all(header::EXPIRES).iter();
+    match (expires.next(), expires.next()) {
+        (Some(only), None) => {
+            return parse_date(only.as_bytes(), now).map_or(0, |at| at.saturating_sub(date));
+        }
+        // RFC 9111 §5.3: two are an invalid one, and an invalid one is in the past.
+        (Some(_), Some(_)) => return 0,
+        (None, _) => {}
+    }
+    if !is_heuristically_cacheable(res.status) && !control.public {
+        return 0;
+    }
+    let modified = res.headers.get(header::LAST_MODIFIED).and_then(|v| parse_date(v.as_bytes(), now));
+    modified.map_or(0, |at| (date.saturating_sub(at) / 10).min(HEURISTIC_SECONDS_MAX))
+}
+
+/// RFC 9110 §15.1, without 206.
+fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// The final statuses of RFC 9110 §15, without those that we cannot store.
+fn is_understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(),
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 428 | 429 | 431 | 451 | 500..=505 | 511)
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// RFC 9110 §8.8.3.2, weak comparison, of each tag of the list. A backslash in a tag is itself.
+fn names_etag(mut list: &[u8], etag: Option<&HeaderValue>) -> bool {
+    if list.trim_ascii() == b"*" {
+        return true;
+    }
+    let Some(etag) = etag else { return false };
+    let wanted = etag.as_bytes().strip_prefix(b"W/").unwrap_or(etag.as_bytes());
+    loop {
+        while let [b' ' | b'\t' | b',', rest @ ..] = list {
+            list = rest;
+        }
+        if list.is_empty() {
+            return false;
+        }
+        list = list.strip_prefix(b"W/").unwrap_or(list);
+        let stop = if list.starts_with(b"\"") {
+            list.iter().skip(1).position(|&b| b == b'"').map(|at| at + 2)
+        } else {
+            list.iter().position(|&b| b == b',')
+        };
+        let (tag, rest) = list.split_at(stop.unwrap_or(list.len()));
+        if tag.trim_ascii_end() == wanted {
+            return true;
+        }
+        list = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000;
+    const TIMES: Times = Times { asked: NOW, received: NOW };
+
+    fn date(offset: i64) -> String {
+        let at = NOW.checked_add_signed(offset).unwrap();
+        httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at))
+    }
+
+    fn fields(text: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in text.split('\n').filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(": ").unwrap();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn req(text: &str) -> request::Parts {
+        let mut parts = http::Request::new(()).into_parts().0;
+        parts.headers = fields(text);
+        parts
+    }
+
+    fn res(status: u16, text: &str) -> response::Parts {
+        let mut parts = http::Response::new(()).into_parts().0;
+        parts.status = StatusCode::from_u16(status).unwrap();
+        parts.headers = fields(text);
+        parts
+    }
+
+    fn judged(request: &str, status: u16, response: &str) -> Result<Meta, CacheReason> {
+        judge_response(&req(request), &res(status, response), TIMES, 1000)
+    }
+
+    fn meta(response: &str) -> Meta {
+        judged("", 200, response).unwrap()
+    }
+
+    #[test]
+    fn only_plain_get_and_head_are_looked_up() {
+        let route = RouteCache { max_object: 1000 };
+        for (method, text, expected) in [
+            ("GET", "", RequestPlan::Lookup),
+            ("HEAD", "", RequestPlan::Lookup),
+            ("GET", "cache-control: nothing-to-see-here\npragma: foo", RequestPlan::Lookup),
+            ("GET", "authorization: x", RequestPlan::Lookup),
+            ("GET", "content-length: 0", RequestPlan::Lookup),
+            ("POST", "", RequestPlan::Bypass(CacheReason::Method)),
+            ("GET", "range: bytes=0-1", RequestPlan::Bypass(CacheReason::Range)),
+            ("GET", "content-length: 1", RequestPlan::Bypass(CacheReason::RequestBody)),
+            ("GET", "if-match: \"a\"", RequestPlan::Bypass(CacheReason::Precondition)),
+            ("GET", "cache-control: no-store", RequestPlan::Bypass(CacheReason::RequestNoStore)),
+        ] {
+            let mut head = req(text);
+            head.method = method.parse().unwrap();
+            assert_eq!(plan_request(&head, Some(&route)), expected, "{method} {text}");
+        }
+        assert_eq!(plan_request(&req(""), None), RequestPlan::Bypass(CacheReason::Disabled));
+    }
+
+    #[test]
+    fn a_response_is_refused_for_a_reason() {
+        use CacheReason as Why;
+        for (request, status, response, reason) in [
+            ("", 200, "cache-control: No-StOrE, max-age=60", Why::NoStore),
+            ("", 200, "cache-control: Private, max-age=60", Why::Private),
+            ("", 200, "cache-control: max-age=60\nset-cookie: a=b", Why::SetCookie),
+            ("", 200, "cache-control: max-age=60, public\nset-cookie: a=b", Why::SetCookie),
+            ("authorization: x", 200, "cache-control: max-age=60", Why::Authorization),
+            ("cache-control: no-store", 200, "cache-control: max-age=60", Why::RequestNoStore),
+            ("", 200, "cache-control: max-age=60\nvary: a\nvary: b, *", Why::VaryAny),
+            ("", 206, "cache-control: max-age=60", Why::Partial),
+            ("", 304, "cache-control: max-age=60", Why::Status),
+            ("", 599, "cache-control: max-age=60, no-store, must-understand", Why::Status),
+            ("", 200, "cache-control: max-age=60\ncontent-length: 1001", Why::TooLarge),
+            ("", 200, "", Why::NoFreshness),
+            ("", 200, "cache-control: max-age=0", Why::NoFreshness),
+            ("", 200, "cache-control: no-cache, max-age=60", Why::NoFreshness),
+            ("", 200, "cache-control: max-age=60\nage: 60", Why::NoFreshness),
+            ("", 503, "etag: \"a\"", Why::NoFreshness),
+        ] {
+            assert_eq!(judged(request, status, response).unwrap_err(), reason, "{status} {response}");
+        }
+        let mut head = req("");
+        head.method = Method::HEAD;
+        let refused = judge_response(&head, &res(200, "cache-control: max-age=60"), TIMES, 1000);
+        assert_eq!(refused.unwrap_err(), Why::HeadOnly);
+    }
+
+    #[test]
+    fn a_response_is_stored_when_it_may_be() {
+        for (request, status, response) in [
+            ("authorization: x", 200, "cache-control: max-age=60, public"),
+            ("authorization: x", 200, "cache-control: s-maxage=60"),
+            ("authorization: x", 200, "cache-control: max-age=60, must-revalidate"),
+            ("", 200, "cache-control: max-age=60, no-store, must-understand"),
+            ("", 299, "cache-control: max-age=60"),
+            ("", 503, "cache-control: max-age=60"),
+            ("", 599, "cache-control: max-age=60"),
+            ("", 200, "cache-control: private=\"x-a\", max-age=60"),
+            ("", 200, "cache-control: no-cache\netag: \"a\""),
+            ("", 200, "etag: \"a\""),
+            ("", 200, "cache-control: max-age=60\ncontent-length: 1000"),
+        ] {
+            assert!(judged(request, status, response).is_ok(), "{status} {response}");
+        }
+    }
+
+    #[test]
+    fn the_lifetime_comes_from_the_strongest_word() {
+        let soon = date(100);
+        let past = date(-1000);
+        for (status, response, expected) in [
+            (200, "cache-control: max-age=5, s-maxage=9".to_owned(), 9),
+            (200, format!("cache-control: max-age=5\nexpires: {soon}"), 5),
+            (200, format!("expires: {soon}"), 100),
+            (200, format!("expires: {soon}\ndate: {}", date(50)), 50),
+            (200, format!("expires: {soon}\nexpires: {soon}\netag: \"a\""), 0),
+            (200, "expires: 0\netag: \"a\"".to_owned(), 0),
+            (200, format!("last-modified: {past}"), 100),
+            (404, format!("last-modified: {past}"), 100),
+            (200, format!("last-modified: {}", date(-100_000_000)), HEURISTIC_SECONDS_MAX),
+            (599, format!("last-modified: {past}\ncache-control: public"), 100),
+            (201, format!("last-modified: {past}"), 0),
+        ] {
+            assert_eq!(judged("", status, &response).unwrap().lifetime, expected, "{response}");
+        }
+    }
+
+    #[test]
+    fn age_counts_the_way_the_delay_and_the_stay() {
+        let response = res(200, &format!("cache-control: max-age=100\nage: 10\ndate: {}", date(-5)));
+        let times = Times { asked: NOW - 3, received: NOW };
+        let meta = judge_response(&req(""), &response, times, 1000).unwrap();
+
+        assert_eq!(meta.age(NOW), 13);
+        assert_eq!(meta.age(NOW + 7), 20);
+        assert_eq!(
+            super::tests::meta(&format!("cache-control: max-age=100\ndate: {}", date(-5))).age(NOW),
+            5
+        );
+    }
+
+    #[test]
+    fn the_request_may_ask_for_more_or_less_than_fresh() {
+        use CacheReason as Why;
+        // The entry lives 100 seconds and is looked at when it is `age` old.
+        for (response, request, age, reason) in [
+            ("max-age=100", "", 99, None),
+            ("max-age=100", "", 100, Some(Why::Stale)),
+            ("max-age=100", "no-cache", 1, Some(Why::RequestDirective)),
+            ("max-age=100", "max-age=10", 10, None),
+            ("max-age=100", "max-age=10", 11, Some(Why::RequestDirective)),
+            ("max-age=100", "max-age=10, max-stale=5", 11, None),
+            ("max-age=100", "min-fresh=50", 50, None),
+            ("max-age=100", "min-fresh=50", 51, Some(Why::RequestDirective)),
+            ("max-age=100", "max-stale", 5000, None),
+            ("max-age=100", "max-stale=10", 110, None),
+            ("max-age=100", "max-stale=10", 111, Some(Why::Stale)),
+            ("max-age=100, must-revalidate", "max-stale", 101, Some(Why::Stale)),
+            ("max-age=100, proxy-revalidate", "max-stale", 101, Some(Why::Stale)),
+            ("s-maxage=100", "max-stale", 101, Some(Why::Stale)),
+            ("max-age=100, no-cache", "", 1, Some(Why::MustValidate)),
+        ] {
+            let meta = meta(&format!("etag: \"a\"\ncache-control: {response}"));
+            let head = match request {
+                "" => req(""),
+                text => req(&format!("cache-control: {text}")),
+            };
+            let found = match assess(&meta, &head, NOW + age) {
+                Assessment::Fresh { .. } => None,
+                Assessment::Stale { reason, .. } => Some(reason),
+            };
+            assert_eq!(found, reason, "{response} | {request} | {age}");
+        }
+    }
+
+    #[test]
+    fn stale_serving_is_allowed_inside_its_window_only() {
+        let windows = "max-age=10, stale-while-revalidate=5, stale-if-error=20";
+        for (extra, age, expected) in [
+            ("", 14, (true, true)),
+            ("", 15, (false, true)),
+            ("", 30, (false, false)),
+            (", must-revalidate", 11, (false, false)),
+            (", s-maxage=10", 11, (false, false)),
+            (", no-cache", 11, (false, false)),
+        ] {
+            let meta = meta(&format!("etag: \"a\"\ncache-control: {windows}{extra}"));
+            let Assessment::Stale { allowed, .. } = assess(&meta, &req(""), NOW + age) else {
+                panic!("fresh at {age}{extra}");
+            };
+            assert_eq!((allowed.while_revalidating, allowed.on_error), expected, "{extra} {age}");
+        }
+    }
+
+    #[test]
+    fn a_clients_condition_is_answered() {
+        let modified = date(-1000);
+        let meta = meta(&format!("etag: W/\"a,b\"\nlast-modified: {modified}"));
+        for (request, expected) in [
+            (String::new(), Conditional::Full),
+            ("if-none-match: \"a,b\"".to_owned(), Conditional::NotModified),
+            ("if-none-match: \"x\", W/\"a,b\"".to_owned(), Conditional::NotModified),
+            ("if-none-match: \"x\"\nif-none-match: \"a,b\"".to_owned(), Conditional::NotModified),
+            ("if-none-match: *".to_owned(), Conditional::NotModified),
+            ("if-none-match: \"a\"".to_owned(), Conditional::Full),
+            (format!("if-none-match: \"x\"\nif-modified-since: {modified}"), Conditional::Full),
+            (format!("if-modified-since: {modified}"), Conditional::NotModified),
+            (format!("if-modified-since: {}", date(-1001)), Conditional::Full),
+            ("if-modified-since: yesterday".to_owned(), Conditional::Full),
+        ] {
+            assert_eq!(conditional(&req(&request), StatusCode::OK, &meta), expected, "{request}");
+        }
+        let any = req("if-none-match: *");
+        assert_eq!(conditional(&any, StatusCode::NOT_FOUND, &meta), Conditional::Full);
+    }
+
+    #[test]
+    fn the_servers_validators_replace_the_clients_conditions() {
+        let meta = meta(&format!("etag: \"a\"\nlast-modified: {}", date(-1000)));
+        let mut headers = fields("if-none-match: \"mine\"\naccept: b");
+
+        set_validators(&meta, &mut headers);
+
+        assert_eq!(
+            headers,
+            fields(&format!("if-none-match: \"a\"\nif-modified-since: {}\naccept: b", date(-1000)))
+        );
+    }
+
+    #[test]
+    fn an_unsafe_method_that_succeeds_invalidates() {
+        for (method, status, expected) in [
+            ("POST", 200, true),
+            ("M-SEARCH", 204, true),
+            ("DELETE", 303, true),
+            ("POST", 404, false),
+            ("PUT", 500, false),
+            ("GET", 200, false),
+            ("OPTIONS", 200, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(invalidates(&method.parse().unwrap(), status), expected, "{method}");
+        }
+    }
+}

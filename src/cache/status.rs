@@ -1,0 +1,235 @@
+//! Why the cache did what it did, and how it says so (RFC 9211).
+
+use std::fmt::Write;
+
+use http::HeaderMap;
+use http::HeaderName;
+use http::HeaderValue;
+use http::StatusCode;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Why a request was forwarded, a response not stored, or a wait ended. A label of bounded
+/// cardinality and a word in the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheReason {
+    /// The route does not cache.
+    Disabled,
+    /// Only GET and HEAD are answered from the store.
+    Method,
+    /// A GET with content: the key does not know its bytes.
+    RequestBody,
+    /// `Range`: forwarded.
+    Range,
+    /// `If-Match` and the like are for the server to judge (RFC 9111 §4.3.2).
+    Precondition,
+    /// The request wants another protocol.
+    Upgrade,
+    /// The request said `no-store`.
+    RequestNoStore,
+    /// Nothing under this key.
+    UriMiss,
+    /// Something under this key, but no variant for these request fields.
+    VaryMiss,
+    /// `Authorization`, and the response may not be shared (RFC 9111 §3.5).
+    Authorization,
+    /// The entry is no longer fresh.
+    Stale,
+    /// The entry said `no-cache`: every use is validated.
+    MustValidate,
+    /// The request's `Cache-Control` refuses the entry.
+    RequestDirective,
+    /// `only-if-cached`, and nothing usable: 504 (RFC 9111 §5.2.1.7).
+    OnlyIfCached,
+    /// The response said `no-store`.
+    NoStore,
+    /// The response said `private`.
+    Private,
+    /// The response sets a cookie.
+    SetCookie,
+    /// `Vary: *`.
+    VaryAny,
+    /// `Vary` names more fields than are kept.
+    VaryTooLong,
+    /// A part of a representation.
+    Partial,
+    /// A status that cannot be stored or, with `must-understand`, is not known.
+    Status,
+    /// No lifetime, and no validator to ask the server with.
+    NoFreshness,
+    /// Larger than the route allows.
+    TooLarge,
+    /// The answer to HEAD has no content to store.
+    HeadOnly,
+    /// The fetch that was waited for broke off.
+    CutShort,
+    /// The fetch that was waited for ended without a response to share.
+    LeaderGone,
+    /// The response is stored, but each request must validate it itself.
+    NotShareable,
+    /// The key was invalidated while the response arrived.
+    Invalidated,
+    /// The wait for another's fetch took longer than `collapse-wait`.
+    WaitedTooLong,
+}
+
+impl CacheReason {
+    /// The word in logs, metrics and `detail`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Method => "method",
+            Self::RequestBody => "request-body",
+            Self::Range => "range",
+            Self::Precondition => "precondition",
+            Self::Upgrade => "upgrade",
+            Self::RequestNoStore => "request-no-store",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Authorization => "authorization",
+            Self::Stale => "stale",
+            Self::MustValidate => "must-validate",
+            Self::RequestDirective => "request-directive",
+            Self::OnlyIfCached => "only-if-cached",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::SetCookie => "set-cookie",
+            Self::VaryAny => "vary-any",
+            Self::VaryTooLong => "vary-too-long",
+            Self::Partial => "partial",
+            Self::Status => "status",
+            Self::NoFreshness => "no-freshness",
+            Self::TooLarge => "too-large",
+            Self::HeadOnly => "head-only",
+            Self::CutShort => "cut-short",
+            Self::LeaderGone => "leader-gone",
+            Self::NotShareable => "not-shareable",
+            Self::Invalidated => "invalidated",
+            Self::WaitedTooLong => "waited-too-long",
+        }
+    }
+
+    /// The `fwd` parameter that this reason is told with (RFC 9211 §2.2).
+    pub fn forward(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Stale | Self::MustValidate => "stale",
+            Self::RequestDirective | Self::RequestNoStore | Self::OnlyIfCached => "request",
+            Self::Disabled | Self::RequestBody | Self::Range | Self::Precondition | Self::Upgrade => "bypass",
+            _ => "miss",
+        }
+    }
+}
+
+/// What the cache did with one request: our member of `Cache-Status` (RFC 9211 §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheStatus {
+    /// Answered from the store; `ttl` is negative when stale (RFC 9211 §2.1, §2.5).
+    Hit {
+        /// Seconds of freshness left.
+        ttl: i64,
+    },
+    /// Forwarded (RFC 9211 §2.2).
+    Forward(Forward),
+}
+
+/// The parameters of a forwarded request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Why it was forwarded.
+    pub why: CacheReason,
+    /// The server's status, when it is not the one that the client gets (RFC 9211 §2.3).
+    pub status: Option<StatusCode>,
+    /// The response is being stored (RFC 9211 §2.6).
+    pub stored: bool,
+    /// Answered by another request's fetch (RFC 9211 §2.7).
+    pub collapsed: bool,
+    /// What else is to be told, mostly why it was not stored (RFC 9211 §2.9).
+    pub detail: Option<CacheReason>,
+}
+
+impl Forward {
+    /// Forwarded because of `why`, nothing else known yet.
+    pub fn new(why: CacheReason) -> Self {
+        Self { why, status: None, stored: false, collapsed: false, detail: None }
+    }
+}
+
+impl CacheStatus {
+    /// As a field value.
+    pub fn render(&self) -> HeaderValue {
+        let mut text = String::with_capacity(64);
+        // Writing to a String cannot fail.
+        let _ = match self {
+            Self::Hit { ttl } => write!(text, "tidegate; hit; ttl={ttl}"),
+            Self::Forward(forward) => {
+                let _ = write!(text, "tidegate; fwd={}", forward.why.forward());
+                if let Some(status) = forward.status {
+                    let _ = write!(text, "; fwd-status={}", status.as_u16());
+                }
+                text.push_str(if forward.stored { "; stored" } else { "" });
+                text.push_str(if forward.collapsed { "; collapsed" } else { "" });
+                match forward.told_detail() {
+                    Some(detail) => write!(text, "; detail={}", detail.as_str()),
+                    None => Ok(()),
+                }
+            }
+        };
+        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+    }
+
+    /// Adds our member after those of caches nearer to the server (RFC 9211 §2).
+    pub fn append(&self, headers: &mut HeaderMap) {
+        headers.append(CACHE_STATUS, self.render());
+    }
+}
+
+impl Forward {
+    fn told_detail(&self) -> Option<CacheReason> {
+        self.detail.or((self.why.forward() != self.why.as_str()).then_some(self.why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_status_is_written_as_rfc_9211_says() {
+        let miss = Forward::new(CacheReason::UriMiss);
+        for (status, expected) in [
+            (CacheStatus::Hit { ttl: 30 }, "tidegate; hit; ttl=30"),
+            (CacheStatus::Hit { ttl: -5 }, "tidegate; hit; ttl=-5"),
+            (CacheStatus::Forward(Forward { stored: true, ..miss }), "tidegate; fwd=uri-miss; stored"),
+            (CacheStatus::Forward(Forward { collapsed: true, ..miss }), "tidegate; fwd=uri-miss; collapsed"),
+            (
+                CacheStatus::Forward(Forward { detail: Some(CacheReason::SetCookie), ..miss }),
+                "tidegate; fwd=uri-miss; detail=set-cookie",
+            ),
+            (
+                CacheStatus::Forward(Forward {
+                    status: Some(StatusCode::NOT_MODIFIED),
+                    stored: true,
+                    ..Forward::new(CacheReason::Stale)
+                }),
+                "tidegate; fwd=stale; fwd-status=304; stored",
+            ),
+            (CacheStatus::Forward(Forward::new(CacheReason::Range)), "tidegate; fwd=bypass; detail=range"),
+        ] {
+            assert_eq!(status.render(), expected);
+        }
+    }
+
+    #[test]
+    fn our_member_comes_after_the_servers() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
+
+        CacheStatus::Hit { ttl: 1 }.append(&mut headers);
+
+        let lines: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
+        assert_eq!(lines, ["origin; hit", "tidegate; hit; ttl=1"]);
+    }
+}

@@ -1,0 +1,162 @@
+//! Where entries are kept: moka and nothing but moka.
+//!
+//! Sharded, because moka's reads of one cache meet in one channel. No TTL and
+//! no listener: freshness is the entry's own matter, a stale entry is useful
+//! for validation, and moka's expiry can stall a writer (moka-rs/moka#498).
+
+use std::sync::Arc;
+
+use crate::cache::entry::Entry;
+use crate::cache::key::Key;
+
+/// Shards, when there is room: as many as busy cores, and a few.
+const SHARDS_MAX: u64 = 16;
+
+/// A shard is not made smaller than this, because an entry must fit into its shard.
+const SHARD_BYTES_MIN: u64 = 16 << 20;
+
+/// Variants of one key; the oldest goes when there are more.
+const VARIANTS_MAX: usize = 64;
+
+/// Bytes of all variants of one key: moka weighs in `u32`.
+const VARIANTS_BYTES_MAX: u64 = u32::MAX as u64;
+
+/// All stored responses of one key, the newest first (RFC 9111 §4.1).
+#[derive(Debug, Default)]
+pub struct Variants {
+    entries: Vec<Arc<Entry>>,
+    bytes: u64,
+}
+
+/// Stored responses by key, bounded in bytes.
+pub struct Store {
+    shards: Box<[moka::sync::Cache<Key, Arc<Variants>, foldhash::fast::RandomState>]>,
+    shard_bytes: u64,
+}
+
+impl Variants {
+    /// The newest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.iter()
+    }
+
+    /// These and `entry`, in place of the one that the same request fields select.
+    fn with(&self, key: &Key, entry: Arc<Entry>) -> Self {
+        let selection = entry.head.meta.selection.clone();
+        let mut bytes = entry.bytes() + key.bytes() as u64;
+        let mut entries = vec![entry];
+        for old in self.entries.iter().filter(|old| old.head.meta.selection != selection) {
+            let weight = old.bytes();
+            if entries.len() == VARIANTS_MAX || bytes + weight > VARIANTS_BYTES_MAX {
+                break;
+            }
+            bytes += weight;
+            entries.push(old.clone());
+        }
+        Self { entries, bytes }
+    }
+}
+
+impl Store {
+    /// A store of about `bytes_max` bytes, keys and fields included.
+    pub fn new(bytes_max: u64) -> Self {
+        let shards = (bytes_max / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
+        let shard_bytes = bytes_max / shards;
+        let shard = |_| {
+            moka::sync::Cache::builder()
+                .max_capacity(shard_bytes)
+                .weigher(|_: &Key, value: &Arc<Variants>| u32::try_from(value.bytes).unwrap_or(u32::MAX))
+                .build_with_hasher(foldhash::fast::RandomState::default())
+        };
+        Self { shards: (0..shards).map(shard).collect(), shard_bytes }
+    }
+
+    /// The largest entry that can be kept at all.
+    pub fn object_max(&self) -> u64 {
+        // A little for the head, so that a body of this size still fits.
+        self.shard_bytes - self.shard_bytes / 16
+    }
+
+    /// What is stored under `key`.
+    pub fn get(&self, key: &Key) -> Option<Arc<Variants>> {
+        self.shard(key).get(key)
+    }
+
+    /// Adds `entry` to the variants of `key`, atomically for the key.
+    pub fn insert(&self, key: &Key, entry: Arc<Entry>) {
+        self.shard(key).entry_by_ref(key).and_upsert_with(|old| {
+            let none = Variants::default();
+            Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry))
+        });
+    }
+
+    /// Forgets every variant of `key`.
+    pub fn remove(&self, key: &Key) {
+        self.shard(key).invalidate(key);
+    }
+
+    /// Keys that are stored, approximately.
+    pub fn len(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.entry_count()).sum()
+    }
+
+    /// True when nothing is stored, approximately.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that are stored, approximately.
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.weighted_size()).sum()
+    }
+
+    /// Brings `len` and `bytes` up to date.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        self.shards.iter().for_each(|shard| shard.run_pending_tasks());
+    }
+
+    fn shard(&self, key: &Key) -> &moka::sync::Cache<Key, Arc<Variants>, foldhash::fast::RandomState> {
+        &self.shards[key.spread() % self.shards.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::tests::entry;
+
+    #[test]
+    fn variants_of_a_key_are_bounded() {
+        let store = Store::new(64 << 20);
+        let key = Key::new("http", "h", "/");
+        let base = entry(&[("cache-control", "max-age=60"), ("vary", "x-a")], "abc");
+
+        for n in 0..2 * VARIANTS_MAX {
+            let mut head = (*base.head).clone();
+            let mut req = http::HeaderMap::new();
+            req.insert("x-a", n.into());
+            head.meta.selection = crate::cache::vary::Selection::of(&req, &head.headers).unwrap();
+            store.insert(&key, Arc::new(Entry { head: Arc::new(head), body: base.body.clone() }));
+        }
+
+        assert_eq!(store.get(&key).unwrap().iter().count(), VARIANTS_MAX);
+        store.insert(&key, base.clone());
+        store.insert(&key, base);
+        assert_eq!(store.get(&key).unwrap().iter().count(), VARIANTS_MAX);
+    }
+
+    #[test]
+    fn the_store_stays_within_its_bytes() {
+        let store = Store::new(100_000);
+        let base = entry(&[("cache-control", "max-age=60")], "abc");
+
+        for n in 0..1000 {
+            store.insert(&Key::new("http", "h", &format!("/{n}")), base.clone());
+        }
+        store.settle();
+
+        assert!(store.bytes() <= 100_000 && store.bytes() > 50_000, "{}", store.bytes());
+        assert!(store.len() < 200);
+    }
+}

@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::BodyExt;
+
+use super::entry::tests::entry;
+use super::entry::tests::exchange;
+use super::*;
+
+const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60"), ("etag", "\"a\"")];
+
+fn cache() -> Cache {
+    Cache::new(&config::Cache { max_size: 64 << 20, collapse_wait: Duration::from_secs(1) })
+}
+
+fn key() -> Key {
+    Key::new("http", "h", "/")
+}
+
+fn store(cache: &Cache, fields: &[(&'static str, &str)], body: &'static str) {
+    let (req, res) = exchange(fields);
+    let head = cache.judge(&req, &res, Times { asked: 100, received: 100 }, 1 << 20).unwrap();
+    let mut writer = cache.alone(&key()).publish(head, 1 << 20);
+    writer.push(Bytes::from_static(body.as_bytes())).unwrap();
+    writer.finish().unwrap();
+}
+
+fn request(fields: &[(&'static str, &str)]) -> request::Parts {
+    let (mut req, res) = exchange(fields);
+    req.headers = res.headers;
+    req
+}
+
+#[test]
+fn a_stored_response_is_a_hit_until_it_is_stale() {
+    let cache = cache();
+    store(&cache, FRESH, "abc");
+
+    let req = request(&[]);
+    assert!(matches!(cache.lookup(&key(), &req, 110), Lookup::Hit { age: 10, ttl: 50, .. }));
+    let stale = cache.lookup(&key(), &req, 160);
+    assert!(matches!(stale, Lookup::Stale { reason: CacheReason::Stale, ttl: 0, .. }));
+    let only = request(&[("cache-control", "only-if-cached")]);
+    assert!(matches!(cache.lookup(&key(), &only, 160), Lookup::OnlyIfCached));
+    assert!(matches!(cache.join(&key(), &req, 110), Join::Hit { .. }));
+}
+
+#[test]
+fn an_authorized_request_gets_only_what_may_be_shared() {
+    let cache = cache();
+    store(&cache, FRESH, "abc");
+
+    let req = request(&[("authorization", "x")]);
+
+    assert!(matches!(cache.lookup(&key(), &req, 110), Lookup::Miss(CacheReason::Authorization)));
+}
+
+#[test]
+fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
+    let cache = cache();
+    store(&cache, FRESH, "abc");
+    let (_, mut res) = exchange(&[("location", "/")]);
+
+    res.status = StatusCode::NOT_FOUND;
+    cache.invalidate_after(&Key::new("http", "h", "/form"), &Method::POST, &res);
+    assert!(matches!(cache.lookup(&key(), &request(&[]), 110), Lookup::Hit { .. }));
+
+    res.status = StatusCode::SEE_OTHER;
+    cache.invalidate_after(&Key::new("http", "h", "/form"), &Method::POST, &res);
+    assert!(matches!(cache.lookup(&key(), &request(&[]), 110), Lookup::Miss(CacheReason::UriMiss)));
+}
+
+#[tokio::test]
+async fn an_entry_answers_get_head_and_conditions() {
+    let entry = entry(FRESH, "abc");
+
+    let whole = respond(&entry, &request(&[]), 7);
+    assert_eq!((whole.status(), &whole.headers()["age"]), (StatusCode::OK, &"7".parse().unwrap()));
+    assert_eq!(whole.headers()["content-length"], "3");
+    assert_eq!(whole.into_body().collect().await.unwrap().to_bytes(), "abc");
+
+    let mut req = request(&[]);
+    req.method = Method::HEAD;
+    let head = respond(&entry, &req, 7);
+    assert_eq!(head.headers()["content-length"], "3");
+    assert!(head.body().is_empty());
+
+    let unchanged = respond(&entry, &request(&[("if-none-match", "\"a\"")]), 7);
+    assert_eq!(unchanged.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(unchanged.headers()["etag"], "\"a\"");
+    assert!(!unchanged.headers().contains_key("content-length") && unchanged.body().is_empty());
+}
