@@ -28,6 +28,7 @@ use http_body::SizeHint;
 use crate::body::BodyError;
 use crate::cache::entry::Entry;
 use crate::cache::entry::Head;
+use crate::cache::entry::Refreshed;
 use crate::cache::entry::StoredBody;
 use crate::cache::key::Key;
 use crate::cache::policy::Assessment;
@@ -49,9 +50,11 @@ const EPOCHS: usize = 256;
 /// The fetches that are under way, and the store they end in.
 pub(super) struct Flights {
     store: Store,
-    shards: Box<[Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>>]>,
+    shards: Box<[Mutex<Table>]>,
     epochs: Box<[AtomicU64]>,
 }
+
+type Table = HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>;
 
 /// Fetches on behalf of all; when it is dropped, everyone goes alone.
 pub struct Leader {
@@ -216,7 +219,7 @@ impl Flights {
         &self.epochs[key.spread() % EPOCHS]
     }
 
-    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>> {
+    fn shard(&self, key: &Key) -> &Mutex<Table> {
         &self.shards[key.spread() % SHARDS]
     }
 }
@@ -237,11 +240,17 @@ impl Leader {
         Writer { leader: self, head, object_max, is_ended: false }
     }
 
-    /// An entry that the server has just validated: stored, and the answer for all who wait.
-    pub fn land(self, entry: Arc<Entry>) -> Result<(), CacheReason> {
-        let stored = self.flights.insert(&self.key, entry.clone(), self.epoch);
+    /// An entry that the server has just validated: stored, and the answer for all who wait. If its
+    /// new fields forbid storing, the old one is forgotten and all who wait go alone.
+    pub fn land(self, refreshed: Refreshed) -> Result<(), CacheReason> {
+        if let Err(reason) = refreshed.storable {
+            self.flights.store.remove(&self.key);
+            self.release(reason);
+            return Err(reason);
+        }
+        let stored = self.flights.insert(&self.key, refreshed.entry.clone(), self.epoch);
         self.flights.forget(&self.key, &self.flight);
-        self.flight.settle(Phase::Landed(entry));
+        self.flight.settle(Phase::Landed(refreshed.entry));
         stored
     }
 

@@ -14,8 +14,11 @@ const FIELDS_MAX: usize = 16;
 /// The fields named by `Vary`, each with the value the request had, normalised; in order of name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    fields: Box<[(HeaderName, Option<Box<[u8]>>)]>,
+    fields: Box<[Field]>,
 }
+
+/// A name, and the normalised value if the request had one.
+type Field = (HeaderName, Option<Box<[u8]>>);
 
 impl Selection {
     /// Reads every `Vary` line; `*` anywhere refuses the response.

@@ -249,10 +249,14 @@ fn a_validated_entry_answers_those_who_wait() {
     let leader = lead(&cache);
     let follower = follow(&cache);
 
-    leader.land(entry).unwrap();
+    leader.land(Refreshed { entry: entry.clone(), storable: Ok(()) }).unwrap();
 
     assert!(matches!(block_on(follower.wait(&req())), Followed::Entry(_)));
     assert!(is_stored(&cache));
+
+    let refused = Refreshed { entry, storable: Err(CacheReason::NoStore) };
+    assert_eq!(cache.alone(&key()).land(refused), Err(CacheReason::NoStore));
+    assert!(!is_stored(&cache));
 }
 
 proptest! {
