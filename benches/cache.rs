@@ -1,0 +1,63 @@
+//! What a hit costs, and what judging a response costs.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use tidegate::cache::Cache;
+use tidegate::cache::Key;
+use tidegate::cache::Lookup;
+use tidegate::cache::Times;
+use tidegate::cache::respond;
+
+const TIMES: Times = Times { asked: 1_700_000_000, received: 1_700_000_000 };
+
+fn response() -> http::response::Parts {
+    let response = http::Response::builder()
+        .header("cache-control", "public, max-age=3600, stale-while-revalidate=60")
+        .header("content-type", "text/plain")
+        .header("date", "Tue, 14 Nov 2023 22:13:20 GMT")
+        .header("etag", "\"0123456789abcdef\"")
+        .header("vary", "accept-encoding")
+        .body(());
+    response.expect("the fields are valid").into_parts().0
+}
+
+fn hit(c: &mut Criterion) {
+    let cache =
+        Cache::new(&tidegate::config::Cache { max_size: 256 << 20, collapse_wait: Duration::from_secs(1) });
+    let req = http::Request::new(()).into_parts().0;
+    for n in 0..1000 {
+        let key = Key::new("http", "example.com", &format!("/object/{n}"));
+        let head = cache.judge(&req, &response(), TIMES, 1 << 20).expect("storable");
+        let mut writer = cache.alone(&key).publish(head, 1 << 20);
+        writer.push(Bytes::from_static(b"forty-eight bytes of body, as in the wrk runs...")).expect("open");
+        writer.finish().expect("stored");
+    }
+    let targets: Vec<_> = (0..1000).map(|n| format!("/object/{n}")).collect();
+    let mut next = 0;
+    c.bench_function("hit_among_1000_objects", |b| {
+        b.iter(|| {
+            next = (next + 1) % targets.len();
+            let key = Key::new("http", "example.com", &targets[next]);
+            match cache.lookup(&key, &req, TIMES.received + 1) {
+                Lookup::Hit { entry, age, .. } => black_box(respond(&entry, &req, age)),
+                _ => panic!("not a hit"),
+            }
+        });
+    });
+}
+
+fn judge(c: &mut Criterion) {
+    let req = http::Request::new(()).into_parts().0;
+    let res = response();
+    c.bench_function("judge_a_response", |b| {
+        b.iter(|| tidegate::cache::policy::judge_response(black_box(&req), black_box(&res), TIMES, 1 << 20));
+    });
+}
+
+criterion_group!(benches, hit, judge);
+criterion_main!(benches);
