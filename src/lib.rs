@@ -1,14 +1,14 @@
 //! Tidegate: an HTTP reverse proxy and load balancer.
-pub mod runtime;
-pub mod front;
 pub mod admin;
-pub mod proxy;
-pub mod state;
-pub mod router;
-pub mod filter;
+pub mod body;
 pub mod cache;
-pub mod upstream;
+pub mod config;
+pub mod filter;
+pub mod front;
 pub mod net;
 pub mod observe;
-pub mod config;
-pub mod body;
+pub mod proxy;
+pub mod router;
+pub mod runtime;
+pub mod state;
+pub mod upstream;

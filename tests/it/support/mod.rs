@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub use client::{Client, get};
 pub use origin::{Origin, Then, ok, reply};
 pub use program::program;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, one_route};
 pub use wire::Message;
 
 /// How long anything in a test may take before the test fails. Generous, because a loaded machine

@@ -23,7 +23,8 @@ impl Nginx {
         let (reservation, address) = reserve_port();
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("www")).unwrap();
-        std::fs::write(dir.path().join("nginx.conf"), configuration(dir.path(), address, directives)).unwrap();
+        std::fs::write(dir.path().join("nginx.conf"), configuration(dir.path(), address, directives))
+            .unwrap();
         let child = Command::new(nginx)
             .arg("-p")
             .arg(dir.path())

@@ -42,15 +42,19 @@ impl Proxy {
     /// One route to these servers, and nothing else.
     #[track_caller]
     pub fn before(origin: &super::Origin) -> Proxy {
-        Proxy::start(&format!("[[route]]\nupstream = \"app\"\n[upstream.app]\nservers = [{}]\n", origin.toml()))
+        Proxy::start(&format!(
+            "[[route]]\nupstream = \"app\"\n[upstream.app]\nservers = [{}]\n",
+            origin.toml()
+        ))
     }
 
     #[track_caller]
     fn await_ready(&mut self) {
         let is_ready = |line: &str| word(line, "message").as_deref() == Some("ready");
-        let lines = self.events.until(is_ready).unwrap_or_else(|lines| {
-            panic!("tidegate did not become ready; it said:\n{}", lines.join("\n"))
-        });
+        let lines = self
+            .events
+            .until(is_ready)
+            .unwrap_or_else(|lines| panic!("tidegate did not become ready; it said:\n{}", lines.join("\n")));
         for line in lines.iter().filter(|line| word(line, "message").as_deref() == Some("listening")) {
             let name = word(line, "listener").expect("a name in the event");
             let address = word(line, "address").expect("an address in the event");
@@ -105,8 +109,12 @@ impl Proxy {
         let upstreams = status["upstreams"].as_array().expect("upstreams");
         let mut servers = upstreams.iter().flat_map(|upstream| upstream["servers"].as_array().unwrap());
         let address = server.address().to_string();
-        let found = servers.find(|entry| entry["address"].as_str().is_some_and(|text| text.contains(&address)));
-        found.unwrap_or_else(|| panic!("no server {address} in {status}"))["state"].as_str().unwrap().to_owned()
+        let found =
+            servers.find(|entry| entry["address"].as_str().is_some_and(|text| text.contains(&address)));
+        found.unwrap_or_else(|| panic!("no server {address} in {status}"))["state"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// `/metrics`.
@@ -123,7 +131,8 @@ impl Proxy {
             let rest = line.strip_prefix(name);
             rest.is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
         };
-        let samples = text.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
+        let samples =
+            text.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
         samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
@@ -222,4 +231,11 @@ fn word(line: &str, field: &str) -> Option<String> {
     let event: serde_json::Value = serde_json::from_str(line).ok()?;
     let fields = event.get("fields").unwrap_or(&event);
     Some(fields[field].as_str()?.to_owned())
+}
+
+/// The text for one route to one upstream: further keys of the route, of the upstream, its servers.
+pub fn one_route(route: &str, upstream: &str, servers: &[&super::Origin]) -> String {
+    let servers: Vec<String> = servers.iter().map(|server| server.toml()).collect();
+    let servers = servers.join(", ");
+    format!("[[route]]\nupstream = \"app\"\n{route}\n[upstream.app]\nservers = [{servers}]\n{upstream}\n")
 }
