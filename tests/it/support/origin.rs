@@ -24,12 +24,15 @@ pub enum Then {
     Close,
 }
 
+type WholeAnswer = dyn Fn(&Message) -> Vec<u8> + Send + Sync;
+type RawAnswer = dyn Fn(&mut Message, &mut Conn) -> Then + Send + Sync;
+
 /// How a connection is answered.
 enum Answer {
     /// With bytes, once the request has been read whole.
-    Whole(Box<dyn Fn(&Message) -> Vec<u8> + Send + Sync>),
+    Whole(Box<WholeAnswer>),
     /// By hand, once the head has been read.
-    Raw(Box<dyn Fn(&mut Message, &mut Conn) -> Then + Send + Sync>),
+    Raw(Box<RawAnswer>),
 }
 
 /// A listening server; it stops when it is dropped.

@@ -20,7 +20,10 @@ pub struct Proxy {
 
 /// Lines that a thread collects from a pipe.
 #[derive(Clone)]
-pub struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+pub struct Lines(Arc<(Mutex<Collected>, Condvar)>);
+
+/// The lines, and whether the pipe has ended.
+type Collected = (Vec<String>, bool);
 
 impl Proxy {
     /// Starts it and waits until it is ready. Every table that the text leaves out and every test
@@ -195,7 +198,7 @@ impl Lines {
     pub fn until(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, Vec<String>> {
         let has = |lines: &[String]| lines.iter().any(|line| is_wanted(line));
         let guard = self.0.0.lock().unwrap();
-        let wait_on = |state: &mut (Vec<String>, bool)| !state.1 && !has(&state.0);
+        let wait_on = |state: &mut Collected| !state.1 && !has(&state.0);
         let (guard, _) = self.0.1.wait_timeout_while(guard, DEADLINE, wait_on).unwrap();
         let lines = guard.0.clone();
         if has(&lines) { Ok(lines) } else { Err(lines) }
