@@ -1,0 +1,309 @@
+//! What is stored, what is served from the store, and what never is.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{Gate, Message, Origin, Proxy, Then, ok, one_route, reply};
+
+/// One route with the cache on.
+fn cached(origin: &Origin) -> Proxy {
+    Proxy::start(&one_route("cache = true", "eject = false", &[origin]))
+}
+
+/// A server whose every answer has these fields and counts the answers in its body.
+fn counting(fields: &'static str) -> Origin {
+    let count = AtomicUsize::new(0);
+    Origin::start(move |_| {
+        let n = count.fetch_add(1, Ordering::SeqCst);
+        reply("200 OK", fields, format!("answer {n}"))
+    })
+}
+
+fn cache_status(answer: &Message) -> &str {
+    answer.field("cache-status").expect("Cache-Status")
+}
+
+#[test]
+fn a_fresh_response_is_fetched_once_and_served_with_its_age() {
+    let origin = counting("Cache-Control: max-age=60\r\n");
+    let proxy = cached(&origin);
+
+    let miss = proxy.get("/a?x=1");
+    let hit = proxy.get("/a?x=1");
+
+    assert_eq!((miss.text(), hit.text()), ("answer 0".to_owned(), "answer 0".to_owned()));
+    assert_eq!(origin.count(), 1);
+    assert!(cache_status(&miss).starts_with("tidegate; fwd=uri-miss"), "{}", cache_status(&miss));
+    assert!(cache_status(&miss).contains("stored"), "{}", cache_status(&miss));
+    assert!(cache_status(&hit).starts_with("tidegate; hit"), "{}", cache_status(&hit));
+    assert!(hit.field("age").and_then(|age| age.parse::<u64>().ok()).is_some_and(|age| age < 10));
+    assert_eq!(miss.field("age"), None);
+}
+
+#[test]
+fn both_workers_serve_what_one_has_stored() {
+    let origin = counting("Cache-Control: max-age=60\r\n");
+    let proxy = cached(&origin);
+
+    let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    let answers: Vec<String> = clients.iter_mut().map(|client| client.get("/").text()).collect();
+
+    assert!(answers.iter().all(|text| text == "answer 0"), "{answers:?}");
+}
+
+#[test]
+fn another_query_host_or_path_is_another_entry() {
+    let origin = counting("Cache-Control: max-age=60\r\n");
+    let proxy = cached(&origin);
+    let ask = |host: &str, target: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        proxy.client().send(request).response().text()
+    };
+
+    let requests = [
+        ("a.test", "/"),
+        ("b.test", "/"),
+        ("a.test", "/x"),
+        ("a.test", "/?"),
+        ("a.test", "/?q"),
+        ("a.test", "/X"),
+    ];
+    for (n, (host, target)) in requests.into_iter().enumerate() {
+        assert_eq!(ask(host, target), format!("answer {n}"), "{host}{target}");
+        assert_eq!(ask(host, target), format!("answer {n}"), "{host}{target}");
+    }
+}
+
+#[test]
+fn freshness_comes_from_s_maxage_then_max_age_then_expires() {
+    let cases = [
+        ("Cache-Control: s-maxage=60, max-age=0\r\n", 1),
+        ("Cache-Control: s-maxage=0, max-age=60\r\n", 2),
+        ("Cache-Control: max-age=60\r\nExpires: Thu, 01 Jan 1970 00:00:00 GMT\r\n", 1),
+        ("Date: Thu, 01 Jan 2026 00:00:00 GMT\r\nExpires: Thu, 01 Jan 2026 00:00:00 GMT\r\n", 2),
+        ("Expires: 0\r\n", 2),
+        ("Age: 100\r\nCache-Control: max-age=60\r\n", 2),
+    ];
+    for (fields, fetches) in cases {
+        let origin = counting(fields);
+        let proxy = cached(&origin);
+
+        proxy.get("/");
+        proxy.get("/");
+
+        assert_eq!(origin.count(), fetches, "{fields:?}");
+    }
+}
+
+#[test]
+fn what_must_not_be_stored_is_not() {
+    let cases = [
+        "Cache-Control: no-store, max-age=60\r\n",
+        "Cache-Control: private, max-age=60\r\n",
+        "Cache-Control: max-age=60\r\nSet-Cookie: sid=secret\r\n",
+        "Cache-Control: max-age=60\r\nVary: *\r\n",
+        "Cache-Control: no-cache, max-age=60\r\n",
+    ];
+    for fields in cases {
+        let origin = counting(fields);
+        let proxy = cached(&origin);
+
+        let answers = [proxy.get("/").text(), proxy.get("/").text()];
+
+        assert_eq!(answers, ["answer 0", "answer 1"], "{fields:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_with_authorization_is_not_shared_unless_it_says_so() {
+    for (fields, fetches) in
+        [("Cache-Control: max-age=60\r\n", 2), ("Cache-Control: public, max-age=60\r\n", 1)]
+    {
+        let origin = counting(fields);
+        let proxy = cached(&origin);
+
+        proxy.client().get_with("/", "Authorization: Bearer x\r\n");
+        proxy.get("/");
+
+        assert_eq!(origin.count(), fetches, "{fields:?}");
+    }
+}
+
+#[test]
+fn a_response_that_varies_is_served_only_to_those_who_ask_alike() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=60\r\nVary: Accept-Language\r\n";
+        reply("200 OK", fields, request.field("accept-language").unwrap_or("none"))
+    });
+    let proxy = cached(&origin);
+    let ask =
+        |language: &str| proxy.client().get_with("/", &format!("Accept-Language: {language}\r\n")).text();
+
+    for _ in 0..2 {
+        assert_eq!(ask("de"), "de");
+        assert_eq!(ask("fr"), "fr");
+        assert_eq!(proxy.get("/").text(), "none");
+    }
+
+    assert_eq!(origin.count(), 3);
+}
+
+#[test]
+fn a_client_that_has_it_is_told_so() {
+    let origin = counting(
+        "Cache-Control: max-age=60\r\nETag: \"v1\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n",
+    );
+    let proxy = cached(&origin);
+    proxy.get("/");
+
+    let by_tag = proxy.client().get_with("/", "If-None-Match: W/\"v1\", \"v0\"\r\n");
+    let by_date = proxy.client().get_with("/", "If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT\r\n");
+    let other = proxy.client().get_with("/", "If-None-Match: \"v2\"\r\n");
+
+    assert_eq!((by_tag.status(), by_date.status(), other.status()), (304, 304, 200));
+    assert_eq!(by_tag.field("etag"), Some("\"v1\""));
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn a_stale_response_is_revalidated_and_used_again() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=0\r\nETag: \"v1\"\r\n";
+        match request.field("if-none-match") {
+            Some("\"v1\"") => reply("304 Not Modified", fields, ""),
+            _ => reply("200 OK", fields, "the body"),
+        }
+    });
+    let proxy = cached(&origin);
+
+    let first = proxy.get("/");
+    let second = proxy.get("/");
+
+    assert_eq!((second.status(), second.text()), (200, first.text()));
+    assert_eq!(origin.last().field("if-none-match"), Some("\"v1\""));
+    assert!(cache_status(&second).contains("fwd=stale"), "{}", cache_status(&second));
+}
+
+#[test]
+fn twenty_misses_for_one_key_are_one_fetch() {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let origin = Origin::start(move |_| {
+        opened.wait();
+        reply("200 OK", "Cache-Control: max-age=60\r\n", "once")
+    });
+    let proxy = cached(&origin);
+
+    let mut clients: Vec<_> = (0..20).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("GET /popular HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    crate::support::eventually("all are in the proxy", || {
+        proxy.metric("tidegate_requests_in_flight", &["listener=\"public\""]) >= 20.0
+    });
+    gate.open();
+    let answers: Vec<Message> = clients.iter_mut().map(|client| client.response()).collect();
+
+    assert!(answers.iter().all(|answer| answer.text() == "once"));
+    assert_eq!(origin.count(), 1);
+    assert!(answers.iter().any(|answer| cache_status(answer).contains("collapsed")));
+}
+
+#[test]
+fn misses_that_may_not_share_do_not_wait_for_each_other_for_ever() {
+    let origin = counting("Cache-Control: no-store\r\n");
+    let proxy = cached(&origin);
+
+    let mut clients: Vec<_> = (0..10).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.send("GET /own HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    let mut answers: Vec<String> = clients.iter_mut().map(|client| client.response().text()).collect();
+
+    answers.sort();
+    answers.dedup();
+    assert_eq!(answers.len(), 10, "each has its own answer");
+}
+
+#[test]
+fn a_body_that_was_cut_off_is_not_stored() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let origin = Origin::raw(move |_, conn| {
+        let is_first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+        let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n";
+        let body = if is_first { "0123" } else { "0123456789" };
+        let _ = conn.get_mut().write_all(format!("{head}{body}").as_bytes());
+        if is_first { Then::Close } else { Then::Keep }
+    });
+    let proxy = cached(&origin);
+
+    let cut = proxy.client().send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").try_response();
+    let whole = proxy.get("/");
+
+    assert!(cut.is_err(), "the client must see that it is cut");
+    assert_eq!(whole.text(), "0123456789");
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_post_goes_through_and_takes_the_entry_with_it() {
+    let origin = counting("Cache-Control: max-age=60\r\n");
+    let proxy = cached(&origin);
+
+    proxy.get("/item");
+    let post =
+        proxy.client().send("POST /item HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx").response();
+    let after = proxy.get("/item");
+
+    assert_eq!(post.text(), "answer 1");
+    assert_eq!(after.text(), "answer 2");
+}
+
+#[test]
+fn head_is_answered_from_a_stored_get() {
+    let origin = counting("Cache-Control: max-age=60\r\n");
+    let proxy = cached(&origin);
+
+    proxy.get("/");
+    let head = proxy.client().send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+
+    assert_eq!((head.status(), head.field("content-length")), (200, Some("8")));
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn an_object_over_the_routes_limit_is_passed_on_and_not_stored() {
+    let origin = Origin::start(|_| reply("200 OK", "Cache-Control: max-age=60\r\n", vec![b'x'; 5000]));
+    let proxy = Proxy::start(&one_route("cache = { max-object = \"4KiB\" }", "", &[&origin]));
+
+    let answers = [proxy.get("/"), proxy.get("/")];
+
+    assert!(answers.iter().all(|answer| answer.body.len() == 5000));
+    assert_eq!(origin.count(), 2);
+}
+
+#[test]
+fn a_route_without_cache_stores_nothing() {
+    let origin = Origin::start(|_| reply("200 OK", "Cache-Control: max-age=60\r\n", "x"));
+    let proxy = Proxy::before(&origin);
+
+    let answers = [proxy.get("/"), proxy.get("/")];
+
+    assert_eq!(origin.count(), 2);
+    assert!(
+        answers.iter().all(|answer| !answer.field("cache-status").is_some_and(|value| value.contains("hit")))
+    );
+}
+
+#[test]
+fn a_hit_is_served_while_the_server_is_down() {
+    let mut origin = Origin::start(|_| reply("200 OK", "Cache-Control: max-age=60\r\n", ok("x")));
+    let proxy = cached(&origin);
+    proxy.get("/");
+
+    origin.stop();
+
+    assert_eq!(proxy.get("/").status(), 200);
+}

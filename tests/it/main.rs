@@ -1,0 +1,22 @@
+//! The promises to users, over real sockets: an origin, the proxy with real TOML text, a client.
+//!
+//! A module for each part of the promise; `support` is what they stand on. A test that needs another
+//! program says `SKIPPED` where it is absent; under `TIDEGATE_TESTS_REQUIRE_ALL` it fails instead.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "support offers more words than each day's tests use")]
+
+mod support;
+
+mod access_log;
+mod balancing;
+mod bodies;
+mod cache;
+mod cli;
+mod config_check;
+mod headers;
+mod health;
+mod hostile;
+mod listeners_and_tls;
+mod metrics;
+mod nginx;
+mod routing;

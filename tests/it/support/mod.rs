@@ -1,0 +1,51 @@
+//! An origin, a proxy and a client: what a test needs to prove a promise over real sockets.
+//!
+//! Plain threads and blocking sockets, on purpose: nothing here shares code with the proxy, so a
+//! mistake cannot be made on both sides at once. Every wait has a deadline, nothing sleeps for luck.
+
+pub mod certs;
+pub mod client;
+pub mod nginx;
+pub mod origin;
+pub mod program;
+pub mod proxy;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+pub use client::{Client, get};
+pub use origin::{Origin, Then, ok, reply};
+pub use program::program;
+pub use proxy::{Proxy, one_route};
+pub use wire::Message;
+
+/// How long anything in a test may take before the test fails. Generous, because a loaded machine
+/// is no reason to fail; a test that passes never waits this long.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Waits until `condition` holds, and fails the test when it does not before the deadline.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "it never happened that {what}");
+        // A poll interval, not a guess: the loop ends as soon as the condition holds.
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// Something that some threads wait for until another opens it; it opens by itself at the deadline.
+#[derive(Clone, Default)]
+pub struct Gate(std::sync::Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn wait(&self) {
+        let guard = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_timeout_while(guard, DEADLINE, |is_open| !*is_open).unwrap());
+    }
+}
