@@ -4,6 +4,10 @@ use std::io;
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::EventFormat;
 use crate::config::Level;
@@ -15,14 +19,11 @@ use crate::config::Level;
 pub fn init(level: Level, format: EventFormat) {
     // A closed standard error must not panic us: that is what reporting our
     // own failures to write would do.
-    let builder = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_max_level(filter(level))
-        .with_ansi(may_colour())
-        .log_internal_errors(false);
+    let layer = fmt::layer().with_writer(io::stderr).with_ansi(may_colour()).log_internal_errors(false);
+    let events = tracing_subscriber::registry().with(filter(level));
     let set = match format {
-        EventFormat::Text => builder.with_target(false).try_init(),
-        EventFormat::Json => builder.json().flatten_event(true).try_init(),
+        EventFormat::Text => events.with(layer.with_target(false)).try_init(),
+        EventFormat::Json => events.with(layer.json().flatten_event(true)).try_init(),
     };
     if set.is_err() {
         tracing::debug!("events already have a destination; it stays");
@@ -34,13 +35,15 @@ fn may_colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn filter(level: Level) -> LevelFilter {
-    match level {
+/// Details are of our own rooms: hyper's and h2's frames would bury them.
+fn filter(level: Level) -> Targets {
+    let level = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
-    }
+    };
+    Targets::new().with_target("tidegate", level).with_default(level.min(LevelFilter::INFO))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Response};
+use http::{Method, Response, header};
 use http_body_util::BodyExt;
 
 use crate::body::Body;
@@ -139,7 +139,12 @@ fn publish(
     tokio::task::spawn_local(pump(writer, std::mem::take(&mut fetched.body)));
     let mut forward = Forward::new(why);
     forward.stored = true;
-    let response = respond_stream(&head, &x.head, head.meta.age(times.received), reader);
+    let age = head.meta.age(times.received);
+    let mut response = respond_stream(&head, &x.head, age, reader);
+    if age == 0 {
+        // RFC 9111 section 5.1: an Age says that a cache answered; this came from the server just now.
+        response.headers_mut().remove(header::AGE);
+    }
     let mut response = x.from_cache(response, CacheStatus::Forward(forward));
     fetched.take_cookie(response.headers_mut());
     response

@@ -134,7 +134,7 @@ impl Exchange {
         if let (Some(limit), BodyLength::Known(bytes)) = (limit, length)
             && bytes > limit
         {
-            return Err(Failure::BodyTooLarge { limit });
+            return Err(Failure::BodyTooLarge);
         }
         let idle = self.local.timers.deadline(view.config.limits.body_idle);
         let body = Metered::new(Body::Incoming(incoming), limit, idle);

@@ -22,10 +22,7 @@ pub enum Failure {
     /// No route takes it.
     NoRoute,
     /// Larger than the route allows.
-    BodyTooLarge {
-        /// Bytes.
-        limit: u64,
-    },
+    BodyTooLarge,
     /// No server of the upstream may serve.
     NoServer,
     /// The last attempt failed.
@@ -56,12 +53,10 @@ impl Failure {
         let (status, reason, error) = match self {
             Failure::Refused(refusal) => (refusal.status(), refusal.as_str(), "http_request_error"),
             Failure::NoRoute => (StatusCode::NOT_FOUND, "no-route", "destination_not_found"),
-            Failure::BodyTooLarge { .. } => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_error")
-            }
+            Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_error"),
             Failure::NoServer => (StatusCode::SERVICE_UNAVAILABLE, "no-server", "destination_unavailable"),
             Failure::Attempt(error) => return attempt(error),
-            Failure::BadResponse(_) => (StatusCode::BAD_GATEWAY, "bad-response", "http_protocol_error"),
+            Failure::BadResponse(bad) => (StatusCode::BAD_GATEWAY, bad.as_str(), "http_protocol_error"),
             Failure::OnlyIfCached => (StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "http_request_denied"),
             Failure::Upgrade => (StatusCode::BAD_GATEWAY, "upgrade-failed", "http_upgrade_failed"),
         };
@@ -71,7 +66,7 @@ impl Failure {
     /// True when what the client goes on to send can no longer be understood, or is not worth reading.
     fn closes(&self) -> bool {
         match self {
-            Failure::Refused(_) | Failure::BodyTooLarge { .. } => true,
+            Failure::Refused(_) | Failure::BodyTooLarge => true,
             Failure::Attempt(AttemptError::RequestBody(_)) => true,
             _ => false,
         }

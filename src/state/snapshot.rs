@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use http::HeaderValue;
 
 use crate::config::{self, Config};
+use crate::filter::guard::BadResponse;
 use crate::filter::guard::Refusal;
 use crate::net::tls::{Acceptor, Connector, TlsError};
 use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
@@ -122,7 +123,8 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
     let name = config.name.as_str();
     let counter = |family, word: &str| metrics.counter(family, &[name, word]);
     let refused = |word| counter(Family::ConnectionsRefused, word);
-    let own = Refusal::ALL.iter().map(|r| r.as_str()).chain(crate::state::snapshot::REPLIES);
+    let own = Refusal::ALL.iter().map(|r| r.as_str());
+    let own = own.chain(BadResponse::ALL.iter().map(|b| b.as_str())).chain(REPLIES);
     let handles = ListenerHandles {
         accepted: metrics.counter(Family::ConnectionsAccepted, &[name]),
         open: metrics.gauge(Family::Connections, &[name]),
@@ -144,7 +146,7 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
 }
 
 /// Reasons of our own replies besides the guard's refusals; `proxy::reply` says them.
-pub const REPLIES: [&str; 17] = [
+const REPLIES: [&str; 16] = [
     "no-route",
     "body-too-large",
     "body-too-slow",
@@ -158,7 +160,6 @@ pub const REPLIES: [&str; 17] = [
     "reset",
     "malformed-response",
     "first-byte-timed-out",
-    "bad-response",
     "only-if-cached",
     "upgrade-failed",
     "other",
