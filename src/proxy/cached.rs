@@ -51,7 +51,7 @@ pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Fa
 
 fn hit(x: &mut Exchange, entry: &Entry, age: u64, ttl: i64) -> Response<Body> {
     x.note_cache("hit", "");
-    x.from_cache(respond(entry, &x.head, age), CacheStatus::Hit { ttl })
+    x.stored_to_client(respond(entry, &x.head, age), CacheStatus::Hit { ttl })
 }
 
 /// Fetches, for this request and all that wait for the same. Dropping `leader` on any failure lets them go.
@@ -91,7 +91,7 @@ fn instead_of_error(x: &mut Exchange, entry: &Entry) -> Response<Body> {
     x.note_cache("stale", "stale-if-error");
     let (now, meta) = (unix_now(), &entry.head.meta);
     let ttl = meta.lifetime as i64 - meta.age(now) as i64;
-    x.from_cache(respond(entry, &x.head, entry.age(now)), CacheStatus::Hit { ttl })
+    x.stored_to_client(respond(entry, &x.head, entry.age(now)), CacheStatus::Hit { ttl })
 }
 
 /// The server says that the stored response is still right (RFC 9111 section 4.3.4).
@@ -113,7 +113,7 @@ fn validated(
         Err(reason) => forward.detail = Some(reason),
     }
     let response = respond(&entry, &x.head, entry.age(times.received));
-    let mut response = x.from_cache(response, CacheStatus::Forward(forward));
+    let mut response = x.stored_to_client(response, CacheStatus::Forward(forward));
     fetched.take_cookie(response.headers_mut());
     response
 }
@@ -145,7 +145,7 @@ fn publish(
         // RFC 9111 section 5.1: an Age says that a cache answered; this came from the server just now.
         response.headers_mut().remove(header::AGE);
     }
-    let mut response = x.from_cache(response, CacheStatus::Forward(forward));
+    let mut response = x.stored_to_client(response, CacheStatus::Forward(forward));
     fetched.take_cookie(response.headers_mut());
     response
 }
@@ -197,7 +197,7 @@ async fn follow(
         }
     };
     x.note_cache("collapsed", why.as_str());
-    Ok(x.from_cache(response, CacheStatus::Forward(forward)))
+    Ok(x.stored_to_client(response, CacheStatus::Forward(forward)))
 }
 
 /// The server's response as it is, with a word on why it is not stored.

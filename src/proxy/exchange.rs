@@ -215,7 +215,7 @@ impl Exchange {
     }
 
     /// What goes back, of a response that the cache has made.
-    pub fn from_cache(&self, mut response: Response<Body>, status: CacheStatus) -> Response<Body> {
+    pub fn stored_to_client(&self, mut response: Response<Body>, status: CacheStatus) -> Response<Body> {
         let headers = response.headers_mut();
         headers.append(header::VIA, HeaderValue::from_static("1.1 tidegate"));
         headers.insert(X_REQUEST_ID, self.request_id.clone());

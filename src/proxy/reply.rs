@@ -65,11 +65,10 @@ impl Failure {
 
     /// True when what the client goes on to send can no longer be understood, or is not worth reading.
     fn closes(&self) -> bool {
-        match self {
-            Failure::Refused(_) | Failure::BodyTooLarge => true,
-            Failure::Attempt(AttemptError::RequestBody(_)) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Failure::Refused(_) | Failure::BodyTooLarge | Failure::Attempt(AttemptError::RequestBody(_))
+        )
     }
 }
 

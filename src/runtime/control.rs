@@ -76,11 +76,8 @@ impl Control {
             let listener = tokio::net::TcpListener::from_std(socket)?;
             tokio::task::spawn_local(admin::serve(state.into(), listener));
         }
-        loop {
-            match signals.next().await {
-                What::Reopen => self.access.iter().for_each(AccessLog::reopen),
-                What::End => break,
-            }
+        while let What::Reopen = signals.next().await {
+            self.access.iter().for_each(AccessLog::reopen);
         }
         info!("draining: no new connections, requests in flight are finished");
         self.stage.send_replace(Stage::Draining);

@@ -101,10 +101,7 @@ pub fn run(
 }
 
 /// One list of sockets per listener, one socket per worker.
-fn bind(
-    config: &Config,
-    workers: usize,
-) -> Result<(Vec<Vec<TcpListener>>, Vec<(String, SocketAddr)>), RunError> {
+fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<TcpListener>>, Bound), RunError> {
     let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
         let failed = |source| RunError::Bind { address: listener.bind, source };
@@ -145,6 +142,9 @@ impl std::error::Error for RunError {}
 fn report_panic(thread: &str) {
     error!(thread, "a thread ended by a panic; this is a bug, please report it");
 }
+
+/// What is bound, by listener.
+type Bound = Vec<(String, SocketAddr)>;
 
 /// Shared by all threads: what a snapshot is behind.
 type SharedSnapshot = Arc<Snapshot>;
