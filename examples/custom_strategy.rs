@@ -1,12 +1,16 @@
 //! A balance strategy of one's own, registered beside those of the house.
 //!
 //! `first-available` sends everything to the first server that may serve: what one wants of a primary with hot
-//! standbys in a fixed order. Run it with `cargo run --example custom_strategy`.
+//! standbys in a fixed order. `cargo run --example custom_strategy` shows what it picks; with a configuration file as its
+//! argument it is the whole proxy, in which `balance = "first-available"` is as good a word as any other.
 
 #![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 
+use tidegate::runtime;
 use tidegate::upstream::balance::Pick;
 use tidegate::upstream::balance::PickReason;
 use tidegate::upstream::balance::Pool;
@@ -52,15 +56,19 @@ impl Servers for Up {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let mut registry = Registry::builtin();
     registry.register("first-available", Arc::new(|_servers| Box::new(FirstAvailable)));
+    if let Some(file) = std::env::args_os().nth(1) {
+        return serve(file.as_ref(), &registry);
+    }
     println!("balance may say: {}", registry.names().collect::<Vec<_>>().join(", "));
 
     let names = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"];
     let specs = names.map(|name| ServerSpec { name: name.to_owned(), weight: 1 });
     let Some(strategy) = registry.build("first-available", &specs) else {
-        return println!("not registered");
+        println!("not registered");
+        return ExitCode::FAILURE;
     };
 
     let mut worker = strategy.for_worker(0);
@@ -76,6 +84,25 @@ fn main() {
         match worker.pick(&Pool::new(&up, tried), None, &mut rng) {
             Some(pick) => println!("{case}: {} ({})", names[pick.server], pick.reason.as_str()),
             None => println!("{case}: nobody, the client gets a 503"),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// What `tidegate run` does, with one strategy more.
+fn serve(file: &Path, registry: &Registry) -> ExitCode {
+    let config = match runtime::load(file, registry) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime::run(config, registry, |_addresses| {}) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -125,7 +125,7 @@ pub struct Metered {
     inner: Body,
     meter: Rc<Meter>,
     limit: u64,
-    idle: Deadline,
+    idle: Option<Deadline>,
 }
 
 impl Meter {
@@ -153,8 +153,9 @@ impl Meter {
 }
 
 impl Metered {
-    /// Passes `inner` on while it stays within `limit` bytes and is never silent for longer than `idle`.
-    pub fn new(inner: Body, limit: Option<u64>, idle: Deadline) -> Self {
+    /// Passes `inner` on while it stays within `limit` bytes and is never silent for longer than `idle`;
+    /// `None` is no limit of ours (whoever is further up has one).
+    pub fn new(inner: Body, limit: Option<u64>, idle: Option<Deadline>) -> Self {
         let meter = Rc::new(Meter::default());
         if inner.is_empty() {
             meter.finish(End::Whole);
@@ -183,10 +184,14 @@ impl HttpBody for Metered {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
-            ready!(this.idle.poll_elapsed(cx));
-            return this.fail(End::TooSlow { after: this.idle.after() });
+            let Some(idle) = &this.idle else { return Poll::Pending };
+            ready!(idle.poll_elapsed(cx));
+            let after = idle.after();
+            return this.fail(End::TooSlow { after });
         };
-        this.idle.reset();
+        if let Some(idle) = &this.idle {
+            idle.reset();
+        }
         match frame {
             Some(Ok(frame)) => {
                 let meter = &this.meter;

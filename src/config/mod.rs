@@ -103,11 +103,8 @@ mod tests {
         "weighted-round-robin",
         "least-connections",
         "power-of-two",
-        "peak-ewma",
         "random",
         "consistent-hash",
-        "maglev",
-        "ip-hash",
     ];
 
     /// Six lines, so that what a test appends begins in line 7, inside `[upstream.app]`.
@@ -456,7 +453,7 @@ mod tests {
         ),
         (
             "balance = \"fastest\"",
-            "7:11: upstream.app.balance: unknown strategy \"fastest\"; known: round-robin, weighted-round-robin, least-connections, power-of-two, peak-ewma, random, consistent-hash, maglev, ip-hash",
+            "7:11: upstream.app.balance: unknown strategy \"fastest\"; known: round-robin, weighted-round-robin, least-connections, power-of-two, random, consistent-hash",
         ),
         (
             "hash = \"client_ip\"",

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::front::connection;
+use crate::observe::Gauge;
 use crate::state::{Local, Seat, Stage};
 
 /// A worker keeps a connection while it has at most this many more than the emptiest one: handing
@@ -97,13 +98,29 @@ fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr
 
 fn start(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     let local = local.clone();
-    tokio::task::spawn_local(async move {
-        let handles = local.snapshot().listeners[listener].handles.clone();
-        local.cells.gauge_add(handles.open, 1);
-        connection::serve(local.clone(), listener, stream, peer).await;
-        local.cells.gauge_add(handles.open, -1);
-        drop(seat);
-    });
+    let open = Open::new(local.clone(), listener, seat);
+    tokio::task::spawn_local(connection::serve(local, listener, stream, peer, Box::new(open)));
+}
+
+/// An open connection: it has a seat and is counted.
+struct Open {
+    local: Rc<Local>,
+    gauge: Gauge,
+    _seat: Seat,
+}
+
+impl Open {
+    fn new(local: Rc<Local>, listener: usize, seat: Seat) -> Self {
+        let gauge = local.snapshot().listeners[listener].handles.open;
+        local.cells.gauge_add(gauge, 1);
+        Open { local, gauge, _seat: seat }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.local.cells.gauge_add(self.gauge, -1);
+    }
 }
 
 /// The peer changed its mind between SYN and accept: nothing of ours is short.

@@ -1,5 +1,6 @@
 //! One client connection: TLS, protocol, requests, end.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -39,13 +40,13 @@ const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Serves a connection from its first byte to its last. Never fails: what goes wrong is counted
-/// and, where there is someone to tell, answered.
-pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: SocketAddr) {
+/// and, where there is someone to tell, answered. `seat` is dropped when nothing of it is left.
+pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: SocketAddr, seat: Box<dyn Any>) {
     let Some((stream, prefix, protocol)) = open(&local, listener, tcp).await else { return };
     let watch = Arc::new(Watch::default());
     let is_tls = matches!(stream, Stream::Tls(_));
     let port = stream.socket().local_addr().map_or(0, |address| address.port());
-    let client = Rc::new(Client::new(&local, listener, peer, port, is_tls));
+    let client = Rc::new(Client::new(&local, listener, peer, port, is_tls, seat));
     let io = TokioIo::new(Watched::new(stream, prefix, watch.clone()));
     let service = {
         let (local, watch) = (local.clone(), watch.clone());
@@ -234,6 +235,7 @@ async fn run<C>(
     match outcome {
         None if matches!(awaits, Awaits::Head(_)) => local.cells.inc(handles.refused_slow_head),
         None if matches!(awaits, Awaits::Write(_)) => local.cells.inc(handles.refused_slow_reader),
+        Some(Err(error)) if error.is_parse_too_large() => local.cells.inc(handles.refused_too_large),
         Some(Err(error)) if error.is_parse() => {
             local.cells.inc(handles.refused_malformed);
             debug!(%error, "request refused");

@@ -137,7 +137,7 @@ impl Exchange {
             return Err(Failure::BodyTooLarge);
         }
         let idle = self.local.timers.deadline(view.config.limits.body_idle);
-        let body = Metered::new(Body::Incoming(incoming), limit, idle);
+        let body = Metered::new(Body::Incoming(incoming), limit, Some(idle));
         let meter = body.meter();
         self.facts.received = meter.clone();
         let body = if length == BodyLength::None { Body::Empty } else { Body::wrap(body) };
@@ -235,8 +235,8 @@ impl Exchange {
             }
         }
         let body = std::mem::take(response.body_mut());
-        let idle = self.local.timers.deadline(Duration::MAX / 4);
-        let body = Metered::new(body, None, idle);
+        // The server's pace is limited where the body comes from, the client's where it goes.
+        let body = Metered::new(body, None, None);
         self.facts.sent = Some(body.meter());
         *response.body_mut() = Body::wrap(Recorded { body, _exchange: self });
         response

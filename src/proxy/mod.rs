@@ -31,16 +31,25 @@ pub struct Client {
     pub is_tls: bool,
     /// What its requests say about where they came from.
     pub peer: Peer,
+    /// Held until the last request or tunnel of the connection has ended.
+    _seat: Box<dyn Any>,
 }
 
 impl Client {
-    /// A client at `peer`, connected to our port `port`.
-    pub fn new(local: &Local, listener: usize, peer: SocketAddr, port: u16, is_tls: bool) -> Self {
+    /// A client at `peer`, connected to our port `port`. `seat` is dropped with the last that is left of it.
+    pub fn new(
+        local: &Local,
+        listener: usize,
+        peer: SocketAddr,
+        port: u16,
+        is_tls: bool,
+        seat: Box<dyn Any>,
+    ) -> Self {
         let ip = peer.ip().to_canonical();
         let trusted = &local.snapshot().config.listeners[listener].trusted_proxies;
         let is_trusted = trusted.iter().any(|net| net.contains(&ip));
         let scheme = if is_tls { "https" } else { "http" };
-        Client { listener, is_tls, peer: Peer::new(ip, is_trusted, scheme, port) }
+        Client { listener, is_tls, peer: Peer::new(ip, is_trusted, scheme, port), _seat: seat }
     }
 }
 

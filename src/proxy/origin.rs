@@ -200,7 +200,7 @@ fn received(
     }
     let leased = LeasedBody::new(incoming, lease, request.clone());
     let idle = x.local.timers.deadline(x.upstream().config.body_idle);
-    let body = Metered::new(Body::wrap(Serving { body: leased, _in_flight: in_flight }), None, idle);
+    let body = Metered::new(Body::wrap(Serving { body: leased, _in_flight: in_flight }), None, Some(idle));
     Ok(Fetched { parts, body: Body::wrap(body), cookie, tunnel: None })
 }
 

@@ -23,9 +23,11 @@ pub fn offered(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
 
 /// Joins both ends when both have changed; the server's is busy until the tunnel ends.
 pub fn start(x: &Exchange, client: OnUpgrade, server: Tunnel) {
+    // The connection counts as one, and a drain waits for it, as long as the tunnel lives.
+    let connection = x.client.clone();
     let (timers, idle) = (x.local.timers.clone(), x.view.config.limits.tunnel_idle);
     tokio::task::spawn_local(async move {
-        let _busy = server.in_flight;
+        let _busy = (server.in_flight, connection);
         let (client, server) = match tokio::try_join!(client, server.upgrade) {
             Ok(ends) => ends,
             Err(error) => return debug!(%error, "a tunnel did not come about"),

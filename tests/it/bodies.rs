@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::origin::Conn;
-use crate::support::{Gate, Origin, Proxy, Then, ok, wire};
+use crate::support::{Gate, Origin, Proxy, Then, eventually, ok, wire};
 
 /// More than any buffer on the way: two sockets' and the proxy's own.
 const BIG: usize = 32 << 20;
@@ -268,6 +268,22 @@ fn a_websocket_is_a_tunnel_once_the_server_agrees() {
     assert_eq!(first, b"\x81\x05hello\x00\xff");
     assert_eq!(second, b"more");
     assert!(client.is_closed());
+}
+
+#[test]
+fn a_drain_waits_for_a_tunnel() {
+    let origin = Origin::raw(echo_after_upgrade);
+    let mut proxy = Proxy::before(&origin);
+    let mut client = proxy.client();
+    assert_eq!(client.send(WEBSOCKET).head().status(), 101);
+
+    proxy.terminate();
+    eventually("it drains", || proxy.events().iter().any(|event| event.contains("draining")));
+    let after = client.send(b"more").bytes(4);
+    client.finish();
+
+    assert_eq!(after, b"more");
+    assert!(proxy.wait().success());
 }
 
 #[test]

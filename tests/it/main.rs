@@ -13,6 +13,7 @@ mod bodies;
 mod cache;
 mod cli;
 mod config_check;
+mod embedding;
 mod headers;
 mod health;
 mod hostile;
