@@ -22,7 +22,6 @@ const FLOORS: &[(&str, u32)] = &[
     ("observe", 3),
     ("config", 2),
     ("body", 1),
-    ("client", 1),
     ("clock", 0),
 ];
 
