@@ -31,7 +31,7 @@ fn hit(c: &mut Criterion) {
         Cache::new(&tidegate::config::Cache { max_size: 256 << 20, collapse_wait: Duration::from_secs(1) });
     let req = http::Request::new(()).into_parts().0;
     for n in 0..1000 {
-        let key = Key::new("http", "example.com", &format!("/object/{n}"));
+        let key = Key::new("app", "http", "example.com", &format!("/object/{n}"));
         let head = cache.judge(&req, &response(), TIMES, 1 << 20).expect("storable");
         let mut writer = cache.alone(&key).publish(head, 1 << 20);
         writer.push(Bytes::from_static(b"forty-eight bytes of body, as in the wrk runs...")).expect("open");
@@ -42,7 +42,7 @@ fn hit(c: &mut Criterion) {
     c.bench_function("hit_among_1000_objects", |b| {
         b.iter(|| {
             next = (next + 1) % targets.len();
-            let key = Key::new("http", "example.com", &targets[next]);
+            let key = Key::new("app", "http", "example.com", &targets[next]);
             match cache.lookup(&key, &req, TIMES.received + 1) {
                 Lookup::Hit { entry, age, .. } => black_box(respond(&entry, &req, age)),
                 _ => panic!("not a hit"),

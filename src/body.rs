@@ -96,6 +96,7 @@ impl HttpBody for Body {
 pub struct Meter {
     bytes: Cell<u64>,
     frames: Cell<u64>,
+    is_awaited: Cell<bool>,
     end: Cell<Option<End>>,
 }
 
@@ -137,6 +138,11 @@ impl Meter {
     /// Grows with every piece that passes: a changed number is progress.
     pub fn progress(&self) -> u64 {
         self.frames.get()
+    }
+
+    /// True while someone waits for its source: what is late then is the source, not its reader.
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited.get()
     }
 
     /// How the body ended; `None` while it has not.
@@ -184,11 +190,13 @@ impl HttpBody for Metered {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            this.meter.is_awaited.set(true);
             let Some(idle) = &this.idle else { return Poll::Pending };
             ready!(idle.poll_elapsed(cx));
             let after = idle.after();
             return this.fail(End::TooSlow { after });
         };
+        this.meter.is_awaited.set(false);
         if let Some(idle) = &this.idle {
             idle.reset();
         }

@@ -15,23 +15,27 @@ use xxhash_rust::xxh3::xxh3_128;
 #[derive(Clone)]
 pub struct Key {
     hash: u128,
-    /// `scheme SP authority SP target`: no part can contain the separator.
+    /// `owner SP scheme SP authority SP target`: no part before the target can contain the separator.
     text: Arc<[u8]>,
     /// Where the target begins in `text`.
     target_at: usize,
 }
 
 impl Key {
-    /// The key of `scheme://authority/target`. Case of the first two and a default port do not
-    /// matter (RFC 9110 §4.2.3); every byte of `target` (path and query) does.
-    pub fn new(scheme: &str, authority: &str, target: &str) -> Self {
+    /// The key of `scheme://authority/target`, answered by the upstream `owner`: the same address at two
+    /// listeners may be two sites. Case of scheme and authority and a default port do not matter (RFC 9110
+    /// §4.2.3); every byte of `target` (path and query) does.
+    pub fn new(owner: &str, scheme: &str, authority: &str, target: &str) -> Self {
         let authority = without_default_port(scheme, authority);
-        let mut text = Vec::with_capacity(scheme.len() + authority.len() + target.len() + 3);
+        let length = owner.len() + scheme.len() + authority.len() + target.len() + 4;
+        let mut text = Vec::with_capacity(length);
+        text.extend_from_slice(owner.as_bytes());
+        text.push(b' ');
         text.extend_from_slice(scheme.as_bytes());
         text.push(b' ');
         text.extend_from_slice(authority.as_bytes());
         text.push(b' ');
-        text.make_ascii_lowercase();
+        text[owner.len()..].make_ascii_lowercase();
         let target_at = text.len();
         // RFC 9110 §4.2.3: an empty path is "/".
         if !target.starts_with(['/', '*']) {
@@ -45,14 +49,14 @@ impl Key {
     /// begins with a slash and has this key's origin (RFC 9111 §4.4); others are `None`.
     pub fn same_origin(&self, reference: &str) -> Option<Key> {
         let reference = reference.split('#').next().unwrap_or_default();
-        let (scheme, authority) = self.origin()?;
+        let (owner, scheme, authority) = self.origin()?;
         if reference.starts_with('/') && !reference.starts_with("//") {
-            return Some(Key::new(scheme, authority, reference));
+            return Some(Key::new(owner, scheme, authority, reference));
         }
         let uri: http::Uri = reference.parse().ok()?;
         let target = uri.path_and_query().map_or("/", |t| t.as_str());
-        let key = Key::new(uri.scheme_str()?, uri.authority()?.as_str(), target);
-        (key.origin() == Some((scheme, authority))).then_some(key)
+        let key = Key::new(owner, uri.scheme_str()?, uri.authority()?.as_str(), target);
+        (key.origin() == Some((owner, scheme, authority))).then_some(key)
     }
 
     /// Bytes of memory behind the key.
@@ -66,9 +70,11 @@ impl Key {
         (self.hash >> 64) as usize
     }
 
-    fn origin(&self) -> Option<(&str, &str)> {
+    fn origin(&self) -> Option<(&str, &str, &str)> {
         let origin = self.text.get(..self.target_at.checked_sub(1)?)?;
-        std::str::from_utf8(origin).ok()?.split_once(' ')
+        let mut parts = std::str::from_utf8(origin).ok()?.rsplitn(3, ' ');
+        let (authority, scheme, owner) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((owner, scheme, authority))
     }
 }
 
@@ -105,31 +111,39 @@ mod tests {
 
     #[test]
     fn a_key_is_the_origin_and_the_exact_bytes_of_the_target() {
-        let key = Key::new("http", "example.com", "/a?b=1");
+        let key = Key::new("app", "http", "example.com", "/a?b=1");
 
-        assert_eq!(key, Key::new("HTTP", "EXAMPLE.com:80", "/a?b=1"));
+        assert_eq!(key, Key::new("app", "HTTP", "EXAMPLE.com:80", "/a?b=1"));
         for other in [
-            Key::new("https", "example.com", "/a?b=1"),
-            Key::new("http", "example.com:8080", "/a?b=1"),
-            Key::new("http", "example.org", "/a?b=1"),
-            Key::new("http", "example.com", "/A?b=1"),
-            Key::new("http", "example.com", "/%61?b=1"),
-            Key::new("http", "example.com", "/a"),
+            Key::new("app", "https", "example.com", "/a?b=1"),
+            Key::new("app", "http", "example.com:8080", "/a?b=1"),
+            Key::new("app", "http", "example.org", "/a?b=1"),
+            Key::new("app", "http", "example.com", "/A?b=1"),
+            Key::new("app", "http", "example.com", "/%61?b=1"),
+            Key::new("app", "http", "example.com", "/a"),
         ] {
             assert_ne!(key, other);
         }
-        assert_eq!(Key::new("http", "h", ""), Key::new("http", "h", "/"));
+        assert_eq!(Key::new("app", "http", "h", ""), Key::new("app", "http", "h", "/"));
     }
 
     #[test]
     fn a_reference_has_a_key_only_in_the_same_origin() {
-        let key = Key::new("http", "example.com", "/a");
-        let other = Key::new("http", "example.com", "/b?c");
+        let key = Key::new("app", "http", "example.com", "/a");
+        let other = Key::new("app", "http", "example.com", "/b?c");
 
         assert_eq!(key.same_origin("/b?c"), Some(other.clone()));
         assert_eq!(key.same_origin("http://Example.com:80/b?c#d"), Some(other));
         assert_eq!(key.same_origin("http://example.org/b"), None);
         assert_eq!(key.same_origin("https://example.com/b"), None);
         assert_eq!(key.same_origin("//example.org/b"), None);
+    }
+
+    #[test]
+    fn one_address_answered_by_two_upstreams_is_two_keys() {
+        let of = |owner| Key::new(owner, "http", "example.com", "/");
+
+        assert_ne!(of("public"), of("internal"));
+        assert_eq!(of("public").same_origin("/").as_ref(), Some(&of("public")));
     }
 }

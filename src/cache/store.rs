@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn variants_of_a_key_are_bounded() {
         let store = Store::new(64 << 20);
-        let key = Key::new("http", "h", "/");
+        let key = Key::new("app", "http", "h", "/");
         let base = entry(&[("cache-control", "max-age=60"), ("vary", "x-a")], "abc");
 
         for n in 0..2 * VARIANTS_MAX {
@@ -152,7 +152,7 @@ mod tests {
         let base = entry(&[("cache-control", "max-age=60")], "abc");
 
         for n in 0..1000 {
-            store.insert(&Key::new("http", "h", &format!("/{n}")), base.clone());
+            store.insert(&Key::new("app", "http", "h", &format!("/{n}")), base.clone());
         }
         store.settle();
 

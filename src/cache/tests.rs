@@ -15,7 +15,7 @@ fn cache() -> Cache {
 }
 
 fn key() -> Key {
-    Key::new("http", "h", "/")
+    Key::new("app", "http", "h", "/")
 }
 
 fn store(cache: &Cache, fields: &[(&'static str, &str)], body: &'static str) {
@@ -63,11 +63,11 @@ fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
     let (_, mut res) = exchange(&[("location", "/")]);
 
     res.status = StatusCode::NOT_FOUND;
-    cache.invalidate_after(&Key::new("http", "h", "/form"), &Method::POST, &res);
+    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res);
     assert!(matches!(cache.lookup(&key(), &request(&[]), 110), Lookup::Hit { .. }));
 
     res.status = StatusCode::SEE_OTHER;
-    cache.invalidate_after(&Key::new("http", "h", "/form"), &Method::POST, &res);
+    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res);
     assert!(matches!(cache.lookup(&key(), &request(&[]), 110), Lookup::Miss(CacheReason::UriMiss)));
 }
 

@@ -89,7 +89,8 @@ fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr
     let Ok(stream) = stream.into_std() else { return };
     let handed = Handed { listener, stream, peer, seat };
     if let Err(full) = others[target].try_send(handed) {
-        let Handed { stream, seat, .. } = full.into_inner();
+        let Handed { stream, mut seat, .. } = full.into_inner();
+        seat.move_to(local.worker);
         if let Ok(stream) = TcpStream::from_std(stream) {
             start(local, listener, stream, peer, seat);
         }

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use crate::body::Body;
 use crate::config::Limits;
-use crate::front::watch::{Awaits, Watch, Watched};
+use crate::front::watch::{Awaits, Speaks, Watch, Watched};
 use crate::net::Stream;
 use crate::proxy::{self, Client};
 use crate::state::{Local, Stage};
@@ -43,7 +43,7 @@ const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// and, where there is someone to tell, answered. `seat` is dropped when nothing of it is left.
 pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: SocketAddr, seat: Box<dyn Any>) {
     let Some((stream, prefix, protocol)) = open(&local, listener, tcp).await else { return };
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Watch::new(protocol));
     let is_tls = matches!(stream, Stream::Tls(_));
     let port = stream.socket().local_addr().map_or(0, |address| address.port());
     let client = Rc::new(Client::new(&local, listener, peer, port, is_tls, seat));
@@ -55,21 +55,25 @@ pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: Sock
     let view = local.snapshot();
     let limits = &view.config.limits;
     match protocol {
-        Protocol::Http1 => {
+        Speaks::Http1 | Speaks::Anything => {
             let conn = http1_builder(limits).serve_connection(io, service).with_upgrades();
-            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown()).await;
+            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown(), AtRest::Close).await;
+            watch.becomes_a_tunnel();
         }
-        Protocol::Http2 => {
+        Speaks::Http2 => {
             let conn = http2_builder(limits).serve_connection(io, service);
-            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown()).await;
+            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown(), AtRest::SayGoodbye).await;
         }
     }
 }
 
-#[derive(Clone, Copy)]
-enum Protocol {
-    Http1,
-    Http2,
+/// How a connection without a request is ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AtRest {
+    /// HTTP/1.1 has no word for it.
+    Close,
+    /// HTTP/2 has: GOAWAY, which tells the client that nothing of its was lost.
+    SayGoodbye,
 }
 
 /// hyper's HTTP/2 spawns a task per stream; here they stay on the worker.
@@ -83,7 +87,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisWorker {
 }
 
 /// The TLS handshake, if any, and the first bytes, as far as they tell the protocol.
-async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Stream, Bytes, Protocol)> {
+async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Stream, Bytes, Speaks)> {
     let snapshot = local.snapshot();
     let state = &snapshot.listeners[listener];
     let limits = &snapshot.config.limits;
@@ -92,7 +96,13 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
     }
     let Some(acceptor) = &state.tls else {
         let mut stream = Stream::Plain(tcp);
-        let first = local.timers.timeout(limits.head_timeout, first_bytes(&mut stream)).await;
+        let mut stage = local.stage.clone();
+        let first = tokio::select! {
+            biased;
+            first = local.timers.timeout(limits.head_timeout, first_bytes(&mut stream)) => first,
+            // Nothing is lost with a client that has not spoken when the process ends.
+            _ = stage.wait_for(|s| *s != Stage::Serving) => return None,
+        };
         return match first {
             Ok(Ok((prefix, protocol))) => Some((stream, prefix, protocol)),
             Ok(Err(_)) => None,
@@ -105,7 +115,7 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
     match local.timers.timeout(limits.tls_timeout, acceptor.handshake(tcp)).await {
         Ok(Ok(stream)) => {
             local.cells.inc(state.handles.tls_ok);
-            let protocol = if stream.alpn() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
+            let protocol = if stream.alpn() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
             Some((stream, Bytes::new(), protocol))
         }
         Ok(Err(error)) => {
@@ -121,17 +131,17 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
-async fn first_bytes(stream: &mut Stream) -> io::Result<(Bytes, Protocol)> {
+async fn first_bytes(stream: &mut Stream) -> io::Result<(Bytes, Speaks)> {
     let mut buf = BytesMut::with_capacity(4096);
     loop {
         if stream.read_buf(&mut buf).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if buf.starts_with(PREFACE) {
-            return Ok((buf.freeze(), Protocol::Http2));
+            return Ok((buf.freeze(), Speaks::Http2));
         }
         if !PREFACE.starts_with(&buf) {
-            return Ok((buf.freeze(), Protocol::Http1));
+            return Ok((buf.freeze(), Speaks::Http1));
         }
     }
 }
@@ -193,6 +203,7 @@ async fn run<C>(
     watch: &Watch,
     mut conn: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
+    at_rest: AtRest,
 ) where
     C: Future<Output = hyper::Result<()>>,
 {
@@ -201,6 +212,7 @@ async fn run<C>(
     let mut stage = local.stage.clone();
     let mut draining = pin!(async move { stage.wait_for(|s| *s != Stage::Serving).await.is_ok() });
     let mut drained = false;
+    let mut goodbye = false;
     let mut awaits = Awaits::Nothing;
     let mut deadline = local.timers.deadline(Duration::MAX);
     let outcome = poll_fn(|cx| {
@@ -209,18 +221,28 @@ async fn run<C>(
         }
         if !drained && draining.as_mut().poll(cx).is_ready() {
             drained = true;
-            if watch.is_at_rest() {
+            if watch.is_at_rest() && at_rest == AtRest::Close {
                 return Poll::Ready(None);
             }
+            goodbye = true;
             graceful(conn.as_mut());
             cx.waker().wake_by_ref();
         }
-        let now = watch.awaits();
+        let now = match watch.awaits() {
+            Awaits::Rest(_) | Awaits::Head(_) if goodbye && at_rest == AtRest::SayGoodbye => Awaits::Linger,
+            other => other,
+        };
         if now != awaits {
             awaits = now;
             deadline = local.timers.deadline(limit_of(now, limits));
         }
         if now == Awaits::Nothing || deadline.poll_elapsed(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if matches!(now, Awaits::Rest(_)) && at_rest == AtRest::SayGoodbye {
+            goodbye = true;
+            graceful(conn.as_mut());
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         if matches!(now, Awaits::Head(_)) && watch.has_begun_a_head() {

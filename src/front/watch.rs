@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -31,6 +31,19 @@ pub struct Watch {
     writes: AtomicU64,
     lingering: AtomicBool,
     expired: AtomicBool,
+    /// A response of ours is on its way, or still in a buffer.
+    answering: AtomicBool,
+    speaks: AtomicU8,
+}
+
+/// What the bytes of a connection mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Speaks {
+    Http1,
+    Http2,
+    /// Whatever both ends of a tunnel agreed on.
+    Anything,
 }
 
 /// What a connection waits for; a changed number means that it is another wait of the kind.
@@ -58,6 +71,20 @@ pub struct Watched {
 }
 
 impl Watch {
+    /// Of a connection that has just been opened.
+    pub fn new(speaks: Speaks) -> Self {
+        Watch { speaks: AtomicU8::new(speaks as u8), ..Watch::default() }
+    }
+
+    /// hyper has let go of the connection: it is a tunnel, or over.
+    pub fn becomes_a_tunnel(&self) {
+        self.speaks.store(Speaks::Anything as u8, Relaxed);
+    }
+
+    fn is_speaking(&self, what: Speaks) -> bool {
+        self.speaks.load(Relaxed) == what as u8
+    }
+
     /// What the client may be late with.
     pub fn awaits(&self) -> Awaits {
         let requests = self.requests.load(Relaxed);
@@ -77,6 +104,7 @@ impl Watch {
     /// A request's head is complete.
     pub fn request_begins(&self) {
         self.head_begun.store(false, Relaxed);
+        self.answering.store(true, Relaxed);
         self.requests.store(self.requests.load(Relaxed) + 1, Relaxed);
         self.in_flight.store(self.in_flight.load(Relaxed) + 1, Relaxed);
     }
@@ -101,6 +129,15 @@ impl Watch {
         self.head_begun.load(Relaxed)
     }
 
+    fn flushed(&self) {
+        if self.write_blocked.load(Relaxed) {
+            self.wrote();
+        }
+        if self.in_flight.load(Relaxed) == 0 {
+            self.answering.store(false, Relaxed);
+        }
+    }
+
     fn wrote(&self) {
         self.writes.store(self.writes.load(Relaxed) + 1, Relaxed);
         self.write_blocked.store(false, Relaxed);
@@ -110,7 +147,7 @@ impl Watch {
 impl Watched {
     /// `prefix` is read before the stream is.
     pub fn new(stream: Stream, prefix: Bytes, watch: Arc<Watch>) -> Self {
-        if !prefix.is_empty() {
+        if !prefix.is_empty() && watch.is_speaking(Speaks::Http1) {
             watch.head_begun.store(true, Relaxed);
         }
         Watched { stream, prefix, watch, lingered: 0 }
@@ -127,7 +164,8 @@ impl Watched {
     /// hyper answers a head that it cannot parse by itself, bare. In its place goes our own refusal,
     /// with a body, a request id and `Proxy-Status`. Every response of ours names the request id.
     fn replaces(&self, first: &[u8]) -> Option<Bytes> {
-        let is_bare = self.watch.in_flight.load(Relaxed) == 0
+        let is_bare = self.watch.is_speaking(Speaks::Http1)
+            && !self.watch.answering.load(Relaxed)
             && first.len() < 256
             && first.starts_with(b"HTTP/1.1 4")
             && memchr::memmem::find(first, b"x-request-id").is_none();
@@ -157,7 +195,9 @@ impl AsyncRead for Watched {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before && this.watch.in_flight.load(Relaxed) == 0 {
+        // HTTP/2 also sends frames that begin no request.
+        let may_be_a_head = this.watch.is_speaking(Speaks::Http1) && this.watch.in_flight.load(Relaxed) == 0;
+        if may_be_a_head && buf.filled().len() > before {
             this.watch.head_begun.store(true, Relaxed);
         }
         Poll::Ready(Ok(()))
@@ -193,8 +233,10 @@ impl AsyncWrite for Watched {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        if outcome.is_pending() {
-            self.watch.write_blocked.store(true, Relaxed);
+        match outcome {
+            // TLS takes more than the socket does: it is the flush that waits then.
+            Poll::Pending => self.watch.write_blocked.store(true, Relaxed),
+            Poll::Ready(_) => self.watch.flushed(),
         }
         outcome
     }
@@ -207,6 +249,10 @@ impl AsyncWrite for Watched {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
             this.watch.write_blocked.store(false, Relaxed);
             this.watch.lingering.store(true, Relaxed);
+        }
+        if this.watch.is_speaking(Speaks::Anything) {
+            // The other direction of a tunnel is still being read, by its own copy.
+            return Poll::Ready(Ok(()));
         }
         let mut space = [0u8; 4096];
         while this.lingered < LINGER_BYTES {

@@ -175,7 +175,8 @@ impl Exchange {
     pub fn cache_key(&self) -> Key {
         let scheme = if self.client.is_tls { "https" } else { "http" };
         let target = self.head.uri.path_and_query().map_or("/", |t| t.as_str());
-        Key::new(scheme, self.authority.to_str().unwrap_or_default(), target)
+        let owner = &self.upstream().config.name;
+        Key::new(owner, scheme, self.authority.to_str().unwrap_or_default(), target)
     }
 
     /// After an unsafe method: what it made worthless is forgotten.

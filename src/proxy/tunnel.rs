@@ -66,7 +66,8 @@ where
             Ok(0) | Err(_) => break,
             Ok(n) => {
                 moved.set(moved.get() + n as u64);
-                if to.write_all(&buffer[..n]).await.is_err() {
+                // Flushed: TLS may hold back what the socket did not take at once.
+                if to.write_all(&buffer[..n]).await.is_err() || to.flush().await.is_err() {
                     break;
                 }
             }

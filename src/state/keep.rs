@@ -150,6 +150,15 @@ impl Seats {
     }
 }
 
+impl Seat {
+    /// The connection is another worker's after all.
+    pub fn move_to(&mut self, worker: usize) {
+        self.seats.by_worker[self.worker].fetch_sub(1, Relaxed);
+        self.seats.by_worker[worker].fetch_add(1, Relaxed);
+        self.worker = worker;
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.by_worker[self.worker].fetch_sub(1, Relaxed);

@@ -122,7 +122,8 @@ async fn exchange(
             match target.timers.timeout(target.first_byte, sending.as_mut()).await {
                 Ok(outcome) => break Some(outcome),
                 // The clock runs from the last piece of the request: a slow upload is the client's pace.
-                Err(_) if meter.progress() != progress => {}
+                // One that waits for the client has a limit of its own.
+                Err(_) if meter.progress() != progress || meter.is_awaited() => {}
                 Err(_) => break None,
             }
         }

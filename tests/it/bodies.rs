@@ -271,6 +271,29 @@ fn a_websocket_is_a_tunnel_once_the_server_agrees() {
 }
 
 #[test]
+fn a_body_that_looks_like_a_refusal_passes_as_it_is() {
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let body = "HTTP/1.1 404 Not Found\r\n\r\n";
+    let origin = Origin::raw(move |_, conn| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        let _ = conn.get_mut().write_all(head.as_bytes());
+        opened.wait();
+        let _ = conn.get_mut().write_all(body.as_bytes());
+        Then::Close
+    });
+    let proxy = Proxy::before(&origin);
+
+    let mut client = proxy.client();
+    let head = client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").head();
+    gate.open();
+    let came = client.bytes(body.len());
+
+    assert_eq!(head.status(), 200);
+    assert_eq!(came, body.as_bytes());
+}
+
+#[test]
 fn a_drain_waits_for_a_tunnel() {
     let origin = Origin::raw(echo_after_upgrade);
     let mut proxy = Proxy::before(&origin);

@@ -19,7 +19,7 @@ fn cache() -> Arc<Cache> {
 }
 
 fn key() -> Key {
-    Key::new("http", "h", "/")
+    Key::new("app", "http", "h", "/")
 }
 
 fn req() -> request::Parts {
