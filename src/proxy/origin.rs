@@ -1,17 +1,13 @@
 //! A response from a server: pick, attempt, and again where that is safe.
 
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, Version, header, request, response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
-use crate::body::{Body, BodyError, Meter, Metered};
+use crate::body::{Body, Meter, Metered};
 use crate::cache::{Meta, policy};
 use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
@@ -198,9 +194,9 @@ fn received(
         let tunnel = Some(Tunnel { upgrade, in_flight });
         return Ok(Fetched { parts, body: Body::Empty, cookie, tunnel });
     }
-    let leased = LeasedBody::new(incoming, lease, request.clone());
+    let leased = LeasedBody::new(incoming, lease, request.clone(), in_flight);
     let idle = x.local.timers.deadline(x.upstream().config.body_idle);
-    let body = Metered::new(Body::wrap(Serving { body: leased, _in_flight: in_flight }), None, Some(idle));
+    let body = Metered::new(Body::wrap(leased), None, Some(idle));
     Ok(Fetched { parts, body: Body::wrap(body), cookie, tunnel: None })
 }
 
@@ -248,32 +244,6 @@ fn sticky_cookie(x: &Exchange, server: usize) -> Option<HeaderValue> {
     }
     let secure = if x.client.is_tls { Secure::Yes } else { Secure::No };
     sticky::set_cookie(&config.cookie, table.value_of(server)?, secure, config.max_age).ok()
-}
-
-/// A server is busy until its response has ended.
-struct Serving {
-    body: LeasedBody,
-    _in_flight: InFlight,
-}
-
-impl HttpBody for Serving {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 impl Fetched {

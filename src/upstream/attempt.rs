@@ -152,11 +152,6 @@ fn judge(error: hyper::Error, reused: bool, meter: &Meter) -> AttemptError {
 }
 
 impl AttemptError {
-    /// True when the server cannot have begun to process the request.
-    pub fn is_unsent(&self) -> bool {
-        matches!(self, AttemptError::Dial(_))
-    }
-
     /// True when the server is to blame: such failures eject it.
     pub fn blames_server(&self) -> bool {
         match self {

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
 use crate::net::Stream;
+use crate::upstream::server::InFlight;
 
 /// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
@@ -48,6 +49,8 @@ pub struct LeasedBody {
     lease: Option<Lease>,
     /// The request's body: an answer that came before its end spoils the connection.
     request: Rc<Meter>,
+    /// The server is busy until its response has ended.
+    _busy: InFlight,
 }
 
 struct Idle {
@@ -176,8 +179,8 @@ impl Drop for Lease {
 
 impl LeasedBody {
     /// `request` tells whether the request's body has reached its end.
-    pub fn new(incoming: Incoming, lease: Lease, request: Rc<Meter>) -> Self {
-        let mut body = LeasedBody { incoming, lease: Some(lease), request };
+    pub fn new(incoming: Incoming, lease: Lease, request: Rc<Meter>, busy: InFlight) -> Self {
+        let mut body = LeasedBody { incoming, lease: Some(lease), request, _busy: busy };
         if body.incoming.is_end_stream() {
             body.end();
         }
