@@ -17,7 +17,7 @@ use std::thread;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info};
 
-use crate::config::{self, Config, Mistakes};
+use crate::config::{self, AccessTarget, Config, Mistakes};
 use crate::front::accept::Handed;
 use crate::net::listen;
 use crate::observe::{self, AccessLog};
@@ -41,7 +41,12 @@ pub enum RunError {
         source: io::Error,
     },
     /// The access log cannot be opened.
-    AccessLog(io::Error),
+    AccessLog {
+        /// Where it should go.
+        target: AccessTarget,
+        /// Why.
+        source: io::Error,
+    },
     /// The system refuses a thread or its event queue.
     Thread(io::Error),
 }
@@ -67,7 +72,7 @@ pub fn run(
     let keep = Keep::new(workers, &config.cache);
     let snapshot = Snapshot::build(config, &keep, registry).map_err(RunError::Build)?;
     let access = AccessLog::start(&snapshot.config.log.access, snapshot.config.log.format)
-        .map_err(RunError::AccessLog)?;
+        .map_err(|source| RunError::AccessLog { target: snapshot.config.log.access.clone(), source })?;
     let (mut sockets, mut addresses) = bind(&snapshot.config, workers)?;
     let admin = snapshot.config.admin.as_ref().map(|admin| bind_one(admin.bind)).transpose()?;
     if let Some(admin) = &admin {
@@ -130,7 +135,10 @@ impl fmt::Display for RunError {
         match self {
             RunError::Build(error) => error.fmt(f),
             RunError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
-            RunError::AccessLog(error) => write!(f, "cannot open the access log: {error}"),
+            RunError::AccessLog { target: AccessTarget::File(path), source } => {
+                write!(f, "cannot open the access log {}: {source}", path.display())
+            }
+            RunError::AccessLog { source, .. } => write!(f, "cannot open the access log: {source}"),
             RunError::Thread(error) => write!(f, "cannot start: {error}"),
         }
     }

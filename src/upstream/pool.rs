@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use tracing::warn;
+use tracing::{debug, warn};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use crate::config::{self, HashKey};
@@ -99,7 +99,8 @@ impl Upstream {
             }
             EjectVerdict::PoolLimit => {
                 let (upstream, server) = (&self.config.name, &server.name);
-                warn!(upstream, server, cause = why, "server not ejected: too few would be left");
+                // Not a warning: it comes with every further failure, and a dead pool would fill the log with it.
+                debug!(upstream, server, cause = why, "server not ejected: too few would be left");
             }
             EjectVerdict::Counted | EjectVerdict::AlreadyEjected => {}
         }
