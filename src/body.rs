@@ -127,9 +127,17 @@ pub struct Metered {
     meter: Rc<Meter>,
     limit: u64,
     idle: Option<Deadline>,
+    piece_max: usize,
+    /// What is left of a piece that was larger.
+    rest: Bytes,
 }
 
 impl Meter {
+    /// For a body that is still to come: its source is awaited.
+    pub fn ahead() -> Rc<Self> {
+        Rc::new(Meter { is_awaited: Cell::new(true), ..Meter::default() })
+    }
+
     /// Bytes of data that have passed.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
@@ -162,16 +170,42 @@ impl Metered {
     /// Passes `inner` on while it stays within `limit` bytes and is never silent for longer than `idle`;
     /// `None` is no limit of ours (whoever is further up has one).
     pub fn new(inner: Body, limit: Option<u64>, idle: Option<Deadline>) -> Self {
-        let meter = Rc::new(Meter::default());
+        let mut metered = Metered::by(Rc::default(), inner, usize::MAX);
+        (metered.limit, metered.idle) = (limit.unwrap_or(u64::MAX), idle);
+        metered
+    }
+
+    /// Passes `inner` on in pieces of at most `piece_max` bytes; what is known of it goes into `meter`.
+    pub fn by(meter: Rc<Meter>, inner: Body, piece_max: usize) -> Self {
+        meter.is_awaited.set(false);
         if inner.is_empty() {
             meter.finish(End::Whole);
         }
-        Metered { inner, meter, limit: limit.unwrap_or(u64::MAX), idle }
+        Metered { inner, meter, limit: u64::MAX, idle: None, piece_max, rest: Bytes::new() }
     }
 
     /// What is known of it, now and when it has gone.
     pub fn meter(&self) -> Rc<Meter> {
         self.meter.clone()
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match self.rest.is_empty() {
+            true => ready!(Pin::new(&mut self.inner).poll_frame(cx)),
+            false => Some(Ok(Frame::data(std::mem::take(&mut self.rest)))),
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| self.piece(frame))))
+    }
+
+    fn piece(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if frame.data_ref().is_none_or(|data| data.len() <= self.piece_max) {
+            return frame;
+        }
+        frame.map_data(|mut data| {
+            let piece = data.split_to(self.piece_max);
+            self.rest = data;
+            piece
+        })
     }
 
     fn fail(&self, end: End) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -189,7 +223,7 @@ impl HttpBody for Metered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+        let Poll::Ready(frame) = this.next(cx) else {
             this.meter.is_awaited.set(true);
             let Some(idle) = &this.idle else { return Poll::Pending };
             ready!(idle.poll_elapsed(cx));
@@ -208,7 +242,7 @@ impl HttpBody for Metered {
                 if meter.bytes.get() > this.limit {
                     return this.fail(End::TooLarge { limit: this.limit });
                 }
-                if this.inner.is_end_stream() {
+                if this.is_end_stream() {
                     meter.finish(End::Whole);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -225,11 +259,17 @@ impl HttpBody for Metered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (inner, rest) = (self.inner.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower() + rest);
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }
 
@@ -252,3 +292,43 @@ impl fmt::Display for End {
 }
 
 impl std::error::Error for End {}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_body_passes_in_pieces_each_of_which_is_progress() {
+        let meter = Meter::ahead();
+        assert!(meter.is_awaited());
+        let mut body = Metered::by(meter.clone(), Body::full("abcdefg"), 3);
+        assert!(!meter.is_awaited(), "it is the reader's turn");
+        let mut cx = Context::from_waker(Waker::noop());
+
+        let mut seen = Vec::new();
+        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) {
+            let left = body.size_hint().exact();
+            seen.push((frame.into_data().unwrap(), left, meter.progress(), meter.end()));
+        }
+
+        let piece = |text: &'static str, left, progress, end| (Bytes::from(text), Some(left), progress, end);
+        let expected =
+            [piece("abc", 4, 1, None), piece("def", 1, 2, None), piece("g", 0, 3, Some(End::Whole))];
+        assert_eq!(seen, expected);
+        assert_eq!(meter.bytes(), 7);
+    }
+
+    #[test]
+    fn a_body_dropped_in_the_middle_of_a_piece_is_not_whole() {
+        let mut body = Metered::by(Meter::ahead(), Body::full("abcd"), 3);
+        let meter = body.meter();
+        let mut cx = Context::from_waker(Waker::noop());
+
+        assert!(Pin::new(&mut body).poll_frame(&mut cx).is_ready());
+        drop(body);
+
+        assert_eq!(meter.end(), Some(End::Dropped));
+    }
+}

@@ -12,12 +12,17 @@ pub struct Status<'a> {
     version: &'static str,
     stage: &'static str,
     uptime_seconds: u64,
-    workers: usize,
+    workers: Vec<WorkerStatus>,
     connections: usize,
     listeners: Vec<ListenerStatus<'a>>,
     routes: Vec<RouteStatus<'a>>,
     upstreams: Vec<UpstreamStatus<'a>>,
     cache: CacheStatus,
+}
+
+#[derive(Serialize)]
+struct WorkerStatus {
+    connections: usize,
 }
 
 #[derive(Serialize)]
@@ -91,7 +96,7 @@ pub fn of(admin: &Admin) -> Status<'_> {
         version: env!("CARGO_PKG_VERSION"),
         stage: if *admin.stage.borrow() == Stage::Serving { "serving" } else { "draining" },
         uptime_seconds: keep.now().as_secs(),
-        workers: keep.workers(),
+        workers: (0..keep.workers()).map(|w| WorkerStatus { connections: keep.seats.taken_by(w) }).collect(),
         connections: keep.seats.taken(),
         listeners: listeners.collect(),
         routes: routes.collect(),

@@ -37,9 +37,12 @@ use crate::cache::policy::select;
 use crate::cache::status::CacheReason;
 use crate::cache::store::Store;
 
-/// How far the slowest reader of an object that is too large to store may fall behind: a few
+/// How far the slowest reader of an object that will not be stored may fall behind: a few
 /// socket buffers, so that readers of equal speed never wait for each other.
-const LAG_BYTES_MAX: u64 = 1 << 20;
+const LAG_BYTES_MAX: u64 = 256 << 10;
+
+/// The part of the store's bytes that fetches under way may hold besides: as much as the largest object.
+const HELD_PART: u64 = 4;
 
 /// Parts of the table of flights; more than cores, a power of two.
 const SHARDS: usize = 64;
@@ -50,8 +53,15 @@ const EPOCHS: usize = 256;
 /// The fetches that are under way, and the store they end in.
 pub(super) struct Flights {
     store: Store,
+    held: Arc<Held>,
     shards: Box<[Mutex<Table>]>,
     epochs: Box<[AtomicU64]>,
+}
+
+/// Bytes of bodies that flights hold until their slowest readers have them, and how many there may be.
+struct Held {
+    bytes: AtomicU64,
+    bytes_max: u64,
 }
 
 type Table = HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>;
@@ -114,6 +124,7 @@ pub struct CutShort;
 
 struct Flight {
     state: Mutex<State>,
+    held: Arc<Held>,
 }
 
 #[derive(Default)]
@@ -127,7 +138,8 @@ struct State {
     /// Bytes written.
     total: u64,
     end: Option<End>,
-    is_overflown: bool,
+    /// Why it will not be stored: the body goes at its slowest reader's pace from here on.
+    overflow: Option<CacheReason>,
     readers: Slots<Progress>,
     writer: Option<Waker>,
 }
@@ -156,9 +168,11 @@ struct Progress {
 }
 
 impl Flights {
-    pub(super) fn new(store: Store) -> Self {
+    /// For a store of `bytes_max` bytes.
+    pub(super) fn new(store: Store, bytes_max: u64) -> Self {
         Self {
             store,
+            held: Arc::new(Held { bytes: AtomicU64::new(0), bytes_max: bytes_max / HELD_PART }),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -176,7 +190,7 @@ impl Flights {
         if let Some(flight) = table.get(key) {
             return Err(Follower { flight: flight.clone(), now, slot: None });
         }
-        let flight = Flight::new();
+        let flight = self.flight();
         table.insert(key.clone(), flight.clone());
         Ok(Leader { flights: self.clone(), flight, key: key.clone(), epoch })
     }
@@ -184,7 +198,7 @@ impl Flights {
     /// A flight that nobody can join; its body is stored like any other.
     pub(super) fn alone(self: &Arc<Self>, key: &Key) -> Leader {
         let epoch = self.epoch(key).load(Ordering::SeqCst);
-        Leader { flights: self.clone(), flight: Flight::new(), key: key.clone(), epoch }
+        Leader { flights: self.clone(), flight: self.flight(), key: key.clone(), epoch }
     }
 
     /// Forgets the key, and keeps fetches that began before from storing it (RFC 9111 §4.4).
@@ -206,6 +220,10 @@ impl Flights {
         }
         self.store.remove(key);
         Err(CacheReason::Invalidated)
+    }
+
+    fn flight(&self) -> Arc<Flight> {
+        Arc::new(Flight { state: Mutex::default(), held: self.held.clone() })
     }
 
     fn forget(&self, key: &Key, flight: &Arc<Flight>) {
@@ -297,9 +315,8 @@ impl Follower {
         };
         let refusal = match may_share(&head, req, self.now) {
             Err(reason) => Some(reason),
-            Ok(()) if state.is_overflown => Some(CacheReason::TooLarge),
             Ok(()) if state.end == Some(End::Cut) => Some(CacheReason::CutShort),
-            Ok(()) => None,
+            Ok(()) => state.overflow,
         };
         Poll::Ready(match refusal {
             Some(reason) => Followed::GoAlone(reason),
@@ -335,15 +352,15 @@ impl Writer {
     /// A reader for the leader's own client; to be taken before the first push.
     pub fn reader(&self) -> Reader {
         let mut state = lock(&self.leader.flight.state);
-        debug_assert!(state.first == 0 && !state.is_overflown, "the first bytes are gone");
+        debug_assert!(state.first == 0 && state.overflow.is_none(), "the first bytes are gone");
         Reader::new(&self.leader.flight, &mut state, &self.head)
     }
 
-    /// Pends while the slowest reader of an object that is too large to store lags behind.
+    /// Pends while the slowest reader of an object that will not be stored lags behind.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let mut state = lock(&self.leader.flight.state);
         match state.lag() {
-            _ if !state.is_overflown => Poll::Ready(Ok(())),
+            _ if state.overflow.is_none() => Poll::Ready(Ok(())),
             None => Poll::Ready(Err(Closed::NoReader)),
             Some(lag) if lag <= LAG_BYTES_MAX => Poll::Ready(Ok(())),
             Some(_) => {
@@ -366,19 +383,26 @@ impl Writer {
         let mut wakers = Vec::new();
         let (overflows, outcome) = {
             let mut state = lock(&self.leader.flight.state);
-            state.total += chunk.len() as u64;
+            let length = chunk.len() as u64;
+            state.total += length;
             if self.head.meta.content_length.is_some_and(|length| state.total > length) {
                 return Err(Closed::TooLong);
             }
             state.chunks.push_back(chunk);
-            let overflows = !state.is_overflown && state.total > self.object_max;
-            state.is_overflown |= overflows;
-            if state.is_overflown {
-                state.trim();
+            let is_crowded = self.leader.flight.held.add(length);
+            let overflow = match state.overflow {
+                Some(_) => None,
+                None if state.total > self.object_max => Some(CacheReason::TooLarge),
+                None if is_crowded && state.total > LAG_BYTES_MAX => Some(CacheReason::Crowded),
+                None => None,
+            };
+            state.overflow = state.overflow.or(overflow);
+            if state.overflow.is_some() {
+                state.trim(&self.leader.flight.held);
             }
             wakers.extend(state.readers.iter_mut().filter_map(|reader| reader.waker.take()));
-            let is_wanted = !state.is_overflown || !state.readers.is_empty();
-            (overflows, if is_wanted { Ok(()) } else { Err(Closed::NoReader) })
+            let is_wanted = state.overflow.is_none() || !state.readers.is_empty();
+            (overflow.is_some(), if is_wanted { Ok(()) } else { Err(Closed::NoReader) })
         };
         wakers.into_iter().for_each(Waker::wake);
         if overflows {
@@ -397,14 +421,17 @@ impl Writer {
                 // Dropping the writer cuts the readers off.
                 return Err(CacheReason::CutShort);
             }
-            (!state.is_overflown).then(|| state.chunks.iter().cloned().collect())
+            match state.overflow {
+                Some(reason) => Err(reason),
+                None => Ok(state.chunks.iter().cloned().collect()),
+            }
         };
         let stored = match pieces {
-            Some(pieces) => {
+            Ok(pieces) => {
                 let entry = Arc::new(Entry::new(self.head.clone(), StoredBody::new(pieces)));
                 leader.flights.insert(&leader.key, entry.clone(), leader.epoch).map(|()| entry)
             }
-            None => Err(CacheReason::TooLarge),
+            Err(reason) => Err(reason),
         };
         // Stored first, forgotten second: whoever comes in between finds one or the other.
         leader.flights.forget(&leader.key, &leader.flight);
@@ -443,7 +470,8 @@ impl Reader {
             progress.next += 1;
             progress.bytes += chunk.len() as u64;
             // Only the slowest can have made chunks superfluous.
-            let writer = if state.is_overflown && index == 0 { state.trim() } else { None };
+            let must_trim = state.overflow.is_some() && index == 0;
+            let writer = if must_trim { state.trim(&self.flight.held) } else { None };
             drop(guard);
             writer.into_iter().for_each(Waker::wake);
             self.remaining = self.remaining.map(|n| n.saturating_sub(chunk.len() as u64));
@@ -492,7 +520,8 @@ impl Drop for Reader {
         let (progress, writer) = {
             let mut state = lock(&self.flight.state);
             let progress = state.readers.remove(self.slot);
-            let writer = if state.is_overflown { state.trim() } else { None };
+            let is_overflown = state.overflow.is_some();
+            let writer = if is_overflown { state.trim(&self.flight.held) } else { None };
             (progress, writer)
         };
         drop(progress);
@@ -501,10 +530,6 @@ impl Drop for Reader {
 }
 
 impl Flight {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default() })
-    }
-
     /// Leaves `Waiting`, once.
     fn settle(&self, phase: Phase) {
         let wakers = {
@@ -528,6 +553,24 @@ impl Flight {
     }
 }
 
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.held.sub(state.chunks.iter().map(|chunk| chunk.len() as u64).sum());
+    }
+}
+
+impl Held {
+    /// True when there are more than there may be.
+    fn add(&self, bytes: u64) -> bool {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.bytes_max
+    }
+
+    fn sub(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl State {
     /// Bytes between the writer and the slowest reader; `None` without readers.
     fn lag(&mut self) -> Option<u64> {
@@ -536,10 +579,13 @@ impl State {
     }
 
     /// Drops what every reader has read; the writer's waker if it may go on.
-    fn trim(&mut self) -> Option<Waker> {
+    fn trim(&mut self, held: &Held) -> Option<Waker> {
         let slowest = self.readers.iter_mut().map(|reader| reader.next).min();
         let keep_from = slowest.unwrap_or(self.first + self.chunks.len() as u64);
-        while self.first < keep_from && self.chunks.pop_front().is_some() {
+        while self.first < keep_from
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            held.sub(chunk.len() as u64);
             self.first += 1;
         }
         if self.lag().is_none_or(|lag| lag <= LAG_BYTES_MAX) { self.writer.take() } else { None }

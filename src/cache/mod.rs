@@ -110,7 +110,7 @@ pub enum Join {
 impl Cache {
     /// An empty cache.
     pub fn new(config: &config::Cache) -> Self {
-        let flights = Arc::new(Flights::new(Store::new(config.max_size)));
+        let flights = Arc::new(Flights::new(Store::new(config.max_size), config.max_size));
         Self { flights, collapse_wait: config.collapse_wait }
     }
 

@@ -59,6 +59,8 @@ pub enum CacheReason {
     NoFreshness,
     /// Larger than the route allows.
     TooLarge,
+    /// Fetches under way hold as much as they may: larger bodies pass without being stored.
+    Crowded,
     /// The answer to HEAD has no content to store.
     HeadOnly,
     /// The fetch that was waited for broke off.
@@ -100,6 +102,7 @@ impl CacheReason {
             Self::Status => "status",
             Self::NoFreshness => "no-freshness",
             Self::TooLarge => "too-large",
+            Self::Crowded => "crowded",
             Self::HeadOnly => "head-only",
             Self::CutShort => "cut-short",
             Self::LeaderGone => "leader-gone",

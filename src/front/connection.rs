@@ -21,8 +21,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::body::Body;
+use crate::body::{Body, Meter};
 use crate::config::Limits;
+use crate::front::streams::Streams;
 use crate::front::watch::{Awaits, Speaks, Watch, Watched};
 use crate::net::Stream;
 use crate::proxy::{self, Client};
@@ -48,12 +49,16 @@ pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: Sock
     let port = stream.socket().local_addr().map_or(0, |address| address.port());
     let client = Rc::new(Client::new(&local, listener, peer, port, is_tls, seat));
     let io = TokioIo::new(Watched::new(stream, prefix, watch.clone()));
-    let service = {
-        let (local, watch) = (local.clone(), watch.clone());
-        service_fn(move |request| answer(local.clone(), client.clone(), watch.clone(), request))
-    };
     let view = local.snapshot();
     let limits = &view.config.limits;
+    let streams =
+        Streams::new(&local, limits.write_idle, view.listeners[listener].handles.refusal("slow-reader"));
+    let service = {
+        let (local, watch, streams) = (local.clone(), watch.clone(), streams.clone());
+        service_fn(move |request| {
+            answer(local.clone(), client.clone(), watch.clone(), request, streams.begins())
+        })
+    };
     match protocol {
         Speaks::Http1 | Speaks::Anything => {
             let conn = http1_builder(limits).serve_connection(io, service).with_upgrades();
@@ -61,7 +66,7 @@ pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: Sock
             watch.becomes_a_tunnel();
         }
         Speaks::Http2 => {
-            let conn = http2_builder(limits).serve_connection(io, service);
+            let conn = http2_builder(limits, streams).serve_connection(io, service);
             run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown(), AtRest::SayGoodbye).await;
         }
     }
@@ -74,16 +79,6 @@ enum AtRest {
     Close,
     /// HTTP/2 has: GOAWAY, which tells the client that nothing of its was lost.
     SayGoodbye,
-}
-
-/// hyper's HTTP/2 spawns a task per stream; here they stay on the worker.
-#[derive(Clone)]
-struct OnThisWorker;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisWorker {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
 }
 
 /// The TLS handshake, if any, and the first bytes, as far as they tell the protocol.
@@ -162,8 +157,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<OnThisWorker> {
-    let mut builder = http2::Builder::new(OnThisWorker);
+fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .auto_date_header(false)
         .max_concurrent_streams(limits.http2_streams)
@@ -181,10 +176,11 @@ async fn answer(
     client: Rc<Client>,
     watch: Arc<Watch>,
     request: Request<Incoming>,
+    sent: Rc<Meter>,
 ) -> Result<Response<Body>, Infallible> {
     watch.request_begins();
     let ended = Ended(watch);
-    Ok(proxy::serve(local, client, request, Box::new(ended)).await)
+    Ok(proxy::serve(local, client, request, sent, Box::new(ended)).await)
 }
 
 /// However a request ends, its connection hears of it.
@@ -253,16 +249,19 @@ async fn run<C>(
         Poll::Ready(None)
     })
     .await;
-    let handles = &snapshot.listeners[listener].handles;
-    match outcome {
-        None if matches!(awaits, Awaits::Head(_)) => local.cells.inc(handles.refused_slow_head),
-        None if matches!(awaits, Awaits::Write(_)) => local.cells.inc(handles.refused_slow_reader),
-        Some(Err(error)) if error.is_parse_too_large() => local.cells.inc(handles.refused_too_large),
+    let reason = match outcome {
+        _ if watch.refused().is_some() => watch.refused().map(proxy::raw_reason),
+        None if matches!(awaits, Awaits::Head(_)) => Some("slow-head"),
+        None if matches!(awaits, Awaits::Write(_)) => Some("slow-reader"),
+        // What is no HTTP/2 is told so by GOAWAY, and some of what is no HTTP/1 cannot be told.
         Some(Err(error)) if error.is_parse() => {
-            local.cells.inc(handles.refused_malformed);
             debug!(%error, "request refused");
+            Some("malformed")
         }
-        _ => {}
+        _ => None,
+    };
+    if let Some(counter) = reason.and_then(|reason| snapshot.listeners[listener].handles.refusal(reason)) {
+        local.cells.inc(counter);
     }
 }
 

@@ -4,4 +4,5 @@
 //! [`crate::proxy::serve`], whatever protocol it came by.
 pub mod accept;
 mod connection;
+mod streams;
 mod watch;

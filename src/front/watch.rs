@@ -8,10 +8,11 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Stream;
@@ -33,6 +34,8 @@ pub struct Watch {
     expired: AtomicBool,
     /// A response of ours is on its way, or still in a buffer.
     answering: AtomicBool,
+    /// With which status a head was refused; 0 when none was.
+    refused: AtomicU16,
     speaks: AtomicU8,
 }
 
@@ -129,6 +132,11 @@ impl Watch {
         self.head_begun.load(Relaxed)
     }
 
+    /// With which status a head was refused.
+    pub fn refused(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.refused.load(Relaxed)).ok()
+    }
+
     fn flushed(&self) {
         if self.write_blocked.load(Relaxed) {
             self.wrote();
@@ -169,8 +177,8 @@ impl Watched {
             && first.len() < 256
             && first.starts_with(b"HTTP/1.1 4")
             && memchr::memmem::find(first, b"x-request-id").is_none();
-        let status =
-            if is_bare { std::str::from_utf8(first.get(9..12)?).ok()?.parse().ok()? } else { return None };
+        let status = if is_bare { StatusCode::from_bytes(first.get(9..12)?).ok()? } else { return None };
+        self.watch.refused.store(status.as_u16(), Relaxed);
         Some(proxy::raw_refusal(status))
     }
 }
@@ -184,7 +192,8 @@ impl AsyncRead for Watched {
         let this = &mut *self;
         if this.watch.expired.load(Relaxed) {
             // Best effort: a client that does not even read will not miss it.
-            let _ = Pin::new(&mut this.stream).poll_write(cx, &proxy::raw_refusal(408));
+            let refusal = proxy::raw_refusal(StatusCode::REQUEST_TIMEOUT);
+            let _ = Pin::new(&mut this.stream).poll_write(cx, &refusal);
             let _ = Pin::new(&mut this.stream).poll_flush(cx);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }

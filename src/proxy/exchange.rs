@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, header, response};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
@@ -25,6 +25,10 @@ use crate::proxy::reply::Failure;
 use crate::router;
 use crate::state::{Local, Route, View};
 use crate::upstream::pool::Upstream;
+
+/// The largest piece of a body that a stream of HTTP/2 is given at once: its client's pace is
+/// measured in these.
+const HTTP2_PIECE: usize = 64 * 1024;
 
 /// A request's own state. When it is dropped, the request is over and is counted and logged.
 pub struct Exchange {
@@ -62,7 +66,7 @@ pub struct Facts {
     /// Why the status is what it is, when it is ours.
     pub reason: &'static str,
     pub received: Rc<Meter>,
-    sent: Option<Rc<Meter>>,
+    pub sent: Rc<Meter>,
 }
 
 /// What the guard found out about a head.
@@ -78,7 +82,13 @@ struct Recorded {
 }
 
 impl Exchange {
-    pub fn begin(local: Rc<Local>, client: Rc<Client>, head: Parts, guard: Box<dyn Any>) -> Self {
+    pub fn begin(
+        local: Rc<Local>,
+        client: Rc<Client>,
+        head: Parts,
+        sent: Rc<Meter>,
+        guard: Box<dyn Any>,
+    ) -> Self {
         let view = local.snapshot();
         let fresh = local.rng.borrow_mut().u128(..);
         let request_id = forward::request_id(&head.headers, &client.peer, fresh);
@@ -87,7 +97,7 @@ impl Exchange {
             route: view.routes.len() - 1,
             client_ip: client.peer.ip(),
             authority: HeaderValue::from_static(""),
-            facts: Facts::begin(),
+            facts: Facts::begin(sent),
             guard: Some(guard),
             local,
             view,
@@ -237,8 +247,8 @@ impl Exchange {
         }
         let body = std::mem::take(response.body_mut());
         // The server's pace is limited where the body comes from, the client's where it goes.
-        let body = Metered::new(body, None, None);
-        self.facts.sent = Some(body.meter());
+        let piece_max = if self.head.version == Version::HTTP_2 { HTTP2_PIECE } else { usize::MAX };
+        let body = Metered::by(self.facts.sent.clone(), body, piece_max);
         *response.body_mut() = Body::wrap(Recorded { body, _exchange: self });
         response
     }
@@ -252,7 +262,7 @@ impl Exchange {
         cells.inc(handles.requests.of(facts.status));
         cells.observe(handles.duration, total);
         cells.add(listener.received, facts.received.bytes());
-        cells.add(listener.sent, facts.sent.as_ref().map_or(0, |m| m.bytes()));
+        cells.add(listener.sent, facts.sent.bytes());
         if let Some(counter) = route.cache_counter(facts.cache) {
             cells.inc(counter);
         }
@@ -271,8 +281,7 @@ impl Exchange {
         let server = upstream.zip(facts.server).map(|(u, server)| u.servers[server].name.as_str());
         let field = |name| self.head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         let us = |time: Option<Duration>| time.map(|t| t.as_micros() as u64);
-        let sent = facts.sent.as_deref();
-        let cut = sent.and_then(Meter::end).is_some_and(|end| end != End::Whole);
+        let cut = facts.sent.end().is_some_and(|end| end != End::Whole);
         access.borrow_mut().record(&Record {
             time: facts.time,
             client: self.client_ip,
@@ -287,7 +296,7 @@ impl Exchange {
             upstream: upstream.map_or("", |u| &u.config.name),
             server: server.unwrap_or(""),
             bytes_received: facts.received.bytes(),
-            bytes_sent: sent.map_or(0, Meter::bytes),
+            bytes_sent: facts.sent.bytes(),
             total_us: total.as_micros() as u64,
             queue_us: us(facts.queued),
             connect_us: us(facts.connect),
@@ -304,7 +313,7 @@ impl Exchange {
 }
 
 impl Facts {
-    fn begin() -> Self {
+    fn begin(sent: Rc<Meter>) -> Self {
         Facts {
             began: Instant::now(),
             time: SystemTime::now(),
@@ -318,7 +327,7 @@ impl Facts {
             cache_reason: "",
             reason: "",
             received: Rc::default(),
-            sent: None,
+            sent,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
-use crate::body::Body;
+use crate::body::{Body, Meter};
 use crate::cache::RequestPlan;
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
@@ -21,7 +21,7 @@ use crate::proxy::origin::Fetched;
 use crate::proxy::reply::Failure;
 use crate::state::Local;
 
-pub use reply::raw_refusal;
+pub use reply::{raw_reason, raw_refusal};
 
 /// The connection that a request came by: the same for all requests of it.
 pub struct Client {
@@ -53,17 +53,18 @@ impl Client {
     }
 }
 
-/// Answers one request. Never fails: a failure is an answer too. `guard` is dropped when the
-/// response has ended, however it ends.
+/// Answers one request. Never fails: a failure is an answer too. `sent` tells how much of the response
+/// has been taken; `guard` is dropped when it has ended, however it ends.
 pub async fn serve(
     local: Rc<Local>,
     client: Rc<Client>,
     mut request: Request<Incoming>,
+    sent: Rc<Meter>,
     guard: Box<dyn Any>,
 ) -> Response<Body> {
     let upgrade = tunnel::offered(&mut request);
     let (head, incoming) = request.into_parts();
-    let mut x = Exchange::begin(local, client, head, guard);
+    let mut x = Exchange::begin(local, client, head, sent, guard);
     let response = match steps(&mut x, incoming, upgrade).await {
         Ok(response) => response,
         Err(failure) => reply::answer(&mut x, &failure),

@@ -127,18 +127,21 @@ pub fn answer(x: &mut Exchange, failure: &Failure) -> Response<Body> {
     response
 }
 
-/// The same for a head that is not even a request, as bytes of HTTP/1.1.
-pub fn raw_refusal(status: u16) -> Bytes {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    let reason = match status {
+/// Why a head that is not even a request is refused with `status`.
+pub fn raw_reason(status: StatusCode) -> &'static str {
+    match status {
         StatusCode::REQUEST_TIMEOUT => "slow-head",
         StatusCode::URI_TOO_LONG => "uri-too-long",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "head-too-large",
         _ => "malformed",
-    };
+    }
+}
+
+/// That refusal, as bytes of HTTP/1.1.
+pub fn raw_refusal(status: StatusCode) -> Bytes {
     let id = format!("{:032x}", fastrand::u128(..));
-    let words = Words { status, reason, error: "http_request_error" };
-    let text = text(status, reason, &id);
+    let words = Words { status, reason: raw_reason(status), error: "http_request_error" };
+    let text = text(status, words.reason, &id);
     Bytes::from(format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
          connection: close\r\nx-request-id: {id}\r\nproxy-status: {}\r\n\r\n{text}",

@@ -53,10 +53,6 @@ pub struct ListenerHandles {
     pub refused_process: Counter,
     pub refused_client: Counter,
     pub refused_silent: Counter,
-    pub refused_slow_head: Counter,
-    pub refused_slow_reader: Counter,
-    pub refused_malformed: Counter,
-    pub refused_too_large: Counter,
     pub tls_ok: Counter,
     pub tls_failed: Counter,
     pub tls_timed_out: Counter,
@@ -133,10 +129,6 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
         refused_process: refused("limit-connections"),
         refused_client: refused("limit-connections-per-client"),
         refused_silent: refused("silent"),
-        refused_slow_head: counter(Family::Refusals, "slow-head"),
-        refused_slow_reader: counter(Family::Refusals, "slow-reader"),
-        refused_malformed: counter(Family::Refusals, "malformed"),
-        refused_too_large: counter(Family::Refusals, "head-too-large"),
         tls_ok: counter(Family::TlsHandshakes, "ok"),
         tls_failed: counter(Family::TlsHandshakes, "failed"),
         tls_timed_out: counter(Family::TlsHandshakes, "timed-out"),
@@ -147,8 +139,12 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
     Ok(Listener { name: name.to_owned(), tls, handles })
 }
 
-/// Reasons of our own replies besides the guard's refusals; `proxy::reply` says them.
-const REPLIES: [&str; 16] = [
+/// Reasons besides the guard's refusals; `proxy::reply` and `front::connection` say them.
+const REPLIES: [&str; 20] = [
+    "slow-head",
+    "slow-reader",
+    "malformed",
+    "head-too-large",
     "no-route",
     "body-too-large",
     "body-too-slow",

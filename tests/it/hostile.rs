@@ -163,15 +163,18 @@ fn a_head_that_does_not_end_in_time_is_answered_408() {
 }
 
 #[test]
-fn a_body_that_stops_is_answered_408() {
+fn a_body_that_stops_is_answered_408_and_not_blamed_on_the_server() {
     let origin = Origin::saying("x");
-    let proxy = limited(&origin);
+    let eject = "eject = { failures = 1, max-percent = 100 }";
+    let proxy = Proxy::start(&format!("{LIMITS}{}", one_route("", eject, &[&origin])));
 
     let mut client = proxy.client();
     client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nabc");
 
     assert_eq!(client.response().status(), 408);
     assert!(client.is_closed());
+    let server = &proxy.status()["upstreams"][0]["servers"][0];
+    assert_eq!((&server["state"], &server["ejections"]), (&"healthy".into(), &0.into()));
 }
 
 #[test]
@@ -203,6 +206,50 @@ fn more_connections_than_one_client_may_have_are_refused() {
         client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
         client.try_response().is_ok_and(|answer| answer.status() == 200)
     });
+}
+
+#[test]
+fn more_connections_than_the_process_may_have_are_refused() {
+    let origin = Origin::saying("x");
+    let text = format!("[limits]\nconnections = 4\n{}", one_route("", "", &[&origin]));
+    let proxy = Proxy::start(&text);
+
+    let mut held: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+    for client in &mut held {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    let refused = Client::connect(proxy.public()).send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").try_response();
+
+    assert!(refused.is_err(), "{refused:?}");
+    let count = proxy.metric("tidegate_connections_refused_total", &["reason=\"limit-connections\""]);
+    assert_eq!(count, 1.0);
+    assert_eq!(held[0].get("/").status(), 200, "those who are in stay in");
+}
+
+#[test]
+fn refusals_before_a_request_are_counted_by_reason() {
+    let origin = Origin::saying("x");
+    let proxy = limited(&origin);
+    let count = |reason: &str| proxy.metric("tidegate_refusals_total", &[&format!("reason=\"{reason}\"")]);
+
+    for (bytes, status, reason) in [
+        (
+            format!("GET / HTTP/1.1\r\nHost: test\r\nX-A: {}\r\n\r\n", "a".repeat(20_000)),
+            431,
+            "head-too-large",
+        ),
+        ("GET / HTTP/1.1\r\nHost : test\r\n\r\n".to_owned(), 400, "malformed"),
+    ] {
+        let answer = proxy.client().send(bytes).response();
+        assert_eq!(answer.status(), status);
+        eventually("it is counted", || count(reason) == 1.0);
+    }
+
+    let mut client = proxy.client();
+    client.send(format!("GET /{} HTTP/1.1\r\nHost: test\r\n\r\n", "a".repeat(66_000)));
+    assert!(matches!(client.response().status(), 414 | 431));
+    eventually("it is counted", || count("head-too-large") == 2.0);
+    assert_eq!(count("malformed"), 1.0);
 }
 
 /// Responses that are no responses, or more than one.

@@ -17,6 +17,7 @@ mod embedding;
 mod headers;
 mod health;
 mod hostile;
+mod http2;
 mod listeners_and_tls;
 mod metrics;
 mod nginx;

@@ -176,7 +176,7 @@ fn an_overflown_object_waits_for_its_slowest_reader_and_is_not_stored() {
     let late = follow(&cache);
     let mut own = writer.reader();
     let mut cx = Context::from_waker(Waker::noop());
-    let chunk = Bytes::from(vec![1u8; 400_000]);
+    let chunk = Bytes::from(vec![1u8; 100_000]);
 
     assert_eq!(writer.poll_ready(&mut cx), Poll::Ready(Ok(())));
     for _ in 0..3 {
@@ -195,6 +195,46 @@ fn an_overflown_object_waits_for_its_slowest_reader_and_is_not_stored() {
     assert_eq!(writer.push(chunk), Err(Closed::NoReader));
     assert_eq!(writer.finish().unwrap_err(), CacheReason::TooLarge);
     assert!(!is_stored(&cache));
+}
+
+#[test]
+fn readers_that_lag_cannot_make_the_fetches_hold_more_than_their_part() {
+    let config = crate::config::Cache { max_size: 8 << 20, collapse_wait: Duration::from_secs(1) };
+    let cache = Arc::new(Cache::new(&config));
+    let held_max = config.max_size / HELD_PART;
+    let chunk = Bytes::from(vec![1u8; 64 << 10]);
+    let mut cx = Context::from_waker(Waker::noop());
+
+    // Each has a reader that reads nothing, and comes as far as it may.
+    let mut flights = Vec::new();
+    for n in 0..20 {
+        let Join::Lead(leader) = cache.join(&Key::new("app", "http", "h", &format!("/{n}")), &req(), 100)
+        else {
+            panic!("not the leader");
+        };
+        let mut writer = leader.publish(fresh(&cache), 1 << 20);
+        let reader = writer.reader();
+        for _ in 0..16 {
+            if writer.poll_ready(&mut cx).is_ready() {
+                writer.push(chunk.clone()).unwrap();
+            }
+        }
+        flights.push((writer, reader));
+    }
+    let held = &cache.flights.held;
+    let now = held.bytes.load(Ordering::Relaxed);
+    assert!(now <= held_max + 20 * (LAG_BYTES_MAX + chunk.len() as u64), "{now}");
+
+    let mut stored = 0;
+    for (writer, reader) in flights {
+        drop(reader);
+        match writer.finish() {
+            Ok(_) => stored += 1,
+            Err(reason) => assert_eq!(reason, CacheReason::Crowded),
+        }
+    }
+    assert!((1..20).contains(&stored), "{stored}");
+    assert_eq!(held.bytes.load(Ordering::Relaxed), 0, "all is given back");
 }
 
 #[test]
