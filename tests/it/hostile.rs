@@ -165,7 +165,7 @@ fn a_head_that_does_not_end_in_time_is_answered_408() {
 #[test]
 fn a_body_that_stops_is_answered_408_and_not_blamed_on_the_server() {
     let origin = Origin::saying("x");
-    let eject = "eject = { failures = 1, max-percent = 100 }";
+    let eject = "first-byte-timeout = \"100ms\"\neject = { failures = 1, max-percent = 100 }";
     let proxy = Proxy::start(&format!("{LIMITS}{}", one_route("", eject, &[&origin])));
 
     let mut client = proxy.client();

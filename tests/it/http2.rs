@@ -79,13 +79,16 @@ fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
 
 #[test]
 fn a_connection_at_rest_is_not_taken_for_a_slow_head() {
-    let origin = Origin::saying("x");
+    // Large enough that the client answers it with WINDOW_UPDATE, which begins no request.
+    let body = "x".repeat(60_000);
+    let sent = body.clone();
+    let origin = Origin::start(move |_| ok(&sent));
     let limits = "[limits]\nhead-timeout = \"200ms\"\nkeep-alive = \"10s\"\n";
     let proxy = Proxy::start(&format!("{limits}{}", one_route("", "", &[&origin])));
 
     talk(proxy.public(), 65_535, async |requests| {
         let mut first = get(&requests, "/").await.unwrap();
-        rest(first.body_mut()).await.unwrap();
+        assert_eq!(rest(first.body_mut()).await.unwrap().0, body.as_bytes());
 
         // Half a head that begins now is the clock: it is over its limit when it is answered.
         let late = tokio::task::spawn_blocking({
@@ -95,6 +98,6 @@ fn a_connection_at_rest_is_not_taken_for_a_slow_head() {
         assert_eq!(late.await.unwrap(), 408);
 
         let mut second = get(&requests, "/").await.unwrap();
-        assert_eq!(rest(second.body_mut()).await.unwrap().0, b"x");
+        assert_eq!(rest(second.body_mut()).await.unwrap().0, body.as_bytes());
     });
 }
