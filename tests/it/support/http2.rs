@@ -10,15 +10,20 @@ use super::DEADLINE;
 
 /// Runs `test` over one connection whose streams start with a window of `window` bytes.
 #[track_caller]
-pub fn talk<T>(address: SocketAddr, window: u32, test: impl AsyncFnOnce(SendRequest<Bytes>) -> T) -> T {
+pub fn talk<T>(
+    address: SocketAddr,
+    window: u32,
+    test: impl AsyncFnOnce(SendRequest<Bytes>, h2::PingPong) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let talk = async {
         let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
         let mut builder = Builder::new();
         builder.initial_window_size(window).initial_connection_window_size(1 << 24);
-        let (requests, connection) = builder.handshake(tcp).await.unwrap();
+        let (requests, mut connection) = builder.handshake(tcp).await.unwrap();
+        let ping = connection.ping_pong().unwrap();
         let connection = tokio::spawn(connection);
-        let outcome = test(requests).await;
+        let outcome = test(requests, ping).await;
         connection.abort();
         outcome
     };

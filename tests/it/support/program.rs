@@ -1,12 +1,13 @@
 //! Programs that some tests need and a bare machine lacks.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use super::{DEADLINE, eventually};
 
-/// Where a program is. `None`, with a word on standard output, when it is absent; then the test is
+/// Where a program is. `None`, with a word on standard error, when it is absent; then the test is
 /// skipped, unless `TIDEGATE_TESTS_REQUIRE_ALL` is set, as it is in `.ci/run`.
 ///
 /// `let Some(nginx) = program("nginx") else { return };`
@@ -18,7 +19,9 @@ pub fn program(name: &str) -> Option<PathBuf> {
     if found.is_none() {
         let is_required = std::env::var_os("TIDEGATE_TESTS_REQUIRE_ALL").is_some();
         assert!(!is_required, "{name} is absent, and TIDEGATE_TESTS_REQUIRE_ALL is set");
-        eprintln!("SKIPPED: {name} is absent");
+        // Not `eprintln!`, which libtest keeps to itself: who runs the tests shall see it.
+        let test = std::thread::current();
+        let _ = writeln!(std::io::stderr(), "SKIPPED {}: {name} is absent", test.name().unwrap_or_default());
     }
     found
 }
