@@ -4,6 +4,7 @@ pub mod body;
 pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod fields;
 pub mod filter;
 pub mod front;
 pub mod net;

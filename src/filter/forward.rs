@@ -17,7 +17,7 @@ use http::Version;
 use http::header;
 use http::request::Parts;
 
-use crate::filter::tokens;
+use crate::fields;
 
 pub use client_ip::client_ip;
 pub use response::to_client;
@@ -212,7 +212,7 @@ impl<'a> Named<'a> {
             ["keep-alive", "close", "upgrade", "te"].iter().any(|usual| t.eq_ignore_ascii_case(usual))
         };
         // An empty vector, the usual case, does not allocate.
-        Named(tokens::elements(headers, header::CONNECTION).filter(|t| !usual(t)).collect())
+        Named(fields::elements(headers, header::CONNECTION).filter(|t| !usual(t)).collect())
     }
 
     fn has(&self, name: &str) -> bool {
@@ -228,7 +228,7 @@ fn put(out: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
 
 /// `TE: trailers`, also with other codings and weights; those are not passed on.
 fn asks_for_trailers(value: &HeaderValue) -> bool {
-    tokens::of(value.to_str().unwrap_or_default()).any(|t| t.eq_ignore_ascii_case("trailers"))
+    fields::of(value.to_str().unwrap_or_default()).any(|t| t.eq_ignore_ascii_case("trailers"))
 }
 
 /// The one `Cookie` of a request: HTTP/2 clients send crumbs.

@@ -18,8 +18,8 @@ use http::header;
 use http::request::Parts;
 
 use crate::config::Limits;
+use crate::fields;
 use crate::filter::authority::Authority;
-use crate::filter::tokens;
 
 pub use response::BadResponse;
 pub use response::check_response;
@@ -298,7 +298,7 @@ fn check_field<'a>(
             fields.chunked = true;
         }
         "connection" => {
-            for token in tokens::of(value.to_str().map_err(|_| Refusal::Connection)?) {
+            for token in fields::of(value.to_str().map_err(|_| Refusal::Connection)?) {
                 if is_protected(token) {
                     return Err(Refusal::Connection);
                 }
@@ -320,7 +320,7 @@ fn check_transfer_encoding(value: &HeaderValue) -> Result<(), Refusal> {
     if line.eq_ignore_ascii_case("chunked") {
         return Ok(());
     }
-    match tokens::of(line).find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
+    match fields::of(line).find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
         Some(_) => Err(Refusal::TransferCoding),
         None => Err(Refusal::TransferEncoding),
     }

@@ -6,4 +6,3 @@
 pub mod authority;
 pub mod forward;
 pub mod guard;
-mod tokens;

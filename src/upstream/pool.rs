@@ -12,12 +12,13 @@ use tracing::{debug, warn};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use crate::config::{self, HashKey};
+use crate::fields;
 use crate::observe::{Cells, Counter};
 use crate::upstream::balance::{Pick, PickReason, Pool, Servers, Strategy};
 use crate::upstream::conns::Conns;
 use crate::upstream::health_state::{EjectVerdict, PoolCount};
 use crate::upstream::server::{Condition, Server};
-use crate::upstream::sticky::{StickyTable, find_cookie};
+use crate::upstream::sticky::StickyTable;
 
 /// An upstream as a snapshot knows it.
 pub struct Upstream {
@@ -81,7 +82,7 @@ impl Upstream {
     /// The server that the client's cookie names.
     pub fn stuck_to(&self, headers: &HeaderMap) -> Option<usize> {
         let (table, sticky) = self.sticky.as_ref().zip(self.config.sticky.as_ref())?;
-        table.server_of(find_cookie(headers, &sticky.cookie)?)
+        table.server_of(fields::cookie(headers, &sticky.cookie)?)
     }
 
     /// A server failed a request; ejects it when it has failed too often.
@@ -132,7 +133,9 @@ impl Upstream {
                 }
                 hash.finish()
             }
-            HashKey::Cookie(name) => xxh3_64(find_cookie(asks.headers, name).unwrap_or_default().as_bytes()),
+            HashKey::Cookie(name) => {
+                xxh3_64(fields::cookie(asks.headers, name).unwrap_or_default().as_bytes())
+            }
         }
     }
 }

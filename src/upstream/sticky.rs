@@ -11,9 +11,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
 use http::HeaderValue;
-use http::header;
 use http::header::InvalidHeaderValue;
 
 /// Bytes of the digest that go into the cookie. 16: guessing one in 2^128 is hopeless, and the cookie stays short.
@@ -107,18 +105,6 @@ pub fn set_cookie(
     HeaderValue::try_from(cookie)
 }
 
-/// The value of the first cookie called `name`, in any of the `Cookie` lines.
-pub fn find_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get_all(header::COOKIE).iter().find_map(|line| {
-        // Other cookies may hold bytes that are no ASCII.
-        line.as_bytes().split(|&b| b == b';').find_map(|pair| {
-            let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-            std::str::from_utf8(value).ok()
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,27 +151,5 @@ mod tests {
             "t=v; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=60"
         );
         assert!(set_cookie("t\n", "v", Secure::No, None).is_err());
-    }
-
-    #[test]
-    fn a_cookie_is_found_among_others() {
-        let find = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(header::COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
-            }
-            find_cookie(&headers, "t").map(str::to_owned)
-        };
-        for (lines, expected) in [
-            (&[][..], None),
-            (&["t=1"], Some("1")),
-            (&["a=t=2; t=1;t=3"], Some("1")),
-            (&["a=é; t=\"1\""], Some("1")),
-            (&["a=1", "tt=2; t=3"], Some("3")),
-            (&["T=1; t; tt=1"], None),
-            (&["t="], Some("")),
-        ] {
-            assert_eq!(find(lines).as_deref(), expected, "{lines:?}");
-        }
     }
 }

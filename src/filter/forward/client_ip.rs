@@ -7,7 +7,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 
 use super::X_FORWARDED_FOR;
-use crate::filter::tokens;
+use crate::fields;
 
 /// The rightmost address of `X-Forwarded-For` that is not trusted: each trusted hop vouches for the one it
 /// names, and what stands further left anyone may have written. `peer` itself when it is not trusted. Reading ends at
@@ -18,7 +18,7 @@ pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr
     if trusted.is_empty() {
         return client;
     }
-    let mut hops = tokens::elements(headers, X_FORWARDED_FOR).rev();
+    let mut hops = fields::elements(headers, X_FORWARDED_FOR).rev();
     while is_trusted(&client) {
         match hops.next().and_then(address) {
             Some(hop) => client = hop,

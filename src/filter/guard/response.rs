@@ -10,7 +10,7 @@ use http::response::Parts;
 use super::FIELD_OVERHEAD_BYTES;
 use super::content_length;
 use super::names_websocket;
-use crate::filter::tokens;
+use crate::fields;
 
 /// Fields of one response. 200: twice what Envoy allows by default.
 const FIELDS_MAX: usize = 200;
@@ -114,5 +114,5 @@ fn is_websocket(head: &Parts) -> bool {
     head.version == Version::HTTP_11
         && upgrades.next().is_some_and(names_websocket)
         && upgrades.next().is_none()
-        && tokens::elements(&head.headers, header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"))
+        && fields::elements(&head.headers, header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"))
 }

@@ -1,0 +1,56 @@
+//! Reading header fields whose form many of them share.
+
+use http::HeaderMap;
+use http::header::{self, AsHeaderName};
+
+/// The elements of every line of a list field, without the white space around them. A line that is not
+/// visible ASCII has none.
+pub fn elements(headers: &HeaderMap, name: impl AsHeaderName) -> impl DoubleEndedIterator<Item = &str> {
+    headers.get_all(name).iter().flat_map(|value| of(value.to_str().unwrap_or_default()))
+}
+
+/// The elements of one line; empty ones are left out (RFC 9110 §5.6.1.2).
+pub fn of(line: &str) -> impl DoubleEndedIterator<Item = &str> {
+    line.split(',').map(|e| e.trim_matches([' ', '\t'])).filter(|e| !e.is_empty())
+}
+
+/// The value of the first cookie called `name`, in any of the `Cookie` lines.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get_all(header::COOKIE).iter().find_map(|line| {
+        // Other cookies may hold bytes that are no ASCII.
+        line.as_bytes().split(|&b| b == b';').find_map(|pair| {
+            let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+            std::str::from_utf8(value).ok()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_among_others() {
+        let find = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            }
+            cookie(&headers, "t").map(str::to_owned)
+        };
+        for (lines, expected) in [
+            (&[][..], None),
+            (&["t=1"], Some("1")),
+            (&["a=t=2; t=1;t=3"], Some("1")),
+            (&["a=é; t=\"1\""], Some("1")),
+            (&["a=1", "tt=2; t=3"], Some("3")),
+            (&["T=1; t; tt=1"], None),
+            (&["t="], Some("")),
+        ] {
+            assert_eq!(find(lines).as_deref(), expected, "{lines:?}");
+        }
+    }
+}
