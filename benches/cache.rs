@@ -12,6 +12,7 @@ use tidegate::cache::Key;
 use tidegate::cache::Lookup;
 use tidegate::cache::Times;
 use tidegate::cache::respond;
+use tidegate::config::RouteCache;
 
 const TIMES: Times = Times { asked: 1_700_000_000, received: 1_700_000_000 };
 
@@ -30,9 +31,10 @@ fn hit(c: &mut Criterion) {
     let cache =
         Cache::new(&tidegate::config::Cache { max_size: 256 << 20, collapse_wait: Duration::from_secs(1) });
     let req = http::Request::new(()).into_parts().0;
+    let rules = RouteCache::new(1 << 20);
     for n in 0..1000 {
         let key = Key::new("app", "http", "example.com", &format!("/object/{n}"));
-        let head = cache.judge(&req, &response(), TIMES, 1 << 20).expect("storable");
+        let head = cache.judge(&key, &req, &response(), TIMES, &rules).expect("storable");
         let mut writer = cache.alone(&key).publish(head, 1 << 20);
         writer.push(Bytes::from_static(b"forty-eight bytes of body, as in the wrk runs...")).expect("open");
         writer.finish().expect("stored");
@@ -43,7 +45,7 @@ fn hit(c: &mut Criterion) {
         b.iter(|| {
             next = (next + 1) % targets.len();
             let key = Key::new("app", "http", "example.com", &targets[next]);
-            match cache.lookup(&key, &req, TIMES.received + 1) {
+            match cache.lookup(&key, &req, TIMES.received + 1, &rules) {
                 Lookup::Hit { entry, age, .. } => black_box(respond(&entry, &req, age)),
                 _ => panic!("not a hit"),
             }
@@ -53,9 +55,10 @@ fn hit(c: &mut Criterion) {
 
 fn judge(c: &mut Criterion) {
     let req = http::Request::new(()).into_parts().0;
+    let rules = RouteCache::new(1 << 20);
     let res = response();
     c.bench_function("judge_a_response", |b| {
-        b.iter(|| tidegate::cache::policy::judge_response(black_box(&req), black_box(&res), TIMES, 1 << 20));
+        b.iter(|| tidegate::cache::policy::judge_response(black_box(&req), black_box(&res), TIMES, &rules));
     });
 }
 

@@ -5,9 +5,19 @@
 
 use http::HeaderMap;
 use http::HeaderName;
+use http::HeaderValue;
 use http::header::AGE;
 use http::header::CACHE_CONTROL;
 use http::header::PRAGMA;
+use sfv::BareItem;
+use sfv::Dictionary;
+use sfv::List;
+use sfv::ListEntry;
+use sfv::Parser;
+
+/// Fields for caches like this one, the nearest first (RFC 9213 §2, §3.1).
+const TARGETED: [HeaderName; 2] =
+    [HeaderName::from_static("tidegate-cache-control"), HeaderName::from_static("cdn-cache-control")];
 
 /// Larger spans are cut to this one (RFC 9111 §1.2.2).
 pub const SECONDS_MAX: u64 = 1 << 31;
@@ -47,11 +57,64 @@ pub struct CacheControl {
     pub stale_if_error: Option<u64>,
     /// Fields named by `no-cache="…"` or `private="…"`: they are not stored.
     pub withheld: Vec<HeaderName>,
+    /// It comes from a field for caches like this one: `Expires` does not count (RFC 9213 §2.2).
+    pub is_targeted: bool,
+}
+
+/// What the value of a directive is.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Flag,
+    Seconds,
+    Fields,
+    Other,
 }
 
 impl CacheControl {
-    /// Reads every `Cache-Control` line of a response.
-    pub fn of_response(headers: &HeaderMap) -> Self {
+    /// What a response says to this cache: every line of the first field of [`TARGETED`] that can be
+    /// read, if `targeted`, or else of `Cache-Control` (RFC 9213 §2.2).
+    pub fn of_response(headers: &HeaderMap, targeted: bool) -> Self {
+        let first = TARGETED.iter().filter(|_| targeted).find_map(|name| Self::of_targeted(headers, name));
+        first.unwrap_or_else(|| Self::of_lines(headers))
+    }
+
+    /// An empty field, one that is no structured field (RFC 9651 §3.2), and one in which a known
+    /// directive has a value of another type are as if they were not there (RFC 9213 §2.1).
+    fn of_targeted(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
+        let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        let members: Dictionary = Parser::new(&lines.join(&b", "[..])).parse().ok()?;
+        if members.is_empty() {
+            return None;
+        }
+        let mut control = Self { is_targeted: true, ..Self::default() };
+        for (name, member) in &members {
+            let (value, kind) = match member {
+                ListEntry::Item(item) => match &item.bare_item {
+                    BareItem::Boolean(false) => continue,
+                    BareItem::Boolean(true) => (None, Kind::Flag),
+                    BareItem::Integer(seconds) => (Some(seconds.to_string()), Kind::Seconds),
+                    BareItem::String(text) => (Some(format!("\"{}\"", text.as_str())), Kind::Fields),
+                    _ => (None, Kind::Other),
+                },
+                ListEntry::InnerList(_) => (None, Kind::Other),
+            };
+            let is_right = match name.as_str() {
+                "max-age" | "s-maxage" | "stale-while-revalidate" | "stale-if-error" => kind == Kind::Seconds,
+                "private" | "no-cache" => matches!(kind, Kind::Flag | Kind::Fields),
+                "no-store" | "public" | "must-revalidate" | "proxy-revalidate" | "must-understand" => {
+                    kind == Kind::Flag
+                }
+                _ => true,
+            };
+            if !is_right {
+                return None;
+            }
+            control.set(name.as_str().as_bytes(), value.as_deref().map(str::as_bytes));
+        }
+        Some(control)
+    }
+
+    fn of_lines(headers: &HeaderMap) -> Self {
         let mut control = Self::default();
         for line in headers.get_all(CACHE_CONTROL) {
             for member in Members::new(line.as_bytes()) {
@@ -63,7 +126,7 @@ impl CacheControl {
 
     /// Reads a request's; `Pragma: no-cache` counts only without any (RFC 9111 §5.4).
     pub fn of_request(headers: &HeaderMap) -> Self {
-        let mut control = Self::of_response(headers);
+        let mut control = Self::of_lines(headers);
         if !headers.contains_key(CACHE_CONTROL) && headers.contains_key(PRAGMA) {
             control.no_cache = headers.get_all(PRAGMA).iter().any(|line| {
                 Members::new(line.as_bytes()).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
@@ -82,6 +145,10 @@ impl CacheControl {
             trimmed if trimmed.len() < name.len() => (trimmed, Some(&b"?"[..])),
             _ => (name, value),
         };
+        self.set(name, value);
+    }
+
+    fn set(&mut self, name: &[u8], value: Option<&[u8]>) {
         let mut lower = [0u8; 24];
         let Some(lower) = lower.get_mut(..name.len()) else { return };
         lower.copy_from_slice(name);
@@ -105,6 +172,18 @@ impl CacheControl {
             _ => {}
         }
     }
+}
+
+/// The strings of a structured list, such as `Cache-Groups` (RFC 9875 §2); of one that cannot be read
+/// there are none.
+pub fn strings(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    let Ok(list) = Parser::new(&lines.join(&b", "[..])).parse::<List>() else { return Vec::new() };
+    let text = |entry: &ListEntry| match entry {
+        ListEntry::Item(item) => item.bare_item.as_string().map(|text| text.as_str().to_owned()),
+        ListEntry::InnerList(_) => None,
+    };
+    list.iter().filter_map(text).collect()
 }
 
 /// `Age` in seconds: the first member of the first line, digits only, else it is not there
@@ -272,7 +351,7 @@ mod tests {
         for line in lines {
             headers.append(CACHE_CONTROL, line.parse().unwrap());
         }
-        CacheControl::of_response(&headers)
+        CacheControl::of_response(&headers, true)
     }
 
     #[test]
@@ -309,6 +388,35 @@ mod tests {
         assert!(read.no_store && read.private && read.must_revalidate && read.public);
         assert_eq!(read.s_maxage, Some(5));
         assert!(!read.no_cache);
+    }
+
+    #[test]
+    fn a_field_for_this_cache_comes_before_the_one_for_all() {
+        for (fields, expected) in [
+            (&[("cdn-cache-control", "max-age=9")][..], Some((Some(9), true))),
+            (
+                &[("tidegate-cache-control", "max-age=8"), ("cdn-cache-control", "max-age=9")],
+                Some((Some(8), true)),
+            ),
+            (&[("tidegate-cache-control", ""), ("cdn-cache-control", "max-age=9")], Some((Some(9), true))),
+            (&[("cdn-cache-control", "foobar"), ("cdn-cache-control", "max-age=9")], Some((Some(9), true))),
+            (&[("cdn-cache-control", "max-age=9;x=y, x=(a b);q=1")], Some((Some(9), true))),
+            (&[("cdn-cache-control", "max-age=\"9\"")], None),
+            (&[("cdn-cache-control", "max-age=9, &&&&&")], None),
+            (&[("cdn-cache-control", "MaX-aGe=9")], None),
+            (&[("cdn-cache-control", "max-age =9")], None),
+            (&[("cdn-cache-control", "no-store=1")], None),
+            (&[("cdn-cache-control", "")], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, "max-age=1".parse().unwrap());
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let read = CacheControl::of_response(&headers, true);
+            assert_eq!((read.max_age, read.is_targeted), expected.unwrap_or((Some(1), false)), "{fields:?}");
+            assert_eq!(CacheControl::of_response(&headers, false).max_age, Some(1), "{fields:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A stored response.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -27,6 +28,7 @@ use crate::cache::policy::Meta;
 use crate::cache::policy::Times;
 use crate::cache::policy::judge_response;
 use crate::cache::status::CacheReason;
+use crate::config::RouteCache;
 
 /// What a header line costs beyond its bytes: a map slot and two handles.
 const LINE_OVERHEAD: usize = 64;
@@ -40,7 +42,7 @@ const PACKED_BYTES_MAX: u64 = 1 << 20;
 
 /// Fields of a connection, never of a response (RFC 9111 §3.1, RFC 9110 §7.6.1), and Age, which is
 /// written anew each time.
-const NOT_STORED: [HeaderName; 12] = [
+const NOT_STORED: [HeaderName; 11] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -51,7 +53,6 @@ const NOT_STORED: [HeaderName; 12] = [
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    header::SET_COOKIE,
     header::AGE,
 ];
 
@@ -127,7 +128,9 @@ impl Entry {
             |(name, value): (&HeaderName, &HeaderValue)| LINE_OVERHEAD + name.as_str().len() + value.len();
         let fields: usize = self.head.headers.iter().map(line).sum();
         let pieces = self.body.pieces.len() * size_of::<Bytes>();
-        (ENTRY_OVERHEAD + fields + pieces + self.head.meta.selection.bytes()) as u64 + self.body.length
+        (ENTRY_OVERHEAD + fields + pieces + self.head.meta.selection.bytes() + self.head.meta.tags.bytes())
+            as u64
+            + self.body.length
     }
 }
 
@@ -138,7 +141,7 @@ pub fn update_from_304(
     req: &request::Parts,
     res304: &response::Parts,
     times: Times,
-    object_max: u64,
+    rules: &RouteCache,
 ) -> Refreshed {
     let mut headers = entry.head.headers.clone();
     // The old Date would make the entry as old as it was before.
@@ -154,15 +157,13 @@ pub fn update_from_304(
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = entry.head.status;
     parts.headers = headers;
-    // Not stored, but they count when the terms are judged.
-    for name in [header::AGE, header::SET_COOKIE] {
-        for value in res304.headers.get_all(&name) {
-            parts.headers.append(name.clone(), value.clone());
-        }
+    // Not stored, but it counts when the terms are judged.
+    if let Some(age) = res304.headers.get(header::AGE) {
+        parts.headers.insert(header::AGE, age.clone());
     }
     let mut get = http::Request::new(()).into_parts().0;
     get.headers = req.headers.clone();
-    let (meta, storable) = match judge_response(&get, &parts, times, object_max) {
+    let (meta, storable) = match judge_response(&get, &parts, times, rules) {
         Ok(meta) => (meta, Ok(())),
         Err(reason) => (Meta { received: times.received, ..entry.head.meta.clone() }, Err(reason)),
     };
@@ -181,6 +182,30 @@ impl StoredBody {
         let mut packed = BytesMut::with_capacity(length as usize);
         pieces.iter().for_each(|piece| packed.extend_from_slice(piece));
         Self { pieces: Arc::new([packed.freeze()]), length }
+    }
+
+    /// These bytes of it; nothing is copied.
+    pub fn slice(&self, range: Range<u64>) -> Self {
+        let mut at = 0;
+        let cut = |piece: &Bytes| {
+            let (from, to) = (at, at + piece.len() as u64);
+            at = to;
+            let inner = range.start.clamp(from, to) - from..range.end.clamp(from, to) - from;
+            (inner.start < inner.end).then(|| piece.slice(inner.start as usize..inner.end as usize))
+        };
+        let pieces: Arc<[Bytes]> = self.pieces.iter().filter_map(cut).collect();
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { pieces, length }
+    }
+
+    /// It, and another behind it.
+    pub fn then(&self, next: &StoredBody) -> Self {
+        Self::new(self.pieces.iter().chain(&*next.pieces).cloned().collect())
+    }
+
+    /// What it is made of, in order.
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
     }
 
     /// Bytes in it.
@@ -258,9 +283,33 @@ pub(super) mod tests {
 
     pub(crate) fn entry(fields: &[(&'static str, &str)], body: &'static str) -> Arc<Entry> {
         let (req, parts) = exchange(fields);
-        let meta = judge_response(&req, &parts, Times { asked: 100, received: 100 }, 1000).unwrap();
-        let head = Head::new(meta, parts.status, &parts.headers);
-        Arc::new(Entry::new(Arc::new(head), StoredBody::new(vec![Bytes::from_static(body.as_bytes())])))
+        Arc::new(stored(&req, &parts, body.as_bytes()))
+    }
+
+    fn stored(req: &request::Parts, res: &response::Parts, body: &[u8]) -> Entry {
+        let times = Times { asked: 100, received: 100 };
+        let meta = judge_response(req, res, times, &RouteCache::new(1000)).unwrap();
+        let head = Head::new(meta, res.status, &res.headers);
+        Entry::new(Arc::new(head), StoredBody::new(vec![Bytes::copy_from_slice(body)]))
+    }
+
+    /// What a 206 with this Content-Range left behind that answered this Range.
+    pub(crate) fn part(range: &str, content_range: &str, body: &str) -> Entry {
+        part_with(range, content_range, body, &[])
+    }
+
+    pub(crate) fn part_with(
+        range: &str,
+        content_range: &str,
+        body: &str,
+        fields: &[(&'static str, &str)],
+    ) -> Entry {
+        let (mut req, mut res) = exchange(fields);
+        req.headers.insert(header::RANGE, range.parse().unwrap());
+        res.status = StatusCode::PARTIAL_CONTENT;
+        res.headers.insert(header::CACHE_CONTROL, "max-age=60".parse().unwrap());
+        res.headers.insert(header::CONTENT_RANGE, content_range.parse().unwrap());
+        stored(&req, &res, body.as_bytes())
     }
 
     pub(crate) fn exchange(fields: &[(&'static str, &str)]) -> (request::Parts, response::Parts) {
@@ -307,7 +356,8 @@ pub(super) mod tests {
             ("x-new", "1"),
         ]);
 
-        let new = update_from_304(&old, &req, &res304, Times { asked: 500, received: 500 }, 1000);
+        let new =
+            update_from_304(&old, &req, &res304, Times { asked: 500, received: 500 }, &RouteCache::new(1000));
 
         assert_eq!(new.storable, Ok(()));
         let head = &new.entry.head;
@@ -323,9 +373,29 @@ pub(super) mod tests {
         let old = entry(&[("cache-control", "max-age=1"), ("etag", "\"a\"")], "abc");
         let (req, res304) = exchange(&[("cache-control", "no-store")]);
 
-        let new = update_from_304(&old, &req, &res304, Times { asked: 500, received: 500 }, 1000);
+        let new =
+            update_from_304(&old, &req, &res304, Times { asked: 500, received: 500 }, &RouteCache::new(1000));
 
         assert_eq!(new.storable, Err(CacheReason::NoStore));
         assert_eq!(new.entry.body.len(), 3);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_slice_is_those_bytes(cuts in proptest::collection::vec(0usize..5, 0..6), a in 0u64..20, b in 0u64..20) {
+            let mut all = Vec::new();
+            let pieces = cuts.iter().map(|&length| {
+                let piece: Vec<u8> = (0..length).map(|n| (all.len() + n) as u8).collect();
+                all.extend_from_slice(&piece);
+                Bytes::from(piece)
+            });
+            let body = StoredBody { pieces: pieces.collect(), length: cuts.iter().sum::<usize>() as u64 };
+            let clamp = |n: u64| n.min(all.len() as u64) as usize;
+            let expected = all.get(clamp(a)..clamp(b)).unwrap_or_default();
+
+            let slice = body.slice(a..b);
+            proptest::prop_assert_eq!(slice.pieces().concat(), expected);
+            proptest::prop_assert_eq!(slice.len(), expected.len() as u64);
+        }
     }
 }

@@ -36,6 +36,7 @@ use crate::cache::policy::assess;
 use crate::cache::policy::select;
 use crate::cache::status::CacheReason;
 use crate::cache::store::Store;
+use crate::config::RouteCache;
 
 /// How far the slowest reader of an object that will not be stored may fall behind: a few
 /// socket buffers, so that readers of equal speed never wait for each other.
@@ -208,6 +209,16 @@ impl Flights {
         self.store.remove(key);
     }
 
+    /// The number of the key's last invalidation; what is stored later on must still find it.
+    pub(super) fn epoch_of(&self, key: &Key) -> u64 {
+        self.epoch(key).load(Ordering::SeqCst)
+    }
+
+    /// Stores `entry`, unless the key was invalidated since `epoch`.
+    pub(super) fn replace(&self, key: &Key, entry: Arc<Entry>, epoch: u64) {
+        let _ = self.insert(key, entry, epoch);
+    }
+
     fn insert(&self, key: &Key, entry: Arc<Entry>, epoch: u64) -> Result<(), CacheReason> {
         let is_current = || self.epoch(key).load(Ordering::SeqCst) == epoch;
         if !is_current() {
@@ -289,11 +300,16 @@ impl Drop for Leader {
 impl Follower {
     /// Waits for the leader's response; the caller limits the time. `req` is this follower's own:
     /// a response that it may not have (Vary, Authorization, its Cache-Control) sends it alone.
-    pub async fn wait(mut self, req: &request::Parts) -> Followed {
-        poll_fn(|cx| self.poll_wait(cx, req)).await
+    pub async fn wait(mut self, req: &request::Parts, rules: &RouteCache) -> Followed {
+        poll_fn(|cx| self.poll_wait(cx, req, rules)).await
     }
 
-    fn poll_wait(&mut self, cx: &mut Context<'_>, req: &request::Parts) -> Poll<Followed> {
+    fn poll_wait(
+        &mut self,
+        cx: &mut Context<'_>,
+        req: &request::Parts,
+        rules: &RouteCache,
+    ) -> Poll<Followed> {
         let mut state = lock(&self.flight.state);
         let head = match &state.phase {
             Phase::Waiting => {
@@ -306,14 +322,14 @@ impl Follower {
             Phase::Released(reason) => return Poll::Ready(Followed::GoAlone(*reason)),
             Phase::Landed(entry) => {
                 let entry = entry.clone();
-                return Poll::Ready(match may_share(&entry.head, req, self.now) {
+                return Poll::Ready(match may_share(&entry.head, req, self.now, rules) {
                     Ok(()) => Followed::Entry(entry),
                     Err(reason) => Followed::GoAlone(reason),
                 });
             }
             Phase::Streaming(head) => head.clone(),
         };
-        let refusal = match may_share(&head, req, self.now) {
+        let refusal = match may_share(&head, req, self.now, rules) {
             Err(reason) => Some(reason),
             Ok(()) if state.end == Some(End::Cut) => Some(CacheReason::CutShort),
             Ok(()) => state.overflow,
@@ -335,9 +351,9 @@ impl Drop for Follower {
     }
 }
 
-fn may_share(head: &Head, req: &request::Parts, now: u64) -> Result<(), CacheReason> {
+fn may_share(head: &Head, req: &request::Parts, now: u64, rules: &RouteCache) -> Result<(), CacheReason> {
     select(&head.meta, req)?;
-    match assess(&head.meta, req, now.max(head.meta.received)) {
+    match assess(&head.meta, req, now.max(head.meta.received), rules) {
         Assessment::Fresh { .. } => Ok(()),
         Assessment::Stale { reason, .. } => Err(reason),
     }

@@ -4,12 +4,35 @@
 //! any rewrite: two spellings that a server might tell apart never share an
 //! entry. GET and HEAD share a key; nothing else is looked up (RFC 9111 §2).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::Hash;
 use std::hash::Hasher;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
+
+use crate::config::QueryKey;
+
+/// What of a target (path and query) is in the key: see [`QueryKey`]. Parameters keep their order and
+/// their bytes.
+pub fn keyed_target<'a>(target: &'a str, query: &QueryKey) -> Cow<'a, str> {
+    let is_kept = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        match query {
+            QueryKey::All => true,
+            QueryKey::Only(names) => names.iter().any(|pattern| pattern.matches(name)),
+            QueryKey::Without(names) => !names.iter().any(|pattern| pattern.matches(name)),
+        }
+    };
+    match target.split_once('?') {
+        Some((path, query)) if !query.split('&').all(is_kept) => {
+            let kept: Vec<&str> = query.split('&').filter(|pair| is_kept(pair)).collect();
+            Cow::Owned(if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) })
+        }
+        _ => Cow::Borrowed(target),
+    }
+}
 
 /// The primary cache key (RFC 9111 §2). Cheap to clone.
 #[derive(Clone)]
@@ -145,5 +168,27 @@ mod tests {
 
         assert_ne!(of("public"), of("internal"));
         assert_eq!(of("public").same_origin("/").as_ref(), Some(&of("public")));
+    }
+
+    #[test]
+    fn a_query_keeps_what_the_operator_wants_in_the_key() {
+        let pattern = |text: &str| crate::config::NamePattern {
+            text: text.trim_end_matches('*').to_owned(),
+            is_prefix: text.ends_with('*'),
+        };
+        let only = |names: &[&str]| QueryKey::Only(names.iter().map(|name| pattern(name)).collect());
+        let without = |names: &[&str]| QueryKey::Without(names.iter().map(|name| pattern(name)).collect());
+        for (target, query, expected) in [
+            ("/a?b=1&utm_x=2&c", QueryKey::All, "/a?b=1&utm_x=2&c"),
+            ("/a?b=1&utm_x=2&c", without(&["utm_*"]), "/a?b=1&c"),
+            ("/a?utm_x=2", without(&["utm_*"]), "/a"),
+            ("/a?utm=2", without(&["utm_*"]), "/a?utm=2"),
+            ("/a?c&b=1&d=2", only(&["b", "c"]), "/a?c&b=1"),
+            ("/a?b=1", only(&[]), "/a"),
+            ("/a?", QueryKey::All, "/a?"),
+            ("/a", only(&["b"]), "/a"),
+        ] {
+            assert_eq!(keyed_target(target, &query), expected, "{target}");
+        }
     }
 }

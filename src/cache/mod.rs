@@ -4,14 +4,18 @@
 //! share a fetch. The room decides and stores, it never fetches. No lock is
 //! held across an await, and no function here asks what time it is.
 
+mod combine;
 pub mod directives;
 mod entry;
 mod flight;
 mod key;
 pub mod policy;
+pub mod range;
 mod respond;
 mod status;
 mod store;
+pub mod tags;
+mod uses;
 mod vary;
 
 use std::sync::Arc;
@@ -35,6 +39,7 @@ pub use crate::cache::flight::Leader;
 pub use crate::cache::flight::Reader;
 pub use crate::cache::flight::Writer;
 pub use crate::cache::key::Key;
+pub use crate::cache::key::keyed_target;
 pub use crate::cache::policy::Meta;
 pub use crate::cache::policy::RequestPlan;
 pub use crate::cache::policy::StaleAllowed;
@@ -47,15 +52,18 @@ pub use crate::cache::status::CacheStatus;
 pub use crate::cache::status::Forward;
 pub use crate::cache::vary::Selection;
 use crate::config;
+use crate::config::RouteCache;
 
-use crate::cache::directives::CacheControl;
 use crate::cache::flight::Flights;
 use crate::cache::policy::Assessment;
+use crate::cache::range::Slice;
 use crate::cache::store::Store;
+use crate::cache::uses::Uses;
 
 /// The process's cache: one store and one table of flights for all workers.
 pub struct Cache {
     flights: Arc<Flights>,
+    uses: Uses,
     collapse_wait: Duration,
 }
 
@@ -111,7 +119,7 @@ impl Cache {
     /// An empty cache.
     pub fn new(config: &config::Cache) -> Self {
         let flights = Arc::new(Flights::new(Store::new(config.max_size), config.max_size));
-        Self { flights, collapse_wait: config.collapse_wait }
+        Self { flights, uses: Uses::default(), collapse_wait: config.collapse_wait }
     }
 
     /// How long a follower should wait.
@@ -120,21 +128,21 @@ impl Cache {
     }
 
     /// What is stored for this request (RFC 9111 §4).
-    pub fn lookup(&self, key: &Key, req: &request::Parts, now: u64) -> Lookup {
-        let found = self.find(key, req, now);
+    pub fn lookup(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache) -> Lookup {
+        let found = self.find(key, req, now, rules);
         let asks_server = !matches!(found, Lookup::Hit { .. });
-        let is_forbidden = asks_server && CacheControl::of_request(&req.headers).only_if_cached;
+        let is_forbidden = asks_server && policy::asks(req, rules).only_if_cached;
         if is_forbidden { Lookup::OnlyIfCached } else { found }
     }
 
     /// Leads or follows the fetch of `key`; for GET only, since the answer to HEAD has no body.
-    pub fn join(&self, key: &Key, req: &request::Parts, now: u64) -> Join {
+    pub fn join(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache) -> Join {
         let leader = match self.flights.join(key, now) {
             Ok(leader) => leader,
             Err(follower) => return Join::Follow(follower),
         };
         // A flight may have landed between our look-up and now.
-        match self.find(key, req, now) {
+        match self.find(key, req, now, rules) {
             Lookup::Hit { entry, age, ttl } => Join::Hit { entry, age, ttl },
             _ => Join::Lead(leader),
         }
@@ -148,14 +156,47 @@ impl Cache {
     /// Judges a response and makes the head to publish (RFC 9111 §3).
     pub fn judge(
         &self,
+        key: &Key,
         req: &request::Parts,
         res: &response::Parts,
         times: Times,
-        object_max: u64,
+        rules: &RouteCache,
     ) -> Result<Head, CacheReason> {
-        let object_max = object_max.min(self.flights.store().object_max());
-        let meta = policy::judge_response(req, res, times, object_max)?;
+        let meta = policy::judge_response(req, res, times, rules)?;
+        if meta.content_length.is_some_and(|length| length > self.flights.store().object_max()) {
+            return Err(CacheReason::TooLarge);
+        }
+        if rules.min_uses > 1 && self.uses.count(key) < rules.min_uses {
+            return Err(CacheReason::MinUses);
+        }
         Ok(Head::new(meta, res.status, &res.headers))
+    }
+
+    /// Brings what is stored under `key` up to date with the answer to a HEAD (RFC 9111 §4.3.5): its
+    /// fields, when it speaks of the same representation; else nothing of it may be used unvalidated.
+    pub fn freshen_by_head(
+        &self,
+        key: &Key,
+        req: &request::Parts,
+        res: &response::Parts,
+        times: Times,
+        rules: &RouteCache,
+    ) {
+        let epoch = self.flights.epoch_of(key);
+        let Some(variants) = self.flights.store().get(key) else { return };
+        let selected = variants.iter().find(|e| {
+            e.head.meta.part.is_none()
+                && e.head.status == res.status
+                && policy::select(&e.head.meta, req).is_ok()
+        });
+        let Some(entry) = selected else { return };
+        if !policy::is_same_representation(&entry.head.meta, res) {
+            return self.invalidate(key);
+        }
+        let refreshed = update_from_304(entry, req, res, times, rules);
+        if refreshed.storable.is_ok() {
+            self.flights.replace(key, refreshed.entry, epoch);
+        }
     }
 
     /// Forgets every variant of `key`, and keeps fetches that began before from storing it.
@@ -193,7 +234,7 @@ impl Cache {
         self.flights.store().bytes()
     }
 
-    fn find(&self, key: &Key, req: &request::Parts, now: u64) -> Lookup {
+    fn find(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache) -> Lookup {
         let Some(variants) = self.flights.store().get(key) else {
             return Lookup::Miss(CacheReason::UriMiss);
         };
@@ -203,8 +244,16 @@ impl Cache {
                 refusal = if reason == CacheReason::VaryMiss { refusal } else { reason };
                 continue;
             }
+            let assessed = policy::assess(&entry.head.meta, req, now, rules);
+            if entry.head.meta.part.is_some() {
+                let is_fresh = matches!(assessed, Assessment::Fresh { .. });
+                if !is_fresh || range::slice(entry, req) == Slice::Absent {
+                    refusal = CacheReason::Partial;
+                    continue;
+                }
+            }
             let entry = entry.clone();
-            return match policy::assess(&entry.head.meta, req, now) {
+            return match assessed {
                 Assessment::Fresh { age, ttl } => Lookup::Hit { entry, age, ttl },
                 Assessment::Stale { age, ttl, reason, allowed } => {
                     Lookup::Stale { entry, age, ttl, reason, allowed }

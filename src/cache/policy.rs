@@ -15,12 +15,34 @@ use http::response;
 use crate::cache::directives::CacheControl;
 use crate::cache::directives::age_of;
 use crate::cache::directives::parse_date;
+use crate::cache::range::Part;
+use crate::cache::range::asked;
+use crate::cache::range::carried;
 use crate::cache::status::CacheReason;
+use crate::cache::tags::Tags;
 use crate::cache::vary::Selection;
 use crate::config::RouteCache;
+use crate::config::ServerFreshness;
+use crate::config::SetCookie;
+use crate::fields;
 
 /// Longest lifetime that we guess; a day, as Varnish's and Squid's guides advise.
 const HEURISTIC_SECONDS_MAX: u64 = 86_400;
+
+/// How long a stale entry may stand in when no server answers and nobody said how long: the permission
+/// of RFC 9111 §4.2.4 to a cache that is disconnected, for as long as an operator takes to wake up.
+const DISCONNECTED_SECONDS: u64 = 600;
+
+/// Fields by which some servers let a request be about something else than its method and target say.
+/// They are in no key, so what they bring about is not stored.
+const UNKEYED: [HeaderName; 6] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-original-uri"),
+];
 
 /// What to do with a request before any server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +75,8 @@ pub struct Meta {
     pub stale_while_revalidate: u64,
     /// Seconds past the lifetime in which it may stand in for an error (RFC 5861 §4).
     pub stale_if_error: u64,
+    /// The same where there is not even an error, because no server answers.
+    pub stale_if_unreachable: u64,
     /// `no-cache`: every use is validated.
     pub no_cache: bool,
     /// Never served stale (RFC 9111 §4.2.4).
@@ -63,6 +87,8 @@ pub struct Meta {
     pub etag: Option<HeaderValue>,
     /// For `If-Modified-Since`.
     pub last_modified: Option<HeaderValue>,
+    /// When the server made the response, or else when it arrived.
+    pub date: u64,
     /// What `If-Modified-Since` of a client is compared with: Last-Modified, or else Date.
     pub modified: u64,
     /// The announced length of the body.
@@ -71,6 +97,10 @@ pub struct Meta {
     pub selection: Selection,
     /// Fields that are not stored.
     pub withheld: Vec<HeaderName>,
+    /// Of a 206: what it is a part of.
+    pub part: Option<Part>,
+    /// By what it can be purged, besides its address.
+    pub tags: Tags,
 }
 
 /// Whether an entry may answer a request now.
@@ -101,8 +131,10 @@ pub enum Assessment {
 pub struct StaleAllowed {
     /// Serve it now and validate it behind the client's back.
     pub while_revalidating: bool,
-    /// Serve it if the server fails.
+    /// Serve it in place of a server's 5xx.
     pub on_error: bool,
+    /// Serve it when no server answers.
+    pub when_unreachable: bool,
 }
 
 /// The answer to a client's own conditions.
@@ -122,7 +154,12 @@ impl Meta {
 
     /// True when requests that waited for it may use it without asking again.
     pub fn is_shareable(&self) -> bool {
-        !self.no_cache && self.lifetime > self.initial_age
+        !self.no_cache && self.lifetime > self.initial_age && self.part.is_none()
+    }
+
+    /// The entity tag, if it is a strong one (RFC 9110 §8.8.1).
+    pub fn strong_etag(&self) -> Option<&HeaderValue> {
+        self.etag.as_ref().filter(|etag| etag.as_bytes().starts_with(b"\""))
     }
 
     /// True when the server can be asked whether it has changed.
@@ -134,10 +171,9 @@ impl Meta {
 /// Whether the store is asked at all; `route` is the route's `cache` setting.
 pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> RequestPlan {
     use CacheReason as Why;
+    let Some(rules) = route else { return RequestPlan::Bypass(Why::Disabled) };
     let has = |name: HeaderName| head.headers.contains_key(name);
-    let why = if route.is_none() {
-        Why::Disabled
-    } else if head.method != Method::GET && head.method != Method::HEAD {
+    let why = if head.method != Method::GET && head.method != Method::HEAD {
         Why::Method
     } else if has(header::UPGRADE) {
         Why::Upgrade
@@ -145,54 +181,104 @@ pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> Reques
         || head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
     {
         Why::RequestBody
-    } else if has(header::RANGE) {
-        // A server may ignore Range and so may we, but a bypass keeps downloads resumable.
+    } else if has(header::RANGE) && asked(&head.headers).is_none() {
+        // Several ranges at once are the server's to put together.
         Why::Range
     } else if has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE) {
         Why::Precondition
-    } else if has(header::CACHE_CONTROL) && CacheControl::of_request(&head.headers).no_store {
+    } else if UNKEYED.iter().any(|name| head.headers.contains_key(name)) {
+        Why::UnkeyedInput
+    } else if has(header::CACHE_CONTROL) && asks(head, rules).no_store {
         Why::RequestNoStore
+    } else if is_bypassed(head, rules) {
+        Why::Configured
     } else {
         return RequestPlan::Lookup;
     };
     RequestPlan::Bypass(why)
 }
 
+/// The operator's own conditions.
+fn is_bypassed(head: &request::Parts, rules: &RouteCache) -> bool {
+    let bypass = &rules.bypass;
+    bypass.headers.iter().any(|name| head.headers.contains_key(name))
+        || bypass.cookies.iter().any(|name| fields::cookie(&head.headers, name).is_some())
+        || !bypass.query.is_empty()
+            && head.uri.query().unwrap_or_default().split('&').any(|pair| {
+                let name = pair.split('=').next().unwrap_or_default();
+                bypass.query.iter().any(|pattern| pattern.matches(name))
+            })
+}
+
+/// What the client's own directives ask, as far as the operator lets them.
+pub fn asks(head: &request::Parts, rules: &RouteCache) -> CacheControl {
+    if rules.client_directives { CacheControl::of_request(&head.headers) } else { CacheControl::default() }
+}
+
 /// Whether a response may be stored, and on what terms (RFC 9111 §3).
 ///
 /// In order: method; status; `no-store` unless `must-understand` and understood; `private`;
-/// Set-Cookie (no rule of the RFC: a shared session is too high a price); Authorization; Vary;
-/// size; a lifetime or a validator.
+/// Set-Cookie without a lifetime in so many words (no rule of the RFC: a shared session is too high a
+/// price for a guess); Authorization; Vary; size; a lifetime or a validator. The answer to a POST needs
+/// a lifetime in so many words (RFC 9110 §9.3.3); the caller sees to its Content-Location.
 pub fn judge_response(
     req: &request::Parts,
     res: &response::Parts,
     times: Times,
-    object_max: u64,
+    rules: &RouteCache,
 ) -> Result<Meta, CacheReason> {
-    let control = CacheControl::of_response(&res.headers);
-    if req.method != Method::GET {
-        return Err(if req.method == Method::HEAD { CacheReason::HeadOnly } else { CacheReason::Method });
+    let control = match rules.server_freshness {
+        ServerFreshness::Ignore => CacheControl::default(),
+        _ => CacheControl::of_response(&res.headers, rules.targeted),
+    };
+    let spoken = spoken_lifetime(res, &control, times.received);
+    match req.method {
+        Method::GET => {}
+        Method::POST if spoken.is_some() && res.status == StatusCode::OK => {}
+        Method::HEAD => return Err(CacheReason::HeadOnly),
+        _ => return Err(CacheReason::Method),
     }
     refuse_status(res.status, &control)?;
-    refuse_secrets(req, res, &control)?;
-    let selection = Selection::of(&req.headers, &res.headers)?;
+    refuse_secrets(req, res, &control, spoken, rules)?;
+    let part = part(req, res)?;
+    let selection = Selection::of(&req.headers, &res.headers, &rules.key)?;
     let content_length = content_length(&res.headers);
-    if content_length.is_some_and(|length| length > object_max) {
+    if content_length.is_some_and(|length| length > rules.max_object) {
         return Err(CacheReason::TooLarge);
     }
-    let meta = read_meta(res, control, times, content_length, selection);
+    let lifetime = match rules.server_freshness {
+        ServerFreshness::Respect => spoken.unwrap_or_else(|| unspoken_lifetime(res, &control, times, rules)),
+        _ => rules.ttl.map_or(0, |ttl| ttl.as_secs()),
+    };
+    let mut meta = read_meta(res, control, times, lifetime, rules);
+    (meta.part, meta.selection, meta.content_length) = (part, selection, content_length);
     let is_useful_later = meta.stale_while_revalidate > 0 || meta.stale_if_error > 0;
-    let is_fresh = meta.is_shareable() || is_useful_later && !meta.must_revalidate;
-    // An error that is kept only to be validated would become its own stand-in at the next error.
-    if !is_fresh && (!meta.has_validator() || res.status.as_u16() >= 400) {
-        return Err(CacheReason::NoFreshness);
+    let is_fresh = !meta.no_cache && meta.lifetime > meta.initial_age;
+    // An error that is kept only to be validated would become its own stand-in at the next error, and
+    // a part that is stale is of no use.
+    let is_worth_validating = meta.has_validator() && res.status.as_u16() < 400 || is_useful_later;
+    if is_fresh || is_worth_validating && meta.part.is_none() {
+        Ok(meta)
+    } else {
+        Err(CacheReason::NoFreshness)
     }
-    Ok(meta)
+}
+
+/// RFC 9110 §15.3.7: what a 206 is a part of; one that cannot be told is not stored.
+fn part(req: &request::Parts, res: &response::Parts) -> Result<Option<Part>, CacheReason> {
+    if res.status != StatusCode::PARTIAL_CONTENT {
+        return Ok(None);
+    }
+    // Without one question there is no one answer.
+    asked(&req.headers).ok_or(CacheReason::Partial)?;
+    let asked = req.headers.get(header::RANGE).cloned().ok_or(CacheReason::Partial)?;
+    let (first, _, complete) = carried(&res.headers).ok_or(CacheReason::Partial)?;
+    Ok(Some(Part { first, complete, asked }))
 }
 
 /// Whether an entry may answer `req` now (RFC 9111 §4.2, §5.2.1, §5.2.2).
-pub fn assess(meta: &Meta, req: &request::Parts, now: u64) -> Assessment {
-    let asks = CacheControl::of_request(&req.headers);
+pub fn assess(meta: &Meta, req: &request::Parts, now: u64, rules: &RouteCache) -> Assessment {
+    let asks = asks(req, rules);
     let age = meta.age(now);
     let ttl = i64::try_from(meta.lifetime).unwrap_or(i64::MAX).saturating_sub_unsigned(age);
     let overdue = age.saturating_sub(meta.lifetime);
@@ -209,13 +295,13 @@ pub fn assess(meta: &Meta, req: &request::Parts, now: u64) -> Assessment {
     } else {
         return Assessment::Fresh { age, ttl };
     };
-    let may_be_stale = !meta.must_revalidate && !meta.no_cache;
-    let error_window = meta.stale_if_error.max(asks.stale_if_error.unwrap_or(0));
+    let clients_error = if meta.must_revalidate { 0 } else { asks.stale_if_error.unwrap_or(0) };
+    let within = |window: u64| !meta.no_cache && (!is_stale || overdue < window);
+    let on_error = meta.stale_if_error.max(clients_error);
     let allowed = StaleAllowed {
-        while_revalidating: reason == CacheReason::Stale
-            && may_be_stale
-            && overdue < meta.stale_while_revalidate,
-        on_error: may_be_stale && (!is_stale || overdue < error_window),
+        while_revalidating: reason == CacheReason::Stale && overdue < meta.stale_while_revalidate,
+        on_error: within(on_error),
+        when_unreachable: within(on_error.max(meta.stale_if_unreachable)),
     };
     Assessment::Stale { age, ttl, reason, allowed }
 }
@@ -249,11 +335,12 @@ pub fn conditional(req: &request::Parts, status: StatusCode, meta: &Meta) -> Con
     if is_unmodified { Conditional::NotModified } else { Conditional::Full }
 }
 
-/// Takes the client's own conditions away, so that the server's answer can be stored.
+/// Takes the client's own conditions away, so that the server's answer can be stored whole.
 pub fn clear_conditions(headers: &mut HeaderMap) {
     headers.remove(header::IF_NONE_MATCH);
     headers.remove(header::IF_MODIFIED_SINCE);
     headers.remove(header::IF_RANGE);
+    headers.remove(header::RANGE);
 }
 
 /// Puts the entry's validators in place of the client's conditions (RFC 9111 §4.3.1).
@@ -267,6 +354,17 @@ pub fn set_validators(meta: &Meta, headers: &mut HeaderMap) {
     }
 }
 
+/// True when the answer to a HEAD speaks of the stored representation, by every validator and length
+/// that it names (RFC 9111 §4.3.5).
+pub fn is_same_representation(meta: &Meta, res: &response::Parts) -> bool {
+    let agrees = |name: HeaderName, stored: Option<&HeaderValue>| {
+        res.headers.get(name).is_none_or(|told| Some(told) == stored)
+    };
+    agrees(header::ETAG, meta.etag.as_ref())
+        && agrees(header::LAST_MODIFIED, meta.last_modified.as_ref())
+        && content_length(&res.headers).is_none_or(|told| meta.content_length == Some(told))
+}
+
 /// True when this exchange makes stored responses of its key worthless (RFC 9111 §4.4): an unsafe
 /// or unknown method that did not fail.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
@@ -275,7 +373,6 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
 
 fn refuse_status(status: StatusCode, control: &CacheControl) -> Result<(), CacheReason> {
     match status.as_u16() {
-        206 => return Err(CacheReason::Partial),
         100..=199 | 304 => return Err(CacheReason::Status),
         _ => {}
     }
@@ -290,14 +387,19 @@ fn refuse_secrets(
     req: &request::Parts,
     res: &response::Parts,
     control: &CacheControl,
+    spoken: Option<u64>,
+    rules: &RouteCache,
 ) -> Result<(), CacheReason> {
-    if CacheControl::of_request(&req.headers).no_store {
+    if asks(req, rules).no_store {
         return Err(CacheReason::RequestNoStore);
     }
     if control.private {
         return Err(CacheReason::Private);
     }
-    if res.headers.contains_key(header::SET_COOKIE) {
+    let is_meant = rules.set_cookie == SetCookie::Explicit && spoken.is_some_and(|seconds| seconds > 0);
+    // A cookie that the server keeps from storage (no-cache="set-cookie") harms nobody.
+    let is_withheld = control.withheld.contains(&header::SET_COOKIE);
+    if res.headers.contains_key(header::SET_COOKIE) && !is_meant && !is_withheld {
         return Err(CacheReason::SetCookie);
     }
     if req.headers.contains_key(header::AUTHORIZATION) && !shared_when_authorized(control) {
@@ -314,23 +416,23 @@ fn read_meta(
     res: &response::Parts,
     control: CacheControl,
     times: Times,
-    content_length: Option<u64>,
-    selection: Selection,
+    lifetime: u64,
+    rules: &RouteCache,
 ) -> Meta {
     let now = times.received;
-    let date_at = |name| res.headers.get(name).and_then(|v| parse_date(v.as_bytes(), now));
-    // An invalid Date counts as the time of receipt.
-    let date = date_at(header::DATE).unwrap_or(now);
+    let date = date_at(res, header::DATE, now).unwrap_or(now);
     let delay = now.saturating_sub(times.asked);
     let apparent_age = now.saturating_sub(date);
     let told_age = age_of(&res.headers).map_or(0, |age| age.saturating_add(delay));
-    let modified = date_at(header::LAST_MODIFIED);
+    let modified = date_at(res, header::LAST_MODIFIED, now);
+    let windows = Windows::of(&control, rules);
     Meta {
         received: now,
         initial_age: apparent_age.max(told_age),
-        lifetime: lifetime(res, &control, date, now),
-        stale_while_revalidate: control.stale_while_revalidate.unwrap_or(0),
-        stale_if_error: control.stale_if_error.unwrap_or(0),
+        lifetime,
+        stale_while_revalidate: windows.while_revalidating,
+        stale_if_error: windows.on_error,
+        stale_if_unreachable: windows.when_unreachable,
         no_cache: control.no_cache,
         must_revalidate: control.must_revalidate
             || control.proxy_revalidate
@@ -339,37 +441,96 @@ fn read_meta(
         shared_when_authorized: shared_when_authorized(&control),
         etag: res.headers.get(header::ETAG).cloned(),
         last_modified: modified.and_then(|_| res.headers.get(header::LAST_MODIFIED).cloned()),
+        date,
         modified: modified.unwrap_or(date),
-        content_length,
-        selection,
+        content_length: None,
+        selection: Selection::default(),
         withheld: control.withheld,
+        part: None,
+        tags: Tags::of(&res.headers),
     }
 }
 
-/// RFC 9111 §4.2.1, first that applies: s-maxage; max-age; Expires - Date; heuristic (§4.2.2).
-fn lifetime(res: &response::Parts, control: &CacheControl, date: u64, now: u64) -> u64 {
-    if let Some(seconds) = control.s_maxage.or(control.max_age) {
-        return seconds;
+/// For how long a response may be served stale, in seconds past its lifetime.
+struct Windows {
+    while_revalidating: u64,
+    on_error: u64,
+    when_unreachable: u64,
+}
+
+impl Windows {
+    /// Nothing is served stale that the server forbids (RFC 9111 §4.2.4). `s-maxage` forbids it too
+    /// (§5.2.2.10), but for what the server allows beside it in so many words: it can mean nothing else.
+    fn of(control: &CacheControl, rules: &RouteCache) -> Self {
+        let (revalidate, error) = (control.stale_while_revalidate, control.stale_if_error);
+        if control.must_revalidate || control.proxy_revalidate || control.no_cache {
+            return Windows { while_revalidating: 0, on_error: 0, when_unreachable: 0 };
+        }
+        if control.s_maxage.is_some() {
+            let on_error = error.unwrap_or(0);
+            return Windows {
+                while_revalidating: revalidate.unwrap_or(0),
+                on_error,
+                when_unreachable: on_error,
+            };
+        }
+        let operators = rules.stale_if_error.map(|window| window.as_secs());
+        let on_error = error.or(operators).unwrap_or(0);
+        Windows {
+            while_revalidating: revalidate.unwrap_or(rules.stale_while_revalidate.as_secs()),
+            on_error,
+            when_unreachable: on_error.max(operators.unwrap_or(DISCONNECTED_SECONDS)),
+        }
     }
+}
+
+/// An invalid Date counts as the time of receipt.
+fn date_at(res: &response::Parts, name: HeaderName, now: u64) -> Option<u64> {
+    res.headers.get(name).and_then(|value| parse_date(value.as_bytes(), now))
+}
+
+/// RFC 9111 §4.2.1, first that applies: s-maxage; max-age; Expires - Date. `None`: the server says nothing.
+fn spoken_lifetime(res: &response::Parts, control: &CacheControl, now: u64) -> Option<u64> {
+    if let Some(seconds) = control.s_maxage.or(control.max_age) {
+        return Some(seconds);
+    }
+    if control.is_targeted {
+        return None;
+    }
+    let date = date_at(res, header::DATE, now).unwrap_or(now);
     let mut expires = res.headers.get_all(header::EXPIRES).iter();
     match (expires.next(), expires.next()) {
-        (Some(only), None) => {
-            return parse_date(only.as_bytes(), now).map_or(0, |at| at.saturating_sub(date));
-        }
+        (Some(only), None) => Some(parse_date(only.as_bytes(), now).map_or(0, |at| at.saturating_sub(date))),
         // RFC 9111 §5.3: two are an invalid one, and an invalid one is in the past.
-        (Some(_), Some(_)) => return 0,
-        (None, _) => {}
+        (Some(_), Some(_)) => Some(0),
+        (None, _) => None,
+    }
+}
+
+/// What a response is given that says nothing: by the operator, or by a guess (RFC 9111 §4.2.2).
+fn unspoken_lifetime(res: &response::Parts, control: &CacheControl, times: Times, rules: &RouteCache) -> u64 {
+    let negative =
+        rules.negative.as_ref().filter(|negative| negative.statuses.contains(&res.status.as_u16()));
+    if let Some(negative) = negative {
+        return negative.ttl.as_secs();
     }
     if !is_heuristically_cacheable(res.status) && !control.public {
         return 0;
     }
-    let modified = res.headers.get(header::LAST_MODIFIED).and_then(|v| parse_date(v.as_bytes(), now));
-    modified.map_or(0, |at| (date.saturating_sub(at) / 10).min(HEURISTIC_SECONDS_MAX))
+    if let Some(ttl) = rules.ttl {
+        return ttl.as_secs();
+    }
+    let now = times.received;
+    let date = date_at(res, header::DATE, now).unwrap_or(now);
+    match date_at(res, header::LAST_MODIFIED, now) {
+        Some(at) if rules.heuristic => (date.saturating_sub(at) / 10).min(HEURISTIC_SECONDS_MAX),
+        _ => 0,
+    }
 }
 
-/// RFC 9110 §15.1, without 206.
+/// RFC 9110 §15.1.
 fn is_heuristically_cacheable(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+    matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// The final statuses of RFC 9110 §15, without those that we cannot store.
@@ -446,7 +607,7 @@ mod tests {
     }
 
     fn judged(request: &str, status: u16, response: &str) -> Result<Meta, CacheReason> {
-        judge_response(&req(request), &res(status, response), TIMES, 1000)
+        judge_response(&req(request), &res(status, response), TIMES, &RouteCache::new(1000))
     }
 
     fn meta(response: &str) -> Meta {
@@ -455,7 +616,7 @@ mod tests {
 
     #[test]
     fn only_plain_get_and_head_are_looked_up() {
-        let route = RouteCache { max_object: 1000 };
+        let route = RouteCache::new(1000);
         for (method, text, expected) in [
             ("GET", "", RequestPlan::Lookup),
             ("HEAD", "", RequestPlan::Lookup),
@@ -463,7 +624,10 @@ mod tests {
             ("GET", "authorization: x", RequestPlan::Lookup),
             ("GET", "content-length: 0", RequestPlan::Lookup),
             ("POST", "", RequestPlan::Bypass(CacheReason::Method)),
-            ("GET", "range: bytes=0-1", RequestPlan::Bypass(CacheReason::Range)),
+            ("GET", "range: bytes=0-1", RequestPlan::Lookup),
+            ("GET", "range: bytes=0-1,3-4", RequestPlan::Bypass(CacheReason::Range)),
+            ("GET", "x-http-method-override: PUT", RequestPlan::Bypass(CacheReason::UnkeyedInput)),
+            ("GET", "x-original-url: /admin", RequestPlan::Bypass(CacheReason::UnkeyedInput)),
             ("GET", "content-length: 1", RequestPlan::Bypass(CacheReason::RequestBody)),
             ("GET", "if-match: \"a\"", RequestPlan::Bypass(CacheReason::Precondition)),
             ("GET", "cache-control: no-store", RequestPlan::Bypass(CacheReason::RequestNoStore)),
@@ -481,8 +645,9 @@ mod tests {
         for (request, status, response, reason) in [
             ("", 200, "cache-control: No-StOrE, max-age=60", Why::NoStore),
             ("", 200, "cache-control: Private, max-age=60", Why::Private),
-            ("", 200, "cache-control: max-age=60\nset-cookie: a=b", Why::SetCookie),
-            ("", 200, "cache-control: max-age=60, public\nset-cookie: a=b", Why::SetCookie),
+            ("", 200, "last-modified: Sun, 06 Nov 1994 08:49:37 GMT\nset-cookie: a=b", Why::SetCookie),
+            ("", 200, "cache-control: public\nset-cookie: a=b", Why::SetCookie),
+            ("", 200, "cache-control: max-age=0\nset-cookie: a=b", Why::SetCookie),
             ("authorization: x", 200, "cache-control: max-age=60", Why::Authorization),
             ("cache-control: no-store", 200, "cache-control: max-age=60", Why::RequestNoStore),
             ("", 200, "cache-control: max-age=60\nvary: a\nvary: b, *", Why::VaryAny),
@@ -500,7 +665,8 @@ mod tests {
         }
         let mut head = req("");
         head.method = Method::HEAD;
-        let refused = judge_response(&head, &res(200, "cache-control: max-age=60"), TIMES, 1000);
+        let refused =
+            judge_response(&head, &res(200, "cache-control: max-age=60"), TIMES, &RouteCache::new(1000));
         assert_eq!(refused.unwrap_err(), Why::HeadOnly);
     }
 
@@ -518,6 +684,13 @@ mod tests {
             ("", 200, "cache-control: no-cache\netag: \"a\""),
             ("", 200, "etag: \"a\""),
             ("", 200, "cache-control: max-age=60\ncontent-length: 1000"),
+            ("", 200, "cache-control: max-age=60\nset-cookie: a=b"),
+            (
+                "",
+                200,
+                "last-modified: Sun, 06 Nov 1994 08:49:37 GMT\ncache-control: no-cache=\"set-cookie\"\nset-cookie: a=b",
+            ),
+            ("range: bytes=0-1", 206, "cache-control: max-age=60\ncontent-range: bytes 0-1/9"),
         ] {
             assert!(judged(request, status, response).is_ok(), "{status} {response}");
         }
@@ -548,7 +721,7 @@ mod tests {
     fn age_counts_the_way_the_delay_and_the_stay() {
         let response = res(200, &format!("cache-control: max-age=100\nage: 10\ndate: {}", date(-5)));
         let times = Times { asked: NOW - 3, received: NOW };
-        let meta = judge_response(&req(""), &response, times, 1000).unwrap();
+        let meta = judge_response(&req(""), &response, times, &RouteCache::new(1000)).unwrap();
 
         assert_eq!(meta.age(NOW), 13);
         assert_eq!(meta.age(NOW + 7), 20);
@@ -584,7 +757,7 @@ mod tests {
                 "" => req(""),
                 text => req(&format!("cache-control: {text}")),
             };
-            let found = match assess(&meta, &head, NOW + age) {
+            let found = match assess(&meta, &head, NOW + age, &RouteCache::new(1000)) {
                 Assessment::Fresh { .. } => None,
                 Assessment::Stale { reason, .. } => Some(reason),
             };
@@ -596,19 +769,119 @@ mod tests {
     fn stale_serving_is_allowed_inside_its_window_only() {
         let windows = "max-age=10, stale-while-revalidate=5, stale-if-error=20";
         for (extra, age, expected) in [
-            ("", 14, (true, true)),
-            ("", 15, (false, true)),
-            ("", 30, (false, false)),
-            (", must-revalidate", 11, (false, false)),
-            (", s-maxage=10", 11, (false, false)),
-            (", no-cache", 11, (false, false)),
+            ("", 14, (true, true, true)),
+            ("", 15, (false, true, true)),
+            ("", 30, (false, false, true)),
+            ("", 10 + DISCONNECTED_SECONDS, (false, false, false)),
+            (", must-revalidate", 11, (false, false, false)),
+            (", proxy-revalidate", 11, (false, false, false)),
+            (", s-maxage=10", 11, (true, true, true)),
+            (", s-maxage=10", 30, (false, false, false)),
+            (", no-cache", 11, (false, false, false)),
         ] {
             let meta = meta(&format!("etag: \"a\"\ncache-control: {windows}{extra}"));
-            let Assessment::Stale { allowed, .. } = assess(&meta, &req(""), NOW + age) else {
+            let Assessment::Stale { allowed, .. } =
+                assess(&meta, &req(""), NOW + age, &RouteCache::new(1000))
+            else {
                 panic!("fresh at {age}{extra}");
             };
-            assert_eq!((allowed.while_revalidating, allowed.on_error), expected, "{extra} {age}");
+            let StaleAllowed { while_revalidating, on_error, when_unreachable } = allowed;
+            assert_eq!((while_revalidating, on_error, when_unreachable), expected, "{extra} {age}");
         }
+        let bare = meta("etag: \"a\"\ncache-control: s-maxage=10");
+        let Assessment::Stale { allowed, .. } = assess(&bare, &req(""), NOW + 11, &RouteCache::new(1000))
+        else {
+            panic!("fresh");
+        };
+        assert_eq!(allowed, StaleAllowed::default(), "s-maxage alone forbids it");
+    }
+
+    #[test]
+    fn an_operators_rules_fill_in_and_overrule() {
+        use ServerFreshness::*;
+        let seconds = |n| Some(std::time::Duration::from_secs(n));
+        let base = RouteCache { ttl: seconds(7), ..RouteCache::new(1000) };
+        let negative =
+            crate::config::Negative { statuses: vec![404, 500], ttl: std::time::Duration::from_secs(3) };
+        for (rules, status, response, expected) in [
+            (RouteCache { ..base.clone() }, 200, "", Ok(7)),
+            (RouteCache { ..base.clone() }, 200, "cache-control: max-age=60", Ok(60)),
+            (RouteCache { ..base.clone() }, 500, "", Err(CacheReason::NoFreshness)),
+            (
+                RouteCache { server_freshness: Override, ..base.clone() },
+                200,
+                "cache-control: max-age=60",
+                Ok(7),
+            ),
+            (
+                RouteCache { server_freshness: Override, ..base.clone() },
+                200,
+                "cache-control: no-store",
+                Err(CacheReason::NoStore),
+            ),
+            (RouteCache { server_freshness: Ignore, ..base.clone() }, 200, "cache-control: no-store", Ok(7)),
+            (
+                RouteCache { server_freshness: Ignore, ..base.clone() },
+                200,
+                "cache-control: private\nset-cookie: a=b",
+                Err(CacheReason::SetCookie),
+            ),
+            (RouteCache { negative: Some(negative.clone()), ..base.clone() }, 404, "", Ok(3)),
+            (RouteCache { negative: Some(negative.clone()), ..base.clone() }, 500, "", Ok(3)),
+            (RouteCache { negative: Some(negative), ..base.clone() }, 404, "cache-control: max-age=9", Ok(9)),
+            (
+                RouteCache { heuristic: false, ..RouteCache::new(1000) },
+                200,
+                "last-modified: Sun, 06 Nov 1994 08:49:37 GMT",
+                Ok(0),
+            ),
+            (
+                RouteCache { set_cookie: SetCookie::Never, ..RouteCache::new(1000) },
+                200,
+                "cache-control: max-age=60\nset-cookie: a=b",
+                Err(CacheReason::SetCookie),
+            ),
+            (
+                RouteCache { targeted: false, ..RouteCache::new(1000) },
+                200,
+                "cdn-cache-control: no-store\ncache-control: max-age=5",
+                Ok(5),
+            ),
+        ] {
+            let found =
+                judge_response(&req(""), &res(status, response), TIMES, &rules).map(|meta| meta.lifetime);
+            assert_eq!(found, expected, "{status} {response} {rules:?}");
+        }
+    }
+
+    #[test]
+    fn an_operators_conditions_pass_the_cache_by() {
+        let pattern = |text: &str| crate::config::NamePattern { text: text.to_owned(), is_prefix: false };
+        let mut rules = RouteCache::new(1000);
+        rules.bypass.headers = vec![HeaderName::from_static("x-debug")];
+        rules.bypass.cookies = vec!["session".to_owned()];
+        rules.bypass.query = vec![pattern("nocache")];
+        for (target, text, expected) in [
+            ("/", "", RequestPlan::Lookup),
+            ("/", "x-debug: 1", RequestPlan::Bypass(CacheReason::Configured)),
+            ("/", "cookie: a=b; session=1", RequestPlan::Bypass(CacheReason::Configured)),
+            ("/?a=1&nocache", "", RequestPlan::Bypass(CacheReason::Configured)),
+            ("/?xnocache=1", "", RequestPlan::Lookup),
+        ] {
+            let mut head = req(text);
+            head.uri = target.parse().unwrap();
+            assert_eq!(plan_request(&head, Some(&rules)), expected, "{target} {text}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_may_not_ask_is_not_heard() {
+        let rules = RouteCache { client_directives: false, ..RouteCache::new(1000) };
+        let asking = req("cache-control: no-cache, no-store");
+
+        assert_eq!(plan_request(&asking, Some(&rules)), RequestPlan::Lookup);
+        let meta = meta("cache-control: max-age=10");
+        assert!(matches!(assess(&meta, &asking, NOW, &rules), Assessment::Fresh { .. }));
     }
 
     #[test]

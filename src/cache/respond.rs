@@ -1,5 +1,7 @@
 //! A stored response, as the client gets it.
 
+use http::HeaderMap;
+use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
 use http::Response;
@@ -8,42 +10,88 @@ use http::header;
 use http::request;
 
 use crate::body::Body;
+use crate::cache::combine::content_range;
 use crate::cache::entry::Entry;
 use crate::cache::entry::Head;
 use crate::cache::flight::Reader;
 use crate::cache::policy::Conditional;
 use crate::cache::policy::conditional;
+use crate::cache::range::Slice;
+use crate::cache::range::slice;
 
-/// Answers `req` from an entry of this age: whole, 304 (RFC 9111 §4.3.2), or to HEAD without a
-/// body. Age is set (RFC 9111 §5.1), Date left as it was.
+/// RFC 9110 §15.4.5: what describes content that is not there only costs bytes.
+const OF_CONTENT: [HeaderName; 5] = [
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_RANGE,
+];
+
+/// Answers `req` from an entry of this age: whole, a part (RFC 9110 §14.2), 304 (RFC 9111 §4.3.2), or
+/// to HEAD without a body. Age is set (RFC 9111 §5.1), Date left as it was.
 pub fn respond(entry: &Entry, req: &request::Parts, age: u64) -> Response<Body> {
-    answer(&entry.head, req, age, || entry.body.to_body())
-}
-
-/// Answers `req` from a response that is still arriving.
-pub fn respond_stream(head: &Head, req: &request::Parts, age: u64, reader: Reader) -> Response<Body> {
-    answer(head, req, age, || Body::wrap(reader))
-}
-
-fn answer(head: &Head, req: &request::Parts, age: u64, body: impl FnOnce() -> Body) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers.clone();
-    response.headers_mut().insert(header::AGE, HeaderValue::from(age));
-    if conditional(req, head.status, &head.meta) == Conditional::NotModified {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        // RFC 9110 §15.4.5: what describes content that is not there only costs bytes.
-        for name in [
-            header::CONTENT_LENGTH,
-            header::CONTENT_TYPE,
-            header::CONTENT_ENCODING,
-            header::CONTENT_LANGUAGE,
-            header::CONTENT_RANGE,
-        ] {
-            response.headers_mut().remove(name);
+    let mut response = head(&entry.head, age);
+    if conditional(req, entry.head.status, &entry.head.meta) == Conditional::NotModified {
+        not_modified(&mut response);
+        return response;
+    }
+    match slice(entry, req) {
+        // A part that does not answer is not found in the first place.
+        Slice::Stored | Slice::Absent if req.method == Method::HEAD => {}
+        Slice::Stored | Slice::Absent => *response.body_mut() = entry.body.to_body(),
+        Slice::Bytes { body, first, complete } => {
+            let length = body.end - body.start;
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_RANGE, content_range(first, first + length, complete));
+            headers.insert(header::CONTENT_LENGTH, length.into());
+            *response.body_mut() = entry.body.slice(body).to_body();
         }
-    } else if req.method != Method::HEAD {
-        *response.body_mut() = body();
+        Slice::Unsatisfiable(length) => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            let headers = response.headers_mut();
+            without_content(headers);
+            headers.insert(header::CONTENT_LENGTH, 0.into());
+            headers.insert(header::CONTENT_RANGE, unsatisfied(length));
+        }
     }
     response
+}
+
+/// Answers `req` from a response that is still arriving; a range is not taken out of it (RFC 9110
+/// §14.2 lets a server ignore `Range`).
+pub fn respond_stream(stored: &Head, req: &request::Parts, age: u64, reader: Reader) -> Response<Body> {
+    let mut response = head(stored, age);
+    if conditional(req, stored.status, &stored.meta) == Conditional::NotModified {
+        not_modified(&mut response);
+    } else if req.method != Method::HEAD {
+        *response.body_mut() = Body::wrap(reader);
+    }
+    response
+}
+
+fn head(stored: &Head, age: u64) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = stored.status;
+    *response.headers_mut() = stored.headers.clone();
+    response.headers_mut().insert(header::AGE, HeaderValue::from(age));
+    response
+}
+
+fn not_modified(response: &mut Response<Body>) {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    without_content(response.headers_mut());
+}
+
+fn without_content(headers: &mut HeaderMap) {
+    for name in &OF_CONTENT {
+        headers.remove(name);
+    }
+}
+
+/// RFC 9110 §15.5.17.
+fn unsatisfied(length: u64) -> HeaderValue {
+    let text = format!("bytes */{length}");
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
 }

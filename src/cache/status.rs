@@ -21,6 +21,10 @@ pub enum CacheReason {
     RequestBody,
     /// `Range`: forwarded.
     Range,
+    /// A field by which some servers let the request be about something else; it is in no key.
+    UnkeyedInput,
+    /// The operator's own condition.
+    Configured,
     /// `If-Match` and the like are for the server to judge (RFC 9111 §4.3.2).
     Precondition,
     /// The request wants another protocol.
@@ -61,6 +65,8 @@ pub enum CacheReason {
     TooLarge,
     /// Fetches under way hold as much as they may: larger bodies pass without being stored.
     Crowded,
+    /// The route wants to see more requests for it first.
+    MinUses,
     /// The answer to HEAD has no content to store.
     HeadOnly,
     /// The fetch that was waited for broke off.
@@ -69,6 +75,10 @@ pub enum CacheReason {
     LeaderGone,
     /// The response is stored, but each request must validate it itself.
     NotShareable,
+    /// Served stale while it is validated (RFC 5861 §3).
+    StaleWhileRevalidate,
+    /// Served stale because the server failed (RFC 5861 §4, RFC 9111 §4.2.4).
+    StaleIfError,
     /// The key was invalidated while the response arrived.
     Invalidated,
     /// The wait for another's fetch took longer than `collapse-wait`.
@@ -83,6 +93,8 @@ impl CacheReason {
             Self::Method => "method",
             Self::RequestBody => "request-body",
             Self::Range => "range",
+            Self::UnkeyedInput => "unkeyed-input",
+            Self::Configured => "configured",
             Self::Precondition => "precondition",
             Self::Upgrade => "upgrade",
             Self::RequestNoStore => "request-no-store",
@@ -103,10 +115,13 @@ impl CacheReason {
             Self::NoFreshness => "no-freshness",
             Self::TooLarge => "too-large",
             Self::Crowded => "crowded",
+            Self::MinUses => "min-uses",
             Self::HeadOnly => "head-only",
             Self::CutShort => "cut-short",
             Self::LeaderGone => "leader-gone",
             Self::NotShareable => "not-shareable",
+            Self::StaleWhileRevalidate => "stale-while-revalidate",
+            Self::StaleIfError => "stale-if-error",
             Self::Invalidated => "invalidated",
             Self::WaitedTooLong => "waited-too-long",
         }
@@ -120,7 +135,13 @@ impl CacheReason {
             Self::VaryMiss => "vary-miss",
             Self::Stale | Self::MustValidate => "stale",
             Self::RequestDirective | Self::RequestNoStore | Self::OnlyIfCached => "request",
-            Self::Disabled | Self::RequestBody | Self::Range | Self::Precondition | Self::Upgrade => "bypass",
+            Self::Disabled
+            | Self::RequestBody
+            | Self::Range
+            | Self::Precondition
+            | Self::Upgrade
+            | Self::UnkeyedInput
+            | Self::Configured => "bypass",
             _ => "miss",
         }
     }
@@ -133,6 +154,8 @@ pub enum CacheStatus {
     Hit {
         /// Seconds of freshness left.
         ttl: i64,
+        /// Why it may be used though it is stale.
+        detail: Option<CacheReason>,
     },
     /// Forwarded (RFC 9211 §2.2).
     Forward(Forward),
@@ -166,7 +189,10 @@ impl CacheStatus {
         let mut text = String::with_capacity(64);
         // Writing to a String cannot fail.
         let _ = match self {
-            Self::Hit { ttl } => write!(text, "tidegate; hit; ttl={ttl}"),
+            Self::Hit { ttl, detail: None } => write!(text, "tidegate; hit; ttl={ttl}"),
+            Self::Hit { ttl, detail: Some(why) } => {
+                write!(text, "tidegate; hit; ttl={ttl}; detail={}", why.as_str())
+            }
             Self::Forward(forward) => {
                 let _ = write!(text, "tidegate; fwd={}", forward.why.forward());
                 if let Some(status) = forward.status {
@@ -203,8 +229,11 @@ mod tests {
     fn cache_status_is_written_as_rfc_9211_says() {
         let miss = Forward::new(CacheReason::UriMiss);
         for (status, expected) in [
-            (CacheStatus::Hit { ttl: 30 }, "tidegate; hit; ttl=30"),
-            (CacheStatus::Hit { ttl: -5 }, "tidegate; hit; ttl=-5"),
+            (CacheStatus::Hit { ttl: 30, detail: None }, "tidegate; hit; ttl=30"),
+            (
+                CacheStatus::Hit { ttl: -5, detail: Some(CacheReason::StaleIfError) },
+                "tidegate; hit; ttl=-5; detail=stale-if-error",
+            ),
             (CacheStatus::Forward(Forward { stored: true, ..miss }), "tidegate; fwd=uri-miss; stored"),
             (CacheStatus::Forward(Forward { collapsed: true, ..miss }), "tidegate; fwd=uri-miss; collapsed"),
             (
@@ -230,7 +259,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
 
-        CacheStatus::Hit { ttl: 1 }.append(&mut headers);
+        CacheStatus::Hit { ttl: 1, detail: None }.append(&mut headers);
 
         let lines: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
         assert_eq!(lines, ["origin; hit", "tidegate; hit; ttl=1"]);

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::cache::combine::combine;
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
 
@@ -40,12 +41,19 @@ impl Variants {
         self.entries.iter()
     }
 
-    /// These and `entry`, in place of the one that the same request fields select.
-    fn with(&self, key: &Key, entry: Arc<Entry>) -> Self {
+    /// These and `entry`, in place of what the same request fields select. A part takes the place of
+    /// an older part only, which it is combined with where that is possible; what is whole stays.
+    fn with(&self, key: &Key, entry: Arc<Entry>, object_max: u64) -> Self {
         let selection = entry.head.meta.selection.clone();
+        let is_same = |old: &&Arc<Entry>| old.head.meta.selection == selection;
+        let older_part = self.entries.iter().filter(is_same).find(|old| old.head.meta.part.is_some());
+        let combined = older_part.and_then(|old| combine(old, &entry, object_max));
+        let entry = combined.map_or(entry, Arc::new);
+        let is_part = entry.head.meta.part.is_some();
+        let is_replaced = |old: &Arc<Entry>| is_same(&old) && (!is_part || old.head.meta.part.is_some());
         let mut bytes = entry.bytes() + key.bytes() as u64;
         let mut entries = vec![entry];
-        for old in self.entries.iter().filter(|old| old.head.meta.selection != selection) {
+        for old in self.entries.iter().filter(|old| !is_replaced(old)) {
             let weight = old.bytes();
             if entries.len() == VARIANTS_MAX || bytes + weight > VARIANTS_BYTES_MAX {
                 break;
@@ -84,9 +92,10 @@ impl Store {
 
     /// Adds `entry` to the variants of `key`, atomically for the key.
     pub fn insert(&self, key: &Key, entry: Arc<Entry>) {
+        let object_max = self.object_max();
         self.shard(key).entry_by_ref(key).and_upsert_with(|old| {
             let none = Variants::default();
-            Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry))
+            Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry, object_max))
         });
     }
 
@@ -136,7 +145,8 @@ mod tests {
             let mut head = (*base.head).clone();
             let mut req = http::HeaderMap::new();
             req.insert("x-a", n.into());
-            head.meta.selection = crate::cache::vary::Selection::of(&req, &head.headers).unwrap();
+            head.meta.selection =
+                crate::cache::vary::Selection::of(&req, &head.headers, &Default::default()).unwrap();
             store.insert(&key, Arc::new(Entry { head: Arc::new(head), body: base.body.clone() }));
         }
 

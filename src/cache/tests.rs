@@ -14,13 +14,17 @@ fn cache() -> Cache {
     Cache::new(&config::Cache { max_size: 64 << 20, collapse_wait: Duration::from_secs(1) })
 }
 
+fn rules() -> RouteCache {
+    RouteCache::new(1 << 20)
+}
+
 fn key() -> Key {
     Key::new("app", "http", "h", "/")
 }
 
 fn store(cache: &Cache, fields: &[(&'static str, &str)], body: &'static str) {
     let (req, res) = exchange(fields);
-    let head = cache.judge(&req, &res, Times { asked: 100, received: 100 }, 1 << 20).unwrap();
+    let head = cache.judge(&key(), &req, &res, Times { asked: 100, received: 100 }, &rules()).unwrap();
     let mut writer = cache.alone(&key()).publish(head, 1 << 20);
     writer.push(Bytes::from_static(body.as_bytes())).unwrap();
     writer.finish().unwrap();
@@ -38,12 +42,12 @@ fn a_stored_response_is_a_hit_until_it_is_stale() {
     store(&cache, FRESH, "abc");
 
     let req = request(&[]);
-    assert!(matches!(cache.lookup(&key(), &req, 110), Lookup::Hit { age: 10, ttl: 50, .. }));
-    let stale = cache.lookup(&key(), &req, 160);
+    assert!(matches!(cache.lookup(&key(), &req, 110, &rules()), Lookup::Hit { age: 10, ttl: 50, .. }));
+    let stale = cache.lookup(&key(), &req, 160, &rules());
     assert!(matches!(stale, Lookup::Stale { reason: CacheReason::Stale, ttl: 0, .. }));
     let only = request(&[("cache-control", "only-if-cached")]);
-    assert!(matches!(cache.lookup(&key(), &only, 160), Lookup::OnlyIfCached));
-    assert!(matches!(cache.join(&key(), &req, 110), Join::Hit { .. }));
+    assert!(matches!(cache.lookup(&key(), &only, 160, &rules()), Lookup::OnlyIfCached));
+    assert!(matches!(cache.join(&key(), &req, 110, &rules()), Join::Hit { .. }));
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn an_authorized_request_gets_only_what_may_be_shared() {
 
     let req = request(&[("authorization", "x")]);
 
-    assert!(matches!(cache.lookup(&key(), &req, 110), Lookup::Miss(CacheReason::Authorization)));
+    assert!(matches!(cache.lookup(&key(), &req, 110, &rules()), Lookup::Miss(CacheReason::Authorization)));
 }
 
 #[test]
@@ -64,11 +68,11 @@ fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
 
     res.status = StatusCode::NOT_FOUND;
     cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res);
-    assert!(matches!(cache.lookup(&key(), &request(&[]), 110), Lookup::Hit { .. }));
+    assert!(matches!(cache.lookup(&key(), &request(&[]), 110, &rules()), Lookup::Hit { .. }));
 
     res.status = StatusCode::SEE_OTHER;
     cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res);
-    assert!(matches!(cache.lookup(&key(), &request(&[]), 110), Lookup::Miss(CacheReason::UriMiss)));
+    assert!(matches!(cache.lookup(&key(), &request(&[]), 110, &rules()), Lookup::Miss(CacheReason::UriMiss)));
 }
 
 #[tokio::test]

@@ -38,7 +38,28 @@ pub const CERTIFICATE: &[&str] = &["cert", "key"];
 /// `[[route]]`.
 pub const ROUTE: &[&str] = &["name", "listener", "host", "path", "upstream", "cache", "max-body"];
 /// `cache` of a route.
-pub const ROUTE_CACHE: &[&str] = &["max-object"];
+pub const ROUTE_CACHE: &[&str] = &[
+    "mode",
+    "max-object",
+    "min-uses",
+    "ttl",
+    "server-freshness",
+    "heuristic",
+    "targeted",
+    "negative",
+    "stale-while-revalidate",
+    "stale-if-error",
+    "set-cookie",
+    "client-directives",
+    "bypass",
+    "key",
+];
+/// `negative` of a route's cache.
+pub const NEGATIVE: &[&str] = &["statuses", "ttl"];
+/// `bypass` of a route's cache.
+pub const BYPASS: &[&str] = &["headers", "cookies", "query"];
+/// `key` of a route's cache.
+pub const CACHE_KEY: &[&str] = &["query", "ignore-query", "headers", "cookies"];
 /// `[upstream.NAME]`.
 pub const UPSTREAM: &[&str] = &[
     "servers",
@@ -84,6 +105,9 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("listener.tls.certificates", CERTIFICATE),
     ("route", ROUTE),
     ("route.cache", ROUTE_CACHE),
+    ("route.cache.negative", NEGATIVE),
+    ("route.cache.bypass", BYPASS),
+    ("route.cache.key", CACHE_KEY),
     ("upstream.NAME", UPSTREAM),
     ("upstream.NAME.servers", SERVER),
     ("upstream.NAME.hash", HASH),

@@ -15,6 +15,7 @@ mod pattern;
 mod units;
 
 mod process;
+mod route_cache;
 mod traffic;
 mod upstream;
 
@@ -285,7 +286,7 @@ mod tests {
             "[[route]]\nhost = \"a\"\nupstream = \"app\"\ncache = true\n[cache]\nmax-size = \"4MiB\"",
         );
 
-        assert_eq!(config.routes[1].cache, Some(RouteCache { max_object: 1 << 20 }));
+        assert_eq!(config.routes[1].cache, Some(RouteCache::new(1 << 20)));
     }
 
     #[test]
@@ -417,6 +418,22 @@ mod tests {
 
     /// What is appended to `BASE`, and the one headline it earns.
     const MISTAKES: &[(&str, &str)] = &[
+        (
+            "[[route]]\nupstream = \"app\"\nhost = \"a\"\n[route.cache]\nserver-freshness = \"ignore\"",
+            "11:20: route[1].cache.server-freshness: leaves responses without a lifetime; say how long they are fresh with ttl",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\nhost = \"a\"\n[route.cache.key]\nquery = [\"a\"]\nignore-query = [\"b\"]",
+            "12:16: route[1].cache.key.ignore-query: query names already what is in the key; leave one of them out",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\nhost = \"a\"\n[route.cache.bypass]\nquery = [\"*\"]",
+            "11:10: route[1].cache.bypass.query[0]: is not a name; write \"page\", or \"utm_*\" for all that begin so",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\nhost = \"a\"\ncache = { negative = { statuses = [200], ttl = \"1s\" } }",
+            "10:36: route[1].cache.negative.statuses[0]: 200 is out of range; allowed: 300 to 599",
+        ),
         (
             "[[upstream.b]]\nservers = []",
             "7:1: upstream.b: expected a table, found an array; write [upstream.NAME]",

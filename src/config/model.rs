@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 /// A whole configuration, checked: indices are in range and names are unique.
@@ -217,8 +218,144 @@ pub enum PathPattern {
 /// `cache = true` or `cache = { ... }` on a route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RouteCache {
+    /// Whether the cache answers, or only counts what it would have done.
+    pub mode: CacheMode,
     /// A larger body is passed on but not stored.
     pub max_object: u64,
+    /// Requests for a key before its response is stored; the first is 1.
+    pub min_uses: u8,
+    /// Lifetime of a response: whose word it is depends on `server_freshness`.
+    pub ttl: Option<Duration>,
+    /// What the server's own word on freshness counts for.
+    pub server_freshness: ServerFreshness,
+    /// Whether a lifetime may be guessed from `Last-Modified` (RFC 9111 section 4.2.2).
+    pub heuristic: bool,
+    /// Whether `Tidegate-Cache-Control` and `CDN-Cache-Control` are obeyed (RFC 9213).
+    pub targeted: bool,
+    /// Statuses whose responses get a lifetime of their own when the server gives none.
+    pub negative: Option<Negative>,
+    /// RFC 5861 section 3, when the server does not say.
+    pub stale_while_revalidate: Duration,
+    /// RFC 5861 section 4, when the server does not say.
+    pub stale_if_error: Option<Duration>,
+    /// What `Set-Cookie` does to a response.
+    pub set_cookie: SetCookie,
+    /// Whether `Cache-Control` and `Pragma` of requests are obeyed (RFC 9111 section 5.2.1).
+    pub client_directives: bool,
+    /// Requests that the cache has no part in.
+    pub bypass: CacheBypass,
+    /// What the key is made of.
+    pub key: CacheKey,
+}
+
+/// What the cache does with its decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheMode {
+    /// It acts on them.
+    On,
+    /// It counts them; every request goes to a server.
+    Observe,
+}
+
+/// What the server's own word on freshness counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerFreshness {
+    /// It comes first; `ttl` is for responses that have none.
+    Respect,
+    /// `ttl` takes its place; `no-store`, `private` and `no-cache` are obeyed.
+    Override,
+    /// `ttl` takes its place, and that of `no-store`, `private` and `no-cache`.
+    Ignore,
+}
+
+/// What `Set-Cookie` does to a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetCookie {
+    /// It is stored, cookie and all, only where the server gives it a lifetime in so many words.
+    Explicit,
+    /// It is never stored.
+    Never,
+}
+
+/// Responses that say that there is nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Negative {
+    /// Which.
+    pub statuses: Vec<u16>,
+    /// How long.
+    pub ttl: Duration,
+}
+
+/// A request that has any of these passes the cache by.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CacheBypass {
+    /// Header fields.
+    pub headers: Vec<HeaderName>,
+    /// Cookies.
+    pub cookies: Vec<String>,
+    /// Query parameters.
+    pub query: Vec<NamePattern>,
+}
+
+/// What a key is made of, besides scheme, host and path.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CacheKey {
+    /// Which query parameters.
+    pub query: QueryKey,
+    /// Header fields, as if every response varied on them.
+    pub headers: Vec<HeaderName>,
+    /// Cookies, likewise.
+    pub cookies: Vec<String>,
+}
+
+/// Which query parameters are part of a key. The others do not reach the server either.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum QueryKey {
+    /// The query's bytes as received.
+    #[default]
+    All,
+    /// These.
+    Only(Vec<NamePattern>),
+    /// All but these.
+    Without(Vec<NamePattern>),
+}
+
+/// A name, or with `*` at its end all names that begin so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern {
+    /// What the name is or begins with.
+    pub text: String,
+    /// Whether it only begins with it.
+    pub is_prefix: bool,
+}
+
+impl NamePattern {
+    /// True for the names it stands for.
+    pub fn matches(&self, name: &str) -> bool {
+        if self.is_prefix { name.starts_with(&self.text) } else { name == self.text }
+    }
+}
+
+impl RouteCache {
+    /// `cache = true`, for objects of at most `max_object` bytes.
+    pub fn new(max_object: u64) -> Self {
+        RouteCache {
+            mode: CacheMode::On,
+            max_object,
+            min_uses: 1,
+            ttl: None,
+            server_freshness: ServerFreshness::Respect,
+            heuristic: true,
+            targeted: true,
+            negative: None,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: None,
+            set_cookie: SetCookie::Explicit,
+            client_directives: true,
+            bypass: CacheBypass::default(),
+            key: CacheKey::default(),
+        }
+    }
 }
 
 /// One `[upstream.NAME]`.

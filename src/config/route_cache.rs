@@ -33,8 +33,7 @@ pub(super) fn read(value: &Value<'_>, cache: &Cache) -> Option<RouteCache> {
     if let Some(max_object) = table.get("max-object") {
         rules.max_object = object_size(&max_object, largest).unwrap_or(rules.max_object);
     }
-    rules.mode =
-        table.word("mode", rules.mode, &[("on", CacheMode::On), ("observe", CacheMode::Observe)]);
+    rules.mode = table.word("mode", rules.mode, &[("on", CacheMode::On), ("observe", CacheMode::Observe)]);
     rules.min_uses = table.number("min-uses", rules.min_uses, 1..=100);
     freshness(&table, &mut rules);
     rules.set_cookie = table.word(

@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::keys;
 use super::mistake::did_you_mean;
 use super::model::{
-    Admin, Cache, Certificate, HostPattern, Listener, ListenerTls, PathPattern, Route, RouteCache, TlsVersion,
+    Admin, Cache, Certificate, HostPattern, Listener, ListenerTls, PathPattern, Route, TlsVersion,
 };
 use super::pattern;
 use super::reader::{Table, Value};
-use super::units::{GIB, MIB, spell_size};
+use super::route_cache;
 
 /// All listeners, in the order of the file.
 pub(super) fn listeners(root: &Table<'_>, admin: Option<&Admin>) -> Vec<Listener> {
@@ -150,7 +150,7 @@ fn route(
         host: host.unwrap_or(HostPattern::Any),
         path: path.unwrap_or(PathPattern::Prefix("/".to_owned())),
         upstream: upstream.unwrap_or_default(),
-        cache: table.get("cache").and_then(|value| route_cache(&value, known.cache)),
+        cache: table.get("cache").and_then(|value| route_cache::read(&value, known.cache)),
         max_body: table.get("max-body").and_then(|value| value.size(0..=u64::MAX)),
     }
 }
@@ -171,27 +171,4 @@ fn made_up(table: &Table<'_>, names: &mut HashSet<String>) -> String {
 
     let mut candidates = [plain, with_listener.clone()].into_iter().chain(numbered);
     candidates.find(|name| names.insert(name.clone())).expect("the numbers do not end")
-}
-
-/// `true`, `false` or a table.
-fn route_cache(value: &Value<'_>, cache: &Cache) -> Option<RouteCache> {
-    // One object may fill a quarter of the cache: more would empty it for a single response.
-    let largest = (cache.max_size / 4).min(GIB);
-    let default = RouteCache { max_object: (8 * MIB).min(largest) };
-    if let Some(is_on) = value.as_bool() {
-        return is_on.then_some(default);
-    }
-
-    if !value.is_table() {
-        return value.expected("true, false or a table", "such as { max-object = \"8MiB\" }");
-    }
-    let table = value.table(keys::ROUTE_CACHE, "")?;
-    let Some(max_object) = table.get("max-object") else { return Some(default) };
-    match max_object.size(1..=u64::MAX)? {
-        bytes if bytes > largest => max_object.refuse(
-            format!("{} is too large for this cache", spell_size(bytes)),
-            format!("at most a quarter of cache.max-size and 1GiB: {}", spell_size(largest)),
-        ),
-        bytes => Some(RouteCache { max_object: bytes }),
-    }
 }

@@ -1,57 +1,131 @@
 //! A request that the cache may answer: hit, or revalidate, or fetch for all who wait.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Response, header};
+use http::{Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 
 use crate::body::Body;
+use crate::cache::policy::StaleAllowed;
 use crate::cache::{
     CacheReason, CacheStatus, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times, Writer,
-    respond, respond_stream, update_from_304,
+    range, respond, respond_stream, update_from_304,
 };
+use crate::config::{CacheMode, RouteCache};
 use crate::proxy::exchange::{Exchange, unix_now};
 use crate::proxy::origin::{self, Conditions, Fetched, Outgoing};
 use crate::proxy::reply::Failure;
+use crate::state::View;
 
-/// What is to be validated, and whether it may be used when the server fails (RFC 5861 section 4).
-struct Stale {
-    entry: Arc<Entry>,
-    may_replace_an_error: bool,
+/// A request that the store has no answer for.
+struct Miss<'a> {
+    key: Key,
+    rules: &'a RouteCache,
+    /// Why it has none.
+    why: CacheReason,
+    /// What is to be validated, and when it may be used unvalidated.
+    stale: Option<(Arc<Entry>, StaleAllowed)>,
 }
 
 /// Answers from the store, or fetches what is not in it.
 pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Failure> {
-    let (key, now) = (x.cache_key(), unix_now());
-    let (why, stale) = match x.local.keep.cache.lookup(&key, &x.head, now) {
+    let view: Rc<View> = x.view.clone();
+    let Some(rules) = &view.config.routes[x.route_index()].cache else { return Err(Failure::NoRoute) };
+    let (key, now) = (x.cache_key(rules), unix_now());
+    x.narrow_target(rules);
+    let found = x.local.keep.cache.lookup(&key, &x.head, now, rules);
+    if rules.mode == CacheMode::Observe {
+        return observe(x, out, Miss { key, rules, why: CacheReason::Disabled, stale: None }, &found).await;
+    }
+    let (why, stale) = match found {
         Lookup::Hit { entry, age, ttl } => return Ok(hit(x, &entry, age, ttl)),
         Lookup::OnlyIfCached => {
             x.note_cache("miss", CacheReason::OnlyIfCached.as_str());
             return Err(Failure::OnlyIfCached);
         }
         Lookup::Miss(why) => (why, None),
-        Lookup::Stale { entry, reason, allowed, .. } => {
-            (reason, Some(Stale { entry, may_replace_an_error: allowed.on_error }))
-        }
+        Lookup::Stale { entry, reason, allowed, .. } => (reason, Some((entry, allowed))),
     };
+    let miss = Miss { key, rules, why, stale };
+    if let Some((entry, allowed)) = &miss.stale
+        && allowed.while_revalidating
+    {
+        revalidate_behind(x, &miss);
+        return Ok(serve_stale(x, entry, CacheReason::StaleWhileRevalidate));
+    }
     x.note_cache("miss", why.as_str());
     if x.head.method != Method::GET {
-        // The answer to HEAD has no body that others could share.
-        let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
-        return Ok(uncached(x, fetched, why, CacheReason::HeadOnly));
+        return head_only(x, out, &miss).await;
     }
-    let joined = x.local.keep.cache.join(&key, &x.head, now);
+    let has_validator = miss.stale.as_ref().is_some_and(|(entry, _)| entry.head.meta.has_validator());
+    if x.head.headers.contains_key(header::RANGE) && !has_validator {
+        return part(x, out, &miss).await;
+    }
+    let joined = x.local.keep.cache.join(&miss.key, &x.head, now, rules);
     match joined {
         Join::Hit { entry, age, ttl } => Ok(hit(x, &entry, age, ttl)),
-        Join::Lead(leader) => lead(x, leader, out, why, stale).await,
-        Join::Follow(follower) => follow(x, &key, follower, out, why, stale).await,
+        Join::Lead(leader) => lead(x, leader, out, &miss).await,
+        // What arrives is the whole; a part of it is sooner had from the server.
+        Join::Follow(_) if x.head.headers.contains_key(header::RANGE) => part(x, out, &miss).await,
+        Join::Follow(follower) => follow(x, follower, out, &miss).await,
     }
+}
+
+/// The answer to a POST that is the answer to GET too (RFC 9110 section 9.3.3): it says so by a
+/// Content-Location that is its own address.
+pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
+    let view: Rc<View> = x.view.clone();
+    let Some(rules) = &view.config.routes[x.route_index()].cache else { return x.to_client(fetched) };
+    let key = x.cache_key(rules);
+    let location = fetched.parts.headers.get(header::CONTENT_LOCATION).and_then(|value| value.to_str().ok());
+    let is_own = location.and_then(|location| key.same_origin(location)).as_ref() == Some(&key);
+    if x.head.method != Method::POST || !is_own || rules.mode != CacheMode::On {
+        return x.to_client(fetched);
+    }
+    let leader = x.local.keep.cache.alone(&key);
+    let now = unix_now();
+    publish(
+        x,
+        leader,
+        fetched,
+        &Miss { key, rules, why: CacheReason::Method, stale: None },
+        Times { asked: now, received: now },
+    )
 }
 
 fn hit(x: &mut Exchange, entry: &Entry, age: u64, ttl: i64) -> Response<Body> {
     x.note_cache("hit", "");
-    x.stored_to_client(respond(entry, &x.head, age), CacheStatus::Hit { ttl })
+    x.note_hit_age(age);
+    x.stored_to_client(respond(entry, &x.head, age), CacheStatus::Hit { ttl, detail: None })
+}
+
+/// A stale entry, where that is allowed.
+fn serve_stale(x: &mut Exchange, entry: &Entry, why: CacheReason) -> Response<Body> {
+    x.note_cache("stale", why.as_str());
+    let (now, meta) = (unix_now(), &entry.head.meta);
+    x.note_hit_age(entry.age(now));
+    let ttl = meta.lifetime as i64 - meta.age(now) as i64;
+    let response = respond(entry, &x.head, entry.age(now));
+    x.stored_to_client(response, CacheStatus::Hit { ttl, detail: Some(why) })
+}
+
+/// RFC 5861 section 3: one request asks the server while others are served what is here.
+fn revalidate_behind(x: &Exchange, miss: &Miss<'_>) {
+    let mut behind = x.behind();
+    let joined = behind.local.keep.cache.join(&miss.key, &behind.head, unix_now(), miss.rules);
+    // Anything else: it is being done, or was done a moment ago.
+    let Join::Lead(leader) = joined else { return };
+    let (key, why, stale) = (miss.key.clone(), miss.why, miss.stale.clone());
+    tokio::task::spawn_local(async move {
+        let view: Rc<View> = behind.view.clone();
+        if let Some(rules) = &view.config.routes[behind.route_index()].cache {
+            let miss = Miss { key, rules, why, stale };
+            // Nobody waits for the answer; what of it is stored is read to its end all the same.
+            let _ = lead(&mut behind, leader, Outgoing::nothing(), &miss).await;
+        }
+    });
 }
 
 /// Fetches, for this request and all that wait for the same. Dropping `leader` on any failure lets them go.
@@ -59,39 +133,49 @@ async fn lead(
     x: &mut Exchange,
     leader: Leader,
     out: Outgoing,
-    why: CacheReason,
-    stale: Option<Stale>,
+    miss: &Miss<'_>,
 ) -> Result<Response<Body>, Failure> {
     let asked = unix_now();
-    let conditions = match &stale {
-        Some(stale) if stale.entry.head.meta.has_validator() => Conditions::Of(&stale.entry.head.meta),
+    let conditions = match &miss.stale {
+        Some((entry, _)) if entry.head.meta.has_validator() => Conditions::Of(&entry.head.meta),
         _ => Conditions::Cleared,
     };
-    let fetched = match (origin::fetch(x, out, conditions).await, &stale) {
-        (Err(failure), Some(stale)) if failure.blames_server() && stale.may_replace_an_error => {
-            return Ok(instead_of_error(x, &stale.entry));
+    let fetched = match (origin::fetch(x, out, conditions).await, &miss.stale) {
+        (Err(failure), Some((entry, allowed))) if failure.blames_server() && allowed.when_unreachable => {
+            return Ok(serve_stale(x, entry, CacheReason::StaleIfError));
         }
-        (Ok(fetched), Some(stale))
-            if fetched.parts.status.is_server_error() && stale.may_replace_an_error =>
+        (Ok(fetched), Some((entry, allowed)))
+            if fetched.parts.status.is_server_error() && allowed.on_error =>
         {
-            return Ok(instead_of_error(x, &stale.entry));
+            return Ok(serve_stale(x, entry, CacheReason::StaleIfError));
         }
         (outcome, _) => outcome?,
     };
     let times = Times { asked, received: unix_now() };
-    match &stale {
-        Some(stale) if fetched.parts.status == 304 => {
-            Ok(validated(x, leader, &stale.entry, fetched, why, times))
+    match &miss.stale {
+        Some((entry, _)) if fetched.parts.status == StatusCode::NOT_MODIFIED => {
+            Ok(validated(x, leader, entry, fetched, miss, times))
         }
-        _ => Ok(publish(x, leader, fetched, why, times)),
+        _ => Ok(publish(x, leader, fetched, miss, times)),
     }
 }
 
-fn instead_of_error(x: &mut Exchange, entry: &Entry) -> Response<Body> {
-    x.note_cache("stale", "stale-if-error");
-    let (now, meta) = (unix_now(), &entry.head.meta);
-    let ttl = meta.lifetime as i64 - meta.age(now) as i64;
-    x.stored_to_client(respond(entry, &x.head, entry.age(now)), CacheStatus::Hit { ttl })
+/// A part of what is not stored: asked for as it is, stored as the part that it is.
+async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss<'_>) -> Result<Response<Body>, Failure> {
+    let asked = unix_now();
+    let leader = x.local.keep.cache.alone(&miss.key);
+    let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
+    Ok(publish(x, leader, fetched, miss, Times { asked, received: unix_now() }))
+}
+
+/// The answer to HEAD has no body that others could share, but may tell whether what is stored is still
+/// right (RFC 9111 section 4.3.5).
+async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss<'_>) -> Result<Response<Body>, Failure> {
+    let asked = unix_now();
+    let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
+    let times = Times { asked, received: unix_now() };
+    x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, miss.rules);
+    Ok(uncached(x, fetched, miss.why, CacheReason::HeadOnly))
 }
 
 /// The server says that the stored response is still right (RFC 9111 section 4.3.4).
@@ -100,12 +184,12 @@ fn validated(
     leader: Leader,
     entry: &Entry,
     mut fetched: Fetched,
-    why: CacheReason,
+    miss: &Miss<'_>,
     times: Times,
 ) -> Response<Body> {
-    x.note_cache("revalidated", why.as_str());
-    let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, object_max(x));
-    let mut forward = Forward::new(why);
+    x.note_cache("revalidated", miss.why.as_str());
+    let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, miss.rules);
+    let mut forward = Forward::new(miss.why);
     forward.status = Some(fetched.parts.status);
     let entry = refreshed.entry.clone();
     match leader.land(refreshed) {
@@ -123,21 +207,20 @@ fn publish(
     x: &mut Exchange,
     leader: Leader,
     mut fetched: Fetched,
-    why: CacheReason,
+    miss: &Miss<'_>,
     times: Times,
 ) -> Response<Body> {
-    let object_max = object_max(x);
-    let head = match x.local.keep.cache.judge(&x.head, &fetched.parts, times, object_max) {
+    let head = match x.local.keep.cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules) {
         Ok(head) => head,
         Err(reason) => {
             leader.release(reason);
-            return uncached(x, fetched, why, reason);
+            return uncached(x, fetched, miss.why, reason);
         }
     };
-    let writer = leader.publish(head, object_max);
+    let writer = leader.publish(head, miss.rules.max_object);
     let (head, reader) = (writer.head().clone(), writer.reader());
     tokio::task::spawn_local(pump(writer, std::mem::take(&mut fetched.body)));
-    let mut forward = Forward::new(why);
+    let mut forward = Forward::new(miss.why);
     forward.stored = true;
     let age = head.meta.age(times.received);
     let mut response = respond_stream(&head, &x.head, age, reader);
@@ -175,29 +258,52 @@ async fn pump(mut writer: Writer, mut body: Body) {
 /// Waits for another's fetch; goes alone when it cannot be shared, or takes too long.
 async fn follow(
     x: &mut Exchange,
-    key: &Key,
     follower: Follower,
     out: Outgoing,
-    why: CacheReason,
-    stale: Option<Stale>,
+    miss: &Miss<'_>,
 ) -> Result<Response<Body>, Failure> {
     let began = Instant::now();
     let limit = x.local.keep.cache.collapse_wait();
-    let followed = x.local.timers.timeout(limit, follower.wait(&x.head)).await;
+    let followed = x.local.timers.timeout(limit, follower.wait(&x.head, miss.rules)).await;
     x.facts.queued = Some(began.elapsed());
     let followed = followed.unwrap_or(Followed::GoAlone(CacheReason::WaitedTooLong));
-    let mut forward = Forward::new(why);
+    let mut forward = Forward::new(miss.why);
     forward.collapsed = true;
     let response = match followed {
         Followed::Stream(head, reader) => respond_stream(&head, &x.head, head.meta.age(unix_now()), reader),
         Followed::Entry(entry) => respond(&entry, &x.head, entry.age(unix_now())),
         Followed::GoAlone(_) => {
-            let leader = x.local.keep.cache.alone(key);
-            return lead(x, leader, out, why, stale).await;
+            let leader = x.local.keep.cache.alone(&miss.key);
+            return lead(x, leader, out, miss).await;
         }
     };
-    x.note_cache("collapsed", why.as_str());
+    x.note_cache("collapsed", miss.why.as_str());
     Ok(x.stored_to_client(response, CacheStatus::Forward(forward)))
+}
+
+/// `mode = "observe"`: the server answers every request as if there were no cache; what the cache would
+/// have done is counted, and what it would have stored is stored.
+async fn observe(
+    x: &mut Exchange,
+    out: Outgoing,
+    miss: Miss<'_>,
+    found: &Lookup,
+) -> Result<Response<Body>, Failure> {
+    let is_hit = matches!(found, Lookup::Hit { .. });
+    x.note_cache(if is_hit { "observed-hit" } else { "observed-miss" }, "");
+    let asked = unix_now();
+    let mut fetched = origin::fetch(x, out, Conditions::AsSent).await?;
+    let times = Times { asked, received: unix_now() };
+    let cache = &x.local.keep.cache;
+    if !is_hit
+        && range::asked(&x.head.headers).is_none()
+        && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules)
+    {
+        let writer = cache.alone(&miss.key).publish(head, miss.rules.max_object);
+        let reader = writer.reader();
+        tokio::task::spawn_local(pump(writer, std::mem::replace(&mut fetched.body, Body::wrap(reader))));
+    }
+    Ok(x.to_client(fetched))
 }
 
 /// The server's response as it is, with a word on why it is not stored.
@@ -208,8 +314,4 @@ fn uncached(x: &mut Exchange, fetched: Fetched, why: CacheReason, reason: CacheR
     let mut response = x.to_client(fetched);
     CacheStatus::Forward(forward).append(response.headers_mut());
     response
-}
-
-fn object_max(x: &Exchange) -> u64 {
-    x.route_config().cache.as_ref().map_or(0, |cache| cache.max_object)
 }

@@ -1,6 +1,7 @@
 //! One request and its response: what is known of them, from the head to the record.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,21 +10,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header, response};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
 use crate::body::{Body, BodyError, End, Meter, Metered};
-use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, plan_request};
-use crate::filter::forward::{self, BodyLength, X_REQUEST_ID};
+use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_target, plan_request};
+use crate::config::RouteCache;
+use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::filter::guard;
 use crate::observe::Record;
 use crate::proxy::Client;
 use crate::proxy::origin::{Fetched, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::router;
-use crate::state::{Local, Route, View};
+use crate::state::{HIT_AGES, Local, Route, View};
 use crate::upstream::pool::Upstream;
 
 /// The largest piece of a body that a stream of HTTP/2 is given at once: its client's pace is
@@ -44,8 +47,12 @@ pub struct Exchange {
     /// Host and port, as the client sent them.
     pub authority: HeaderValue,
     route: usize,
+    /// The target, where the server does not get all of it.
+    narrowed: Option<PathAndQuery>,
     pub facts: Facts,
     guard: Option<Box<dyn Any>>,
+    /// No client waits for it.
+    is_behind: bool,
 }
 
 /// What the record will say.
@@ -99,6 +106,8 @@ impl Exchange {
             authority: HeaderValue::from_static(""),
             facts: Facts::begin(sent),
             guard: Some(guard),
+            narrowed: None,
+            is_behind: false,
             local,
             view,
             client,
@@ -166,7 +175,16 @@ impl Exchange {
                 _ => CacheReason::Method,
             });
         }
+        // The server is told of two hosts, and only one of them is in the key.
+        if config.cache.is_some() && self.told(&X_FORWARDED_HOST).is_some_and(|host| host != self.authority) {
+            return RequestPlan::Bypass(CacheReason::UnkeyedInput);
+        }
         plan_request(&self.head, config.cache.as_ref())
+    }
+
+    /// What a trusted peer says, if it says anything.
+    fn told(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.head.headers.get(name).filter(|_| self.client.peer.is_trusted())
     }
 
     /// The cache has no part in this request, because of `reason`.
@@ -176,24 +194,78 @@ impl Exchange {
         }
     }
 
+    /// How old the stored response was that answered.
+    pub fn note_hit_age(&self, seconds: u64) {
+        let band = HIT_AGES.partition_point(|(most, _)| *most < seconds);
+        if let Some(counter) = self.view.hit_ages.get(band) {
+            self.local.cells.inc(*counter);
+        }
+    }
+
     /// What the cache did: a word of `state::CACHE_RESULTS`, and why.
     pub fn note_cache(&mut self, result: &'static str, reason: &'static str) {
         (self.facts.cache, self.facts.cache_reason) = (result, reason);
     }
 
     /// Under which stored responses for this request are found: as received, before any change.
-    pub fn cache_key(&self) -> Key {
-        let scheme = if self.client.is_tls { "https" } else { "http" };
-        let target = self.head.uri.path_and_query().map_or("/", |t| t.as_str());
+    pub fn cache_key(&self, rules: &RouteCache) -> Key {
+        let scheme = match self.told(&X_FORWARDED_PROTO).and_then(|proto| proto.to_str().ok()) {
+            // Else a redirection to https, stored for http, would be sent to https too.
+            Some(told) => told,
+            None if self.client.is_tls => "https",
+            None => "http",
+        };
+        let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = keyed_target(target, &rules.key.query);
         let owner = &self.upstream().config.name;
-        Key::new(owner, scheme, self.authority.to_str().unwrap_or_default(), target)
+        Key::new(owner, scheme, self.authority.to_str().unwrap_or_default(), &target)
+    }
+
+    /// What of the target is not in the key does not reach the server either: nothing that it does
+    /// because of it may be stored.
+    pub fn narrow_target(&mut self, rules: &RouteCache) {
+        let Some(target) = self.head.uri.path_and_query() else { return };
+        if let Cow::Owned(narrowed) = keyed_target(target.as_str(), &rules.key.query) {
+            self.narrowed = PathAndQuery::try_from(narrowed).ok();
+        }
+    }
+
+    /// Path and query, as the server gets them.
+    pub fn target_for_server(&self) -> Option<&PathAndQuery> {
+        self.narrowed.as_ref().or(self.head.uri.path_and_query())
+    }
+
+    /// The same request once more, on nobody's behalf: to bring the store up to date. It is not counted
+    /// among the requests of clients, nor logged.
+    pub fn behind(&self) -> Exchange {
+        let mut head = self.head.clone();
+        head.method = Method::GET;
+        head.headers.remove(header::RANGE);
+        Exchange {
+            local: self.local.clone(),
+            view: self.view.clone(),
+            client: self.client.clone(),
+            head,
+            request_id: self.request_id.clone(),
+            client_ip: self.client_ip,
+            authority: self.authority.clone(),
+            route: self.route,
+            narrowed: self.narrowed.clone(),
+            facts: Facts::begin(Rc::default()),
+            guard: None,
+            is_behind: true,
+        }
     }
 
     /// After an unsafe method: what it made worthless is forgotten.
     pub fn invalidate(&self, parts: &response::Parts) {
-        if self.route_config().cache.is_some() {
-            self.local.keep.cache.invalidate_after(&self.cache_key(), &self.head.method, parts);
+        if let Some(rules) = &self.route_config().cache {
+            self.local.keep.cache.invalidate_after(&self.cache_key(rules), &self.head.method, parts);
         }
+    }
+
+    pub fn route_index(&self) -> usize {
+        self.route
     }
 
     pub fn route_config(&self) -> &crate::config::Route {
@@ -334,6 +406,9 @@ impl Facts {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if self.is_behind {
+            return;
+        }
         let total = self.facts.began.elapsed();
         self.count(total);
         self.log(total);

@@ -101,8 +101,9 @@ fn pass(
         let client_side = upgrade.ok_or(Failure::Upgrade)?;
         tunnel::start(x, client_side, server_side);
     }
-    if !matches!(x.head.method, Method::GET | Method::HEAD) {
-        x.invalidate(&fetched.parts);
+    if matches!(x.head.method, Method::GET | Method::HEAD) {
+        return Ok(x.to_client(fetched));
     }
-    Ok(x.to_client(fetched))
+    x.invalidate(&fetched.parts);
+    Ok(cached::answer_to_post(x, fetched))
 }

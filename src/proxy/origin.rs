@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Uri, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
-use crate::body::{Body, Meter, Metered};
+use crate::body::{Body, End, Meter, Metered};
 use crate::cache::{Meta, policy};
 use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
@@ -15,7 +15,7 @@ use crate::filter::guard;
 use crate::net::dial::DialLimits;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::Failure;
-use crate::upstream::attempt::{self, Answer, Target};
+use crate::upstream::attempt::{self, Answer, AttemptError, Target};
 use crate::upstream::conns::LeasedBody;
 use crate::upstream::pool::Asks;
 use crate::upstream::retry::{self, Verdict};
@@ -28,6 +28,15 @@ pub struct Outgoing {
     pub meter: Rc<Meter>,
     pub length: BodyLength,
     pub wants_websocket: bool,
+}
+
+impl Outgoing {
+    /// A request without a body.
+    pub fn nothing() -> Self {
+        let meter = Rc::<Meter>::default();
+        meter.finish(End::Whole);
+        Outgoing { body: Body::Empty, meter, length: BodyLength::None, wants_websocket: false }
+    }
 }
 
 /// What came back.
@@ -64,6 +73,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
     let pool = &view.pools[x.upstream_index()];
     let mut tried = Vec::new();
     let mut body = Some(out.body);
+    let mut afresh = false;
     loop {
         let server = pick(x, &mut tried).ok_or(Failure::NoServer)?;
         x.facts.server = Some(server);
@@ -72,6 +82,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
             address: upstream.servers[server].address,
             tls: upstream.servers[server].tls.as_ref(),
             conns: &pool.conns[server],
+            afresh,
             dial: DialLimits { connect: upstream.config.connect_timeout, tls: upstream.config.tls_timeout },
             first_byte: upstream.config.first_byte_timeout,
             timers: &x.local.timers.clone(),
@@ -83,6 +94,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
             Ok(answer) => return received(x, server, answer, in_flight, &out.meter, out.wants_websocket),
             Err(failed) => {
                 note_failure(x, server, &failed.error);
+                afresh |= matches!(failed.error, AttemptError::Stale(_));
                 body = failed.body.or((out.length == BodyLength::None).then_some(Body::Empty));
                 let left = (upstream.config.retries + 1).saturating_sub(x.facts.attempts);
                 match retry::verdict(&failed.error, &x.head.method, body.is_some(), left) {
@@ -154,19 +166,16 @@ fn head(
     }
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = x.head.method.clone();
-    parts.uri = origin_form(&x.head.uri);
+    parts.uri = origin_form(x);
     parts.version = Version::HTTP_11;
     parts.headers = headers;
     parts
 }
 
 /// RFC 9112 section 3.2.1: what a server is asked for has neither scheme nor authority.
-fn origin_form(uri: &Uri) -> Uri {
-    if uri.authority().is_none() {
-        return uri.clone();
-    }
+fn origin_form(x: &Exchange) -> Uri {
     let mut parts = http::uri::Parts::default();
-    parts.path_and_query = uri.path_and_query().cloned();
+    parts.path_and_query = x.target_for_server().cloned();
     Uri::from_parts(parts).unwrap_or_default()
 }
 
@@ -209,7 +218,7 @@ fn judge(x: &Exchange, server: usize, status: u16) {
     }
 }
 
-fn note_failure(x: &Exchange, server: usize, error: &attempt::AttemptError) {
+fn note_failure(x: &Exchange, server: usize, error: &AttemptError) {
     let upstream = x.upstream();
     let name = &upstream.servers[server].name;
     let cause = std::error::Error::source(error).map(tracing::field::display);

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// As in the configuration; shared with the prober.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Where hits are counted by their age, in the order of [`HIT_AGES`].
+    pub hit_ages: Vec<Counter>,
 }
 
 /// A listener, ready to use.
@@ -80,7 +82,12 @@ pub struct RouteHandles {
 }
 
 /// What the cache may do with a request.
-pub const CACHE_RESULTS: [&str; 6] = ["hit", "miss", "stale", "revalidated", "collapsed", "bypass"];
+pub const CACHE_RESULTS: [&str; 8] =
+    ["hit", "miss", "stale", "revalidated", "collapsed", "bypass", "observed-hit", "observed-miss"];
+
+/// Ages of hits, told apart in metrics: up to so many seconds, and the word for it.
+pub const HIT_AGES: [(u64, &str); 7] =
+    [(1, "1s"), (10, "10s"), (60, "1m"), (600, "10m"), (3600, "1h"), (86_400, "1d"), (u64::MAX, "more")];
 
 /// Why a configuration that reads well does not work.
 #[derive(Debug)]
@@ -110,7 +117,9 @@ impl Snapshot {
             config.routes.iter().map(|r| (r.name.as_str(), config.upstreams[r.upstream].name.as_str()));
         let routes = named.chain([("none", "none")]).map(|(r, u)| route(r, u, &config, metrics)).collect();
         let router = Router::new(&config.routes, config.listeners.len());
-        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, config }))
+        let hit_ages =
+            HIT_AGES.iter().map(|(_, age)| metrics.counter(Family::CacheHitsByAge, &[age])).collect();
+        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, hit_ages, config }))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Target<'a> {
     pub tls: Option<&'a Connector>,
     /// This worker's connections to it.
     pub conns: &'a Rc<Conns>,
+    /// Not over a kept-alive connection: one has turned out closed, and others may have been closed with it.
+    pub afresh: bool,
     /// For a new connection.
     pub dial: DialLimits,
     /// From the last piece of the request to the head of the response.
@@ -80,7 +82,9 @@ pub async fn send(
 ) -> Result<Answer, Failed> {
     let mut request = request;
     // Kept-alive ones first; one that turns out closed gives the request back unsent.
-    while let Some(lease) = target.conns.take(Instant::now()) {
+    while !target.afresh
+        && let Some(lease) = target.conns.take(Instant::now())
+    {
         match exchange(target, lease, request, meter, None).await {
             Err(Unanswered { unsent: Some(unsent), error: AttemptError::Stale(_) }) => request = unsent,
             Err(unanswered) => return Err(unanswered.into()),

@@ -177,6 +177,36 @@ fn a_get_on_a_kept_alive_connection_that_the_server_closed_is_tried_again() {
 }
 
 #[test]
+fn many_connections_closed_at_once_cost_a_request_no_more_than_one() {
+    // Eight requests at once open eight connections; each closes upon its second request.
+    let all_here = std::sync::Arc::new(std::sync::Barrier::new(8));
+    let origin = Origin::raw(move |request, conn| {
+        if request.nth > 0 {
+            return Then::Close;
+        }
+        if request.target() == "/together" {
+            all_here.wait();
+        }
+        let _ = conn.get_mut().write_all(&ok("fresh"));
+        Then::Keep
+    });
+    let proxy = Proxy::start(&format!(
+        "[runtime]\nworkers = 1\n{}",
+        one_route("", "retries = 1\neject = false", &[&origin])
+    ));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(proxy.get("/together").status(), 200));
+        }
+    });
+
+    let mut client = proxy.client();
+    for n in 0..8 {
+        assert_eq!(client.get("/").status(), 200, "request {n}");
+    }
+}
+
+#[test]
 fn a_connection_that_the_server_closed_at_rest_is_not_used() {
     let origin = Origin::saying("well");
     let proxy = Proxy::before(&origin);

@@ -18,6 +18,10 @@ fn cache() -> Arc<Cache> {
     Arc::new(Cache::new(&config))
 }
 
+fn rules() -> RouteCache {
+    RouteCache::new(1 << 20)
+}
+
 fn key() -> Key {
     Key::new("app", "http", "h", "/")
 }
@@ -28,7 +32,7 @@ fn req() -> request::Parts {
 
 fn head(cache: &Cache, fields: &[(&'static str, &str)]) -> Head {
     let (req, res) = exchange(fields);
-    cache.judge(&req, &res, Times { asked: 100, received: 100 }, 1 << 20).unwrap()
+    cache.judge(&key(), &req, &res, Times { asked: 100, received: 100 }, &rules()).unwrap()
 }
 
 fn fresh(cache: &Cache) -> Head {
@@ -36,14 +40,14 @@ fn fresh(cache: &Cache) -> Head {
 }
 
 fn lead(cache: &Cache) -> Leader {
-    match cache.join(&key(), &req(), 100) {
+    match cache.join(&key(), &req(), 100, &rules()) {
         Join::Lead(leader) => leader,
         _ => panic!("not the leader"),
     }
 }
 
 fn follow(cache: &Cache) -> Follower {
-    match cache.join(&key(), &req(), 100) {
+    match cache.join(&key(), &req(), 100, &rules()) {
         Join::Follow(follower) => follower,
         _ => panic!("not a follower"),
     }
@@ -54,7 +58,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn is_stored(cache: &Cache) -> bool {
-    matches!(cache.lookup(&key(), &req(), 100), Lookup::Hit { .. })
+    matches!(cache.lookup(&key(), &req(), 100, &rules()), Lookup::Hit { .. })
 }
 
 async fn read(reader: Reader) -> Result<Bytes, BodyError> {
@@ -91,8 +95,9 @@ fn many_followers_on_many_threads_read_the_same_body() {
                     start.wait();
                     let local = tokio::task::LocalSet::new();
                     block_on(local.run_until(async {
-                        let wait =
-                            |follower: Follower| async { read(reader(follower.wait(&req()).await)).await };
+                        let wait = |follower: Follower| async {
+                            read(reader(follower.wait(&req(), &rules()).await)).await
+                        };
                         let tasks: Vec<_> =
                             followers.into_iter().map(|f| tokio::task::spawn_local(wait(f))).collect();
                         for task in tasks {
@@ -122,14 +127,14 @@ fn a_dropped_or_released_leader_sends_all_alone() {
     let cache = cache();
     let leader = lead(&cache);
     let follower = follow(&cache);
-    let waiting = thread::spawn(move || refusal(block_on(follower.wait(&req()))));
+    let waiting = thread::spawn(move || refusal(block_on(follower.wait(&req(), &rules()))));
     drop(leader);
     assert_eq!(waiting.join().unwrap(), CacheReason::LeaderGone);
 
     let leader = lead(&cache);
     let follower = follow(&cache);
     leader.release(CacheReason::Private);
-    assert_eq!(refusal(block_on(follower.wait(&req()))), CacheReason::Private);
+    assert_eq!(refusal(block_on(follower.wait(&req(), &rules()))), CacheReason::Private);
     drop(lead(&cache));
 }
 
@@ -143,7 +148,7 @@ fn a_body_that_breaks_off_is_an_error_and_is_not_stored() {
         let mut writer = leader.publish(head(&cache, &fields), 1 << 20);
         let follower = follow(&cache);
         writer.push(Bytes::from_static(b"abc")).unwrap();
-        let own = reader(block_on(follower.wait(&req())));
+        let own = reader(block_on(follower.wait(&req(), &rules())));
 
         match announced {
             None => writer.abort(),
@@ -184,7 +189,7 @@ fn an_overflown_object_waits_for_its_slowest_reader_and_is_not_stored() {
     }
 
     assert!(writer.poll_ready(&mut cx).is_pending());
-    assert_eq!(refusal(block_on(late.wait(&req()))), CacheReason::TooLarge);
+    assert_eq!(refusal(block_on(late.wait(&req(), &rules()))), CacheReason::TooLarge);
     block_on(own.frame()).unwrap().unwrap();
     assert_eq!(writer.poll_ready(&mut cx), Poll::Ready(Ok(())));
     assert_eq!(lock(&writer.leader.flight.state).chunks.len(), 2);
@@ -208,7 +213,8 @@ fn readers_that_lag_cannot_make_the_fetches_hold_more_than_their_part() {
     // Each has a reader that reads nothing, and comes as far as it may.
     let mut flights = Vec::new();
     for n in 0..20 {
-        let Join::Lead(leader) = cache.join(&Key::new("app", "http", "h", &format!("/{n}")), &req(), 100)
+        let Join::Lead(leader) =
+            cache.join(&Key::new("app", "http", "h", &format!("/{n}")), &req(), 100, &rules())
         else {
             panic!("not the leader");
         };
@@ -271,15 +277,15 @@ fn a_follower_goes_alone_when_the_response_is_not_for_it() {
     let mut authorized = req();
     authorized.headers.insert("authorization", "b".parse().unwrap());
 
-    assert_eq!(refusal(block_on(follow(&cache).wait(&other))), CacheReason::VaryMiss);
-    assert_eq!(refusal(block_on(follow(&cache).wait(&authorized))), CacheReason::Authorization);
+    assert_eq!(refusal(block_on(follow(&cache).wait(&other, &rules()))), CacheReason::VaryMiss);
+    assert_eq!(refusal(block_on(follow(&cache).wait(&authorized, &rules()))), CacheReason::Authorization);
     drop(writer);
 
     let unshared = [("cache-control", "no-cache"), ("etag", "\"a\"")];
     let leader = lead(&cache);
     let follower = follow(&cache);
     leader.publish(head(&cache, &unshared), 1000).finish().unwrap();
-    assert_eq!(refusal(block_on(follower.wait(&req()))), CacheReason::NotShareable);
+    assert_eq!(refusal(block_on(follower.wait(&req(), &rules()))), CacheReason::NotShareable);
 }
 
 #[test]
@@ -291,7 +297,7 @@ fn a_validated_entry_answers_those_who_wait() {
 
     leader.land(Refreshed { entry: entry.clone(), storable: Ok(()) }).unwrap();
 
-    assert!(matches!(block_on(follower.wait(&req())), Followed::Entry(_)));
+    assert!(matches!(block_on(follower.wait(&req(), &rules())), Followed::Entry(_)));
     assert!(is_stored(&cache));
 
     let refused = Refreshed { entry, storable: Err(CacheReason::NoStore) };

@@ -1,0 +1,144 @@
+//! Two parts of one representation become a larger one (RFC 9111 §3.4, RFC 9110 §15.3.7.3).
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::StatusCode;
+use http::header;
+
+use crate::cache::entry::Entry;
+use crate::cache::range::Part;
+
+/// What `new` and an `old` stored part are together, if they have one strong entity tag, and overlap or
+/// touch; the whole response, if nothing is missing any more. Fields are those of the newer one, and
+/// those that only the older one has. Not more than `bytes_max`.
+pub fn combine(old: &Entry, new: &Entry, bytes_max: u64) -> Option<Entry> {
+    let (a, b) = (old.head.meta.part.as_ref()?, new.head.meta.part.as_ref()?);
+    let is_same = old.head.meta.strong_etag()? == new.head.meta.strong_etag()?;
+    let complete = match (a.complete, b.complete) {
+        (Some(a), Some(b)) if a != b => return None,
+        (a, b) => b.or(a),
+    };
+    let (a_end, b_end) = (a.first + old.body.len(), b.first + new.body.len());
+    if !is_same || a.first > b_end || b.first > a_end || complete.is_some_and(|c| a_end.max(b_end) > c) {
+        return None;
+    }
+    let (first, end) = (a.first.min(b.first), a_end.max(b_end));
+    if end - first > bytes_max {
+        return None;
+    }
+    let before = old.body.slice(0..b.first.saturating_sub(a.first));
+    let after = old.body.slice(b_end.clamp(a.first, a_end) - a.first..old.body.len());
+    let body = before.then(&new.body).then(&after);
+
+    let mut head = (*old.head).clone();
+    for name in new.head.headers.keys() {
+        head.headers.remove(name);
+    }
+    for (name, value) in &new.head.headers {
+        head.headers.append(name.clone(), value.clone());
+    }
+    head.meta = new.head.meta.clone();
+    head.meta.content_length = Some(body.len());
+    head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    if first == 0 && complete == Some(end) {
+        head.meta.part = None;
+        head.status = StatusCode::OK;
+        head.headers.remove(header::CONTENT_RANGE);
+    } else {
+        let asked = HeaderValue::try_from(format!("bytes={first}-{}", end - 1)).ok()?;
+        head.headers.insert(header::CONTENT_RANGE, content_range(first, end, complete));
+        head.meta.part = Some(Part { first, complete, asked });
+    }
+    Some(Entry { head: Arc::new(head), body })
+}
+
+/// `Content-Range` of the bytes from `first` to before `end` (RFC 9110 §14.4).
+pub fn content_range(first: u64, end: u64, complete: Option<u64>) -> HeaderValue {
+    let last = end.saturating_sub(1);
+    let text = match complete {
+        Some(complete) => format!("bytes {first}-{last}/{complete}"),
+        None => format!("bytes {first}-{last}/*"),
+    };
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::tests::part_with;
+
+    const TAG: &[(&str, &str)] = &[("etag", "\"a\"")];
+
+    fn bytes(entry: &Entry) -> String {
+        let pieces = entry.body.pieces().concat();
+        String::from_utf8(pieces).unwrap()
+    }
+
+    #[test]
+    fn parts_that_touch_or_overlap_become_one() {
+        let whole = "0123456789";
+        for ((a, b), (c, d), expected) in [
+            ((0, 5), (5, 8), Some("bytes 0-7/10")),
+            ((5, 8), (0, 5), Some("bytes 0-7/10")),
+            ((0, 5), (3, 8), Some("bytes 0-7/10")),
+            ((3, 8), (0, 5), Some("bytes 0-7/10")),
+            ((0, 8), (2, 4), Some("bytes 0-7/10")),
+            ((2, 4), (0, 8), Some("bytes 0-7/10")),
+            ((2, 4), (2, 4), Some("bytes 2-3/10")),
+            ((0, 4), (5, 8), None),
+            ((5, 8), (0, 4), None),
+        ] {
+            let make = |from: usize, to: usize| {
+                let range = format!("bytes={from}-{}", to - 1);
+                part_with(&range, &format!("bytes {from}-{}/10", to - 1), &whole[from..to], TAG)
+            };
+            let combined = combine(&make(a, b), &make(c, d), 100);
+            let found = combined.as_ref().map(|entry| &entry.head.headers[header::CONTENT_RANGE]);
+            assert_eq!(found.map(|v| v.to_str().unwrap()), expected, "{a}..{b} and {c}..{d}");
+            if let Some(entry) = combined {
+                assert_eq!(bytes(&entry), whole[a.min(c)..b.max(d)]);
+                assert_eq!(entry.head.status, StatusCode::PARTIAL_CONTENT);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_missing_part_makes_a_whole_response() {
+        let old = part_with(
+            "bytes=0-4",
+            "bytes 0-4/10",
+            "01234",
+            &[("etag", "\"a\""), ("x-old", "1"), ("x-a", "1")],
+        );
+        let new = part_with("bytes=5-", "bytes 5-9/*", "56789", &[("etag", "\"a\""), ("x-a", "2")]);
+
+        let whole = combine(&old, &new, 10).unwrap();
+
+        assert_eq!((whole.head.status, bytes(&whole).as_str()), (StatusCode::OK, "0123456789"));
+        assert!(whole.head.meta.part.is_none() && !whole.head.headers.contains_key(header::CONTENT_RANGE));
+        assert_eq!(whole.head.headers[header::CONTENT_LENGTH], "10");
+        assert_eq!(
+            (&whole.head.headers["x-old"], &whole.head.headers["x-a"]),
+            (&"1".parse().unwrap(), &"2".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn parts_of_different_things_stay_apart() {
+        let old = part_with("bytes=0-4", "bytes 0-4/10", "01234", TAG);
+        for (range, fields) in [
+            ("bytes 5-9/10", &[("etag", "\"b\"")][..]),
+            ("bytes 5-9/10", &[("etag", "W/\"a\"")]),
+            ("bytes 5-9/10", &[]),
+            ("bytes 5-9/11", TAG),
+        ] {
+            let new = part_with("bytes=5-", range, "56789", fields);
+            assert!(combine(&old, &new, 100).is_none(), "{range} {fields:?}");
+        }
+        assert!(
+            combine(&old, &part_with("bytes=5-", "bytes 5-9/10", "56789", TAG), 9).is_none(),
+            "too large"
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! Names that a response gives itself, so that it can be purged by them.
+
+use http::HeaderMap;
+use http::HeaderName;
+
+use crate::cache::directives::Members;
+use crate::cache::directives::strings;
+
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
+const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+
+/// Names of one response that are kept, the first ones. RFC 9875 §2 asks for 32 groups at least.
+const TAGS_MAX: usize = 128;
+
+/// A longer name is not kept; RFC 9875 §2 asks for 32 characters at least.
+const TAG_BYTES_MAX: usize = 256;
+
+/// The names of a stored response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// `Surrogate-Key`, `Cache-Tag`: an operator's, for all sites.
+    tags: Box<[Box<str>]>,
+    /// `Cache-Groups`: the server's, within its origin (RFC 9875 §2).
+    groups: Box<[Box<str>]>,
+}
+
+impl Tags {
+    /// Reads `Surrogate-Key` (separated by spaces), `Cache-Tag` (by commas) and `Cache-Groups`.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let names = [SURROGATE_KEY, CACHE_TAG, CACHE_GROUPS];
+        if !names.iter().any(|name| headers.contains_key(name)) {
+            return Self::default();
+        }
+        let keys = headers
+            .get_all(SURROGATE_KEY)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|b| b.is_ascii_whitespace()));
+        let tags = headers.get_all(CACHE_TAG).iter().flat_map(|line| Members::new(line.as_bytes()));
+        let text = |name: &[u8]| std::str::from_utf8(name).ok().map(Box::from);
+        Self {
+            tags: kept(keys.chain(tags).filter_map(text)),
+            groups: kept(strings(headers, &CACHE_GROUPS).into_iter().map(String::into_boxed_str)),
+        }
+    }
+
+    /// True when the response calls itself so, in either way.
+    pub fn have(&self, tag: &str) -> bool {
+        self.tags.iter().any(|own| **own == *tag) || self.is_in_group(tag)
+    }
+
+    /// True when the response is in this group of its origin.
+    pub fn is_in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| **own == *group)
+    }
+
+    /// Bytes of memory behind them.
+    pub fn bytes(&self) -> usize {
+        self.tags.iter().chain(&*self.groups).map(|tag| tag.len() + size_of::<Box<str>>()).sum()
+    }
+}
+
+/// The groups that the answer to an unsafe method makes worthless (RFC 9875 §3).
+pub fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
+    let mut groups = match headers.contains_key(CACHE_GROUP_INVALIDATION) {
+        true => strings(headers, &CACHE_GROUP_INVALIDATION),
+        false => Vec::new(),
+    };
+    groups.truncate(TAGS_MAX);
+    groups
+}
+
+fn kept(names: impl Iterator<Item = Box<str>>) -> Box<[Box<str>]> {
+    names.filter(|name| !name.is_empty() && name.len() <= TAG_BYTES_MAX).take(TAGS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn tags_are_read_as_each_field_separates_them() {
+        let tags = Tags::of(&headers(&[
+            ("surrogate-key", "a  b"),
+            ("surrogate-key", "c"),
+            ("cache-tag", "d e, f"),
+            ("cache-groups", "\"g\", \"h i\";x=y, token"),
+        ]));
+
+        for tag in ["a", "b", "c", "d e", "f", "g", "h i"] {
+            assert!(tags.have(tag), "{tag}");
+        }
+        for tag in ["d", "e", "token", "", "A"] {
+            assert!(!tags.have(tag), "{tag}");
+        }
+        assert!(tags.is_in_group("g") && !tags.is_in_group("a"));
+    }
+
+    #[test]
+    fn tags_are_bounded() {
+        let many: String = (0..1000).map(|n| format!("t{n} ")).collect();
+        let long = "l".repeat(TAG_BYTES_MAX + 1);
+        let tags = Tags::of(&headers(&[("surrogate-key", &many), ("cache-tag", &long)]));
+
+        assert_eq!(tags.tags.len(), TAGS_MAX);
+        assert!(!tags.have(&long));
+    }
+
+    #[test]
+    fn a_broken_list_of_groups_is_empty() {
+        assert_eq!(Tags::of(&headers(&[("cache-groups", "\"a\", \"")])), Tags::default());
+        assert_eq!(
+            invalidated_groups(&headers(&[("cache-group-invalidation", "\"a\", b, \"c\"")])),
+            ["a", "c"]
+        );
+    }
+}
