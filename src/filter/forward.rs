@@ -20,6 +20,7 @@ use http::request::Parts;
 use crate::fields;
 
 pub use client_ip::client_ip;
+pub use response::interim_to_client;
 pub use response::to_client;
 
 /// Who the address in front of us believes the client to be, and came through whom.

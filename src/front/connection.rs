@@ -179,14 +179,21 @@ async fn answer(
     sent: Rc<Meter>,
 ) -> Result<Response<Body>, Infallible> {
     watch.request_begins();
-    let ended = Ended(watch);
-    Ok(proxy::serve(local, client, request, sent, Box::new(ended)).await)
+    let response = proxy::serve(local, client, request, sent, Box::new(Turn(watch.clone()))).await;
+    watch.interims.close();
+    Ok(response)
 }
 
 /// However a request ends, its connection hears of it.
-struct Ended(Arc<Watch>);
+struct Turn(Arc<Watch>);
 
-impl Drop for Ended {
+impl proxy::Turn for Turn {
+    fn interim(&self, bytes: &[u8]) {
+        self.0.interims.put(bytes);
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
         self.0.request_ends();
     }

@@ -4,5 +4,6 @@
 //! [`crate::proxy::serve`], whatever protocol it came by.
 pub mod accept;
 mod connection;
+mod interim;
 mod streams;
 mod watch;

@@ -15,6 +15,7 @@ use bytes::{Buf, Bytes};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::front::interim::Interims;
 use crate::net::Stream;
 use crate::proxy;
 
@@ -37,6 +38,8 @@ pub struct Watch {
     /// With which status a head was refused; 0 when none was.
     refused: AtomicU16,
     speaks: AtomicU8,
+    /// What servers say before their responses.
+    pub interims: Interims,
 }
 
 /// What the bytes of a connection mean.
@@ -70,6 +73,8 @@ pub struct Watched {
     /// Bytes that were read while finding out the protocol.
     prefix: Bytes,
     watch: Arc<Watch>,
+    /// The rest of interim responses that have begun: nothing else may be written before.
+    interims: Bytes,
     lingered: usize,
 }
 
@@ -108,6 +113,7 @@ impl Watch {
     pub fn request_begins(&self) {
         self.head_begun.store(false, Relaxed);
         self.answering.store(true, Relaxed);
+        self.interims.open();
         self.requests.store(self.requests.load(Relaxed) + 1, Relaxed);
         self.in_flight.store(self.in_flight.load(Relaxed) + 1, Relaxed);
     }
@@ -158,7 +164,7 @@ impl Watched {
         if !prefix.is_empty() && watch.is_speaking(Speaks::Http1) {
             watch.head_begun.store(true, Relaxed);
         }
-        Watched { stream, prefix, watch, lingered: 0 }
+        Watched { stream, prefix, watch, interims: Bytes::new(), lingered: 0 }
     }
 
     fn note_write(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -167,6 +173,35 @@ impl Watched {
             Poll::Ready(_) => self.watch.wrote(),
         }
         outcome
+    }
+
+    /// Makes way for what hyper writes next.
+    fn before_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.write_interims(cx))?;
+        let Some(interims) = self.watch.interims.before_write() else { return Poll::Ready(Ok(())) };
+        self.interims = interims;
+        self.write_interims(cx)
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.write_interims(cx))?;
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            let Some(interims) = self.watch.interims.after_flush() else { return Poll::Ready(Ok(())) };
+            self.interims = interims;
+        }
+    }
+
+    fn write_interims(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.interims.has_remaining() {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &self.interims);
+            let written = ready!(self.note_write(outcome))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interims.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// hyper answers a head that it cannot parse by itself, bare. In its place goes our own refusal,
@@ -215,6 +250,7 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.before_write(cx))?;
         if let Some(refusal) = self.replaces(buf) {
             let _ = ready!(Pin::new(&mut self.stream).poll_write(cx, &refusal))?;
             return Poll::Ready(Ok(buf.len()));
@@ -228,6 +264,7 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.before_write(cx))?;
         if let Some(refusal) = bufs.first().and_then(|first| self.replaces(first)) {
             let _ = ready!(Pin::new(&mut self.stream).poll_write(cx, &refusal))?;
             return Poll::Ready(Ok(bufs.iter().map(|b| b.len()).sum()));
@@ -241,7 +278,7 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        let outcome = self.flush(cx);
         match outcome {
             // TLS takes more than the socket does: it is the flush that waits then.
             Poll::Pending => self.watch.write_blocked.store(true, Relaxed),
@@ -272,5 +309,71 @@ impl AsyncWrite for Watched {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Writes until the client's buffers are full; how much that was.
+    async fn fill(socket: &mut Watched) -> usize {
+        let mut sent = 0;
+        while let Poll::Ready(written) =
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut *socket).poll_write(cx, &[b'x'; 1000]))).await
+        {
+            sent += written.unwrap();
+            // Whether the socket takes more is known only after the runtime has looked.
+            tokio::task::yield_now().await;
+        }
+        sent
+    }
+
+    async fn flush(socket: &mut Watched) -> Poll<io::Result<()>> {
+        poll_fn(|cx| Poll::Ready(Pin::new(&mut *socket).poll_flush(cx))).await
+    }
+
+    #[test]
+    fn an_interim_response_that_has_begun_is_finished_before_anything_else() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, _) = listener.accept().await.unwrap();
+            let watch = Arc::new(Watch::new(Speaks::Http1));
+            let mut socket = Watched::new(Stream::Plain(accepted), Bytes::new(), watch.clone());
+            let before = fill(&mut socket).await;
+
+            watch.request_begins();
+            watch.interims.put(&[b'i'; 60_000]);
+            let is_blocked = flush(&mut socket).await.is_pending();
+            let awaits = watch.awaits();
+            watch.interims.close();
+            let (sent, heard) = tokio::join!(
+                async move {
+                    socket.write_all(b"final").await.unwrap();
+                    socket.shutdown().await
+                },
+                async {
+                    let mut heard = Vec::new();
+                    client.read_to_end(&mut heard).await.unwrap();
+                    drop(client);
+                    heard
+                },
+            );
+
+            assert!(
+                is_blocked && matches!(awaits, Awaits::Write(_)),
+                "the client is who is late: {awaits:?}"
+            );
+            assert!(sent.is_ok());
+            let expected = [&vec![b'x'; before][..], &[b'i'; 60_000], b"final"].concat();
+            assert!(heard == expected, "{} bytes of {}", heard.len(), expected.len());
+        });
     }
 }

@@ -1,6 +1,5 @@
 //! One request and its response: what is known of them, from the head to the record.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -22,11 +21,12 @@ use crate::config::RouteCache;
 use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::filter::guard;
 use crate::observe::Record;
-use crate::proxy::Client;
 use crate::proxy::origin::{Fetched, Outgoing};
 use crate::proxy::reply::Failure;
+use crate::proxy::{Client, Turn};
 use crate::router;
 use crate::state::{HIT_AGES, Local, Route, View};
+use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
 
 /// The largest piece of a body that a stream of HTTP/2 is given at once: its client's pace is
@@ -50,7 +50,7 @@ pub struct Exchange {
     /// The target, where the server does not get all of it.
     narrowed: Option<PathAndQuery>,
     pub facts: Facts,
-    guard: Option<Box<dyn Any>>,
+    turn: Option<Box<dyn Turn>>,
     /// No client waits for it.
     is_behind: bool,
 }
@@ -94,7 +94,7 @@ impl Exchange {
         client: Rc<Client>,
         head: Parts,
         sent: Rc<Meter>,
-        guard: Box<dyn Any>,
+        turn: Box<dyn Turn>,
     ) -> Self {
         let view = local.snapshot();
         let fresh = local.rng.borrow_mut().u128(..);
@@ -105,7 +105,7 @@ impl Exchange {
             client_ip: client.peer.ip(),
             authority: HeaderValue::from_static(""),
             facts: Facts::begin(sent),
-            guard: Some(guard),
+            turn: Some(turn),
             narrowed: None,
             is_behind: false,
             local,
@@ -252,7 +252,7 @@ impl Exchange {
             route: self.route,
             narrowed: self.narrowed.clone(),
             facts: Facts::begin(Rc::default()),
-            guard: None,
+            turn: None,
             is_behind: true,
         }
     }
@@ -278,6 +278,17 @@ impl Exchange {
 
     pub fn upstream_index(&self) -> usize {
         self.route_config().upstream
+    }
+
+    /// What a server says before its response goes to a client that can hear it: HTTP/1.0 has no interim responses
+    /// (RFC 9110 section 15.2), and hyper cannot send them over HTTP/2. `100 Continue` it sends by itself.
+    pub fn interim(&self, interim: &Interim) {
+        if self.head.version != Version::HTTP_11 || interim.status == StatusCode::CONTINUE {
+            return;
+        }
+        if let Some(turn) = &self.turn {
+            turn.interim(&forward::interim_to_client(interim.status, &interim.headers));
+        }
     }
 
     /// Step: what goes back, of a response that is the server's own.
@@ -412,7 +423,7 @@ impl Drop for Exchange {
         let total = self.facts.began.elapsed();
         self.count(total);
         self.log(total);
-        drop(self.guard.take());
+        drop(self.turn.take());
     }
 }
 

@@ -53,18 +53,25 @@ impl Client {
     }
 }
 
+/// A request's turn on its connection. It is dropped when the response has ended, however it ends.
+pub trait Turn {
+    /// Sends an interim response, whole and in the form of HTTP/1.1, before the final one. It is left out where it
+    /// cannot be sent.
+    fn interim(&self, bytes: &[u8]);
+}
+
 /// Answers one request. Never fails: a failure is an answer too. `sent` tells how much of the response
-/// has been taken; `guard` is dropped when it has ended, however it ends.
+/// has been taken.
 pub async fn serve(
     local: Rc<Local>,
     client: Rc<Client>,
     mut request: Request<Incoming>,
     sent: Rc<Meter>,
-    guard: Box<dyn Any>,
+    turn: Box<dyn Turn>,
 ) -> Response<Body> {
     let upgrade = tunnel::offered(&mut request);
     let (head, incoming) = request.into_parts();
-    let mut x = Exchange::begin(local, client, head, sent, guard);
+    let mut x = Exchange::begin(local, client, head, sent, turn);
     let response = match steps(&mut x, incoming, upgrade).await {
         Ok(response) => response,
         Err(failure) => reply::answer(&mut x, &failure),

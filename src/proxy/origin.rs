@@ -1,5 +1,8 @@
 //! A response from a server: pick, attempt, and again where that is safe.
 
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,6 +20,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::reply::Failure;
 use crate::upstream::attempt::{self, Answer, AttemptError, Target};
 use crate::upstream::conns::LeasedBody;
+use crate::upstream::interim::Interim;
 use crate::upstream::pool::Asks;
 use crate::upstream::retry::{self, Verdict};
 use crate::upstream::server::{InFlight, Server};
@@ -74,6 +78,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
     let mut tried = Vec::new();
     let mut body = Some(out.body);
     let mut afresh = false;
+    let interims = RefCell::default();
     loop {
         let server = pick(x, &mut tried).ok_or(Failure::NoServer)?;
         x.facts.server = Some(server);
@@ -86,11 +91,13 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
             dial: DialLimits { connect: upstream.config.connect_timeout, tls: upstream.config.tls_timeout },
             first_byte: upstream.config.first_byte_timeout,
             timers: &x.local.timers.clone(),
+            interims: &interims,
         };
         let head = head(x, &upstream.servers[server], out.length, out.wants_websocket, &conditions);
         let request = Request::from_parts(head, body.take().unwrap_or_default());
         let in_flight = upstream.servers[server].state.begin(x.local.worker);
-        match attempt::send(&target, request, &out.meter).await {
+        let sending = pin!(attempt::send(&target, request, &out.meter));
+        match passing(&interims, x, sending).await {
             Ok(answer) => return received(x, server, answer, in_flight, &out.meter, out.wants_websocket),
             Err(failed) => {
                 note_failure(x, server, &failed.error);
@@ -111,6 +118,20 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
             }
         }
     }
+}
+
+/// What `sending` comes to. The interim responses that each poll of it brings go to the client in that same poll: the
+/// connection flushes after it.
+fn passing<F: Future>(
+    interims: &RefCell<Vec<Interim>>,
+    x: &Exchange,
+    mut sending: Pin<&mut F>,
+) -> impl Future<Output = F::Output> {
+    poll_fn(move |cx| {
+        let outcome = sending.as_mut().poll(cx);
+        interims.take().iter().for_each(|interim| x.interim(interim));
+        outcome
+    })
 }
 
 /// A server that was not tried; when all were, and may serve, one of them again.

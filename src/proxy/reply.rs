@@ -83,7 +83,9 @@ fn attempt(error: &AttemptError) -> Words {
             (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
         }
         AttemptError::Stale(_) | AttemptError::Reset(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
-        AttemptError::Malformed(_) => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
+        AttemptError::Malformed(_) | AttemptError::InterimFlood => {
+            (StatusCode::BAD_GATEWAY, "http_protocol_error")
+        }
         AttemptError::FirstByteTimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
         AttemptError::RequestBody(end) => return request_body(*end),
     };

@@ -149,7 +149,7 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
 }
 
 /// Reasons besides the guard's refusals; `proxy::reply` and `front::connection` say them.
-const REPLIES: [&str; 20] = [
+const REPLIES: [&str; 21] = [
     "slow-head",
     "slow-reader",
     "malformed",
@@ -166,6 +166,7 @@ const REPLIES: [&str; 20] = [
     "stale-connection",
     "reset",
     "malformed-response",
+    "response-interim-flood",
     "first-byte-timed-out",
     "only-if-cached",
     "upgrade-failed",

@@ -1,8 +1,12 @@
 //! One attempt: one request to one server, and the head of its answer.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
@@ -12,6 +16,7 @@ use crate::clock::Timers;
 use crate::net::dial::{self, DialError, DialLimits};
 use crate::net::tls::Connector;
 use crate::upstream::conns::{Conns, Lease};
+use crate::upstream::interim::{Flood, Interim, Mailbox};
 
 /// Header fields of one response; more is the server's fault. The same default as for requests.
 const RESPONSE_HEADERS: usize = 100;
@@ -28,10 +33,12 @@ pub struct Target<'a> {
     pub afresh: bool,
     /// For a new connection.
     pub dial: DialLimits,
-    /// From the last piece of the request to the head of the response.
+    /// From the last piece of the request to the head of the final response.
     pub first_byte: Duration,
     /// The worker's.
     pub timers: &'a Rc<Timers>,
+    /// Takes the interim responses: they are there when the poll that brought them up returns.
+    pub interims: &'a RefCell<Vec<Interim>>,
 }
 
 /// The head of a response, and the connection it came on.
@@ -65,6 +72,8 @@ pub enum AttemptError {
     Reset(hyper::Error),
     /// What came is not HTTP.
     Malformed(hyper::Error),
+    /// Too many interim responses before the final one.
+    InterimFlood,
     /// No response in time.
     FirstByteTimedOut {
         /// The limit.
@@ -120,10 +129,12 @@ async fn exchange(
     let began = Instant::now();
     let reused = lease.reused;
     let outcome = {
-        let mut sending = std::pin::pin!(lease.send(request));
+        let interims = lease.interims();
+        let mut sending = pin!(lease.send(request));
         loop {
             let progress = meter.progress();
-            match target.timers.timeout(target.first_byte, sending.as_mut()).await {
+            let head = final_head(&interims, target.interims, sending.as_mut());
+            match target.timers.timeout(target.first_byte, head).await {
                 Ok(outcome) => break Some(outcome),
                 // The clock runs from the last piece of the request: a slow upload is the client's pace.
                 // One that waits for the client has a limit of its own.
@@ -133,8 +144,9 @@ async fn exchange(
         }
     };
     match outcome {
-        Some(Ok(response)) => Ok(Answer { response, lease, connect, first_byte: began.elapsed() }),
-        Some(Err(mut failed)) => {
+        Some(Err(Flood)) => Err(Unanswered { error: AttemptError::InterimFlood, unsent: None }),
+        Some(Ok(Ok(response))) => Ok(Answer { response, lease, connect, first_byte: began.elapsed() }),
+        Some(Ok(Err(mut failed))) => {
             let unsent = failed.take_message();
             Err(Unanswered { error: judge(failed.into_error(), reused, meter), unsent })
         }
@@ -143,6 +155,22 @@ async fn exchange(
             unsent: None,
         }),
     }
+}
+
+/// What `sending` comes to. Interim responses go into `out` as they come; they are no first byte, so the limit for that
+/// runs on.
+fn final_head<F: Future>(
+    interims: &Mailbox,
+    out: &RefCell<Vec<Interim>>,
+    mut sending: Pin<&mut F>,
+) -> impl Future<Output = Result<F::Output, Flood>> {
+    poll_fn(move |cx| {
+        let outcome = sending.as_mut().poll(cx);
+        match interims.take(out, outcome.is_pending().then(|| cx.waker())) {
+            Ok(()) => outcome.map(Ok),
+            Err(flood) => Poll::Ready(Err(flood)),
+        }
+    })
 }
 
 /// Whose fault it was. The order matters: a request body that failed ends the connection too.
@@ -162,6 +190,7 @@ impl AttemptError {
             AttemptError::Dial(_)
             | AttemptError::Reset(_)
             | AttemptError::Malformed(_)
+            | AttemptError::InterimFlood
             | AttemptError::FirstByteTimedOut { .. } => true,
             // A server may close an idle connection whenever it likes.
             AttemptError::Stale(_) | AttemptError::RequestBody(_) => false,
@@ -178,6 +207,7 @@ impl AttemptError {
             AttemptError::Stale(_) => "stale-connection",
             AttemptError::Reset(_) => "reset",
             AttemptError::Malformed(_) => "malformed-response",
+            AttemptError::InterimFlood => "response-interim-flood",
             AttemptError::FirstByteTimedOut { .. } => "first-byte-timed-out",
             AttemptError::RequestBody(_) => "request-body",
         }
@@ -197,6 +227,7 @@ impl fmt::Display for AttemptError {
             AttemptError::Stale(_) => f.write_str("the server closed a kept-alive connection"),
             AttemptError::Reset(_) => f.write_str("the server broke off before its response"),
             AttemptError::Malformed(_) => f.write_str("the server's response is not HTTP"),
+            AttemptError::InterimFlood => f.write_str("too many interim responses"),
             AttemptError::FirstByteTimedOut { after } => write!(f, "no response within {after:?}"),
             AttemptError::RequestBody(end) => write!(f, "the request's body: {end}"),
         }
@@ -208,7 +239,9 @@ impl std::error::Error for AttemptError {
         match self {
             AttemptError::Dial(error) => error.source(),
             AttemptError::Stale(e) | AttemptError::Reset(e) | AttemptError::Malformed(e) => Some(e),
-            AttemptError::FirstByteTimedOut { .. } | AttemptError::RequestBody(_) => None,
+            AttemptError::InterimFlood
+            | AttemptError::FirstByteTimedOut { .. }
+            | AttemptError::RequestBody(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,13 @@ use tokio::task::AbortHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
 use crate::net::Stream;
+use crate::upstream::interim::Mailbox;
 use crate::upstream::server::InFlight;
 
 /// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
+/// Why a lease's connection is there.
+const HELD: &str = "a lease holds its connection until it is given back";
 
 /// The idle connections of one worker to one server.
 pub struct Conns {
@@ -61,6 +65,7 @@ struct Idle {
 struct Conn {
     sender: http1::SendRequest<Body>,
     task: AbortHandle,
+    interims: Arc<Mailbox>,
 }
 
 impl Conns {
@@ -99,7 +104,7 @@ impl Conns {
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task: task.abort_handle() };
+        let conn = Conn { sender, task: task.abort_handle(), interims: Arc::default() };
         Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
     }
 
@@ -138,16 +143,28 @@ impl Conns {
 }
 
 impl Lease {
-    /// Sends one request and waits for the head of its response.
+    /// Where the interim responses to the request in flight arrive.
+    pub fn interims(&self) -> Arc<Mailbox> {
+        self.conn().interims.clone()
+    }
+
+    /// Sends one request and waits for the head of its final response.
     ///
     /// # Errors
     /// The error's message gives the request back when not one byte of it was sent.
     pub async fn send(
         &mut self,
-        request: http::Request<Body>,
+        mut request: http::Request<Body>,
     ) -> Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Body>>> {
-        let conn = self.conn.as_mut().expect("a lease holds its connection until it is given back");
+        let interims = self.interims();
+        interims.begin();
+        hyper::ext::on_informational(&mut request, move |head| interims.put(head.status(), head.headers()));
+        let conn = self.conn.as_mut().expect(HELD);
         conn.sender.try_send_request(request).await
+    }
+
+    fn conn(&self) -> &Conn {
+        self.conn.as_ref().expect(HELD)
     }
 
     /// The exchange is complete: the connection may carry the next one.

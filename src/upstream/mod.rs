@@ -1,12 +1,13 @@
 //! Pools of servers: which one, over which connection, and how it is doing.
 //!
 //! `balance`, `sticky`, `health_state` and `retry` decide and touch nothing; `conns`, `attempt`
-//! and `probe` act.
+//! and `probe` act. `interim` carries what a server says before its response.
 
 pub mod attempt;
 pub mod balance;
 pub mod conns;
 pub mod health_state;
+pub mod interim;
 pub mod pool;
 pub mod probe;
 pub mod retry;

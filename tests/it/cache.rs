@@ -101,7 +101,8 @@ fn what_must_not_be_stored_is_not() {
     let cases = [
         "Cache-Control: no-store, max-age=60\r\n",
         "Cache-Control: private, max-age=60\r\n",
-        "Cache-Control: max-age=60\r\nSet-Cookie: sid=secret\r\n",
+        "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nSet-Cookie: sid=secret\r\n",
+        "Cache-Control: public\r\nSet-Cookie: sid=secret\r\n",
         "Cache-Control: max-age=60\r\nVary: *\r\n",
         "Cache-Control: no-cache, max-age=60\r\n",
     ];

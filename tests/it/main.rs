@@ -18,6 +18,7 @@ mod headers;
 mod health;
 mod hostile;
 mod http2;
+mod interim;
 mod listeners_and_tls;
 mod metrics;
 mod nginx;

@@ -26,16 +26,7 @@ pub fn to_client(head: &Parts, version: Version, request_id: &HeaderValue) -> He
     let may_have_length = !(head.status == StatusCode::NO_CONTENT || head.status.is_informational());
     for (name, value) in &head.headers {
         let kept = match name.as_str() {
-            "connection"
-            | "keep-alive"
-            | "transfer-encoding"
-            | "upgrade"
-            | "te"
-            | "http2-settings"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authentication-info"
-            | "x-request-id" => false,
+            name if is_of_connection(name) => false,
             // Repeated ones are equal: the guard saw to it.
             "content-length" => may_have_length && !out.contains_key(header::CONTENT_LENGTH),
             name => !named.has(name),
@@ -51,4 +42,40 @@ pub fn to_client(head: &Parts, version: Version, request_id: &HeaderValue) -> He
     put(&mut out, header::VIA, via(head.version));
     put(&mut out, X_REQUEST_ID, request_id.clone());
     out
+}
+
+/// An interim response for the client, whole: HTTP/1.1 alone has this form. Its fields are those of [`to_client`], but
+/// never a length: nothing follows it (RFC 9112 §6.3). `Via` and our request id are left to the final response.
+pub fn interim_to_client(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+    debug_assert!(status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS);
+    let named = Named::of(headers);
+    let is_kept = |name: &str| !(is_of_connection(name) || name == "content-length" || named.has(name));
+    // The space before a reason is part of the line also where there is none (RFC 9112 §4).
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut out = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in headers.iter().filter(|(name, _)| is_kept(name.as_str())) {
+        // A value holds no CR, LF or NUL.
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Fields that a server says to us, or that are ours to say.
+fn is_of_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "transfer-encoding"
+            | "upgrade"
+            | "te"
+            | "http2-settings"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "x-request-id"
+    )
 }

@@ -2,6 +2,7 @@
 
 use http::Request;
 use http::Response;
+use http::StatusCode;
 
 use super::*;
 
@@ -288,4 +289,30 @@ fn switching_protocols_is_said_anew() {
     let sent =
         answers(101, Version::HTTP_11, &[("connection", "Upgrade, x"), ("upgrade", "WebSocket"), ("x", "1")]);
     assert_eq!(sent, ["connection: upgrade", "upgrade: websocket", "via: 1.1 tidegate", "x-request-id: id"]);
+}
+
+#[test]
+fn an_interim_response_has_no_length_and_nothing_of_the_servers_connection() {
+    let told = |status: u16, fields: &[(&'static str, &'static str)]| {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        let headers: HeaderMap = fields.iter().map(pair).collect();
+        String::from_utf8(interim_to_client(StatusCode::from_u16(status).unwrap(), &headers)).unwrap()
+    };
+
+    let fields = [
+        ("link", "</a>; rel=preload"),
+        ("link", "</b>; rel=preload"),
+        ("connection", "close, x-mine"),
+        ("x-mine", "1"),
+        ("content-length", "5"),
+        ("transfer-encoding", "chunked"),
+        ("x-request-id", "theirs"),
+        ("set-cookie", "a=1"),
+    ];
+    let expected = "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\nlink: </b>; rel=preload\r\n\
+                    set-cookie: a=1\r\n\r\n";
+    assert_eq!(told(103, &fields), expected);
+    assert_eq!(told(199, &[]), "HTTP/1.1 199 \r\n\r\n");
 }

@@ -47,6 +47,12 @@ impl Gate {
 
     pub fn wait(&self) {
         let guard = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_timeout_while(guard, DEADLINE, |is_open| !*is_open).unwrap());
+        let (mut is_open, _) = self.0.1.wait_timeout_while(guard, DEADLINE, |is_open| !*is_open).unwrap();
+        *is_open = true;
+    }
+
+    /// Whether anyone has opened it, or the deadline has: what came before then did not wait for it.
+    pub fn is_open(&self) -> bool {
+        *self.0.0.lock().unwrap()
     }
 }
