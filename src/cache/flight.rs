@@ -48,8 +48,8 @@ const HELD_PART: u64 = 4;
 /// Parts of the table of flights; more than cores, a power of two.
 const SHARDS: usize = 64;
 
-/// Counters of invalidations; keys that share one may miss a chance to be stored, no more.
-const EPOCHS: usize = 256;
+/// Counters of invalidations, 128 KiB of them; keys that share one may miss a chance to be stored, no more.
+const EPOCHS: usize = 1 << 14;
 
 /// The fetches that are under way, and the store they end in.
 pub(super) struct Flights {
