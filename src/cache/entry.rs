@@ -122,6 +122,13 @@ impl Entry {
         self.head.meta.age(now)
     }
 
+    /// The same, stale from `now` on.
+    pub fn stale_from(&self, now: u64) -> Self {
+        let mut head = (*self.head).clone();
+        head.meta.lifetime = head.meta.lifetime.min(head.meta.age(now));
+        Self { head: Arc::new(head), body: self.body.clone() }
+    }
+
     /// Bytes of memory behind it.
     pub fn bytes(&self) -> u64 {
         let line =

@@ -34,6 +34,8 @@ use crate::cache::key::Key;
 use crate::cache::policy::Assessment;
 use crate::cache::policy::assess;
 use crate::cache::policy::select;
+use crate::cache::purge::How;
+use crate::cache::purge::Selector;
 use crate::cache::status::CacheReason;
 use crate::cache::store::Store;
 use crate::config::RouteCache;
@@ -204,9 +206,37 @@ impl Flights {
 
     /// Forgets the key, and keeps fetches that began before from storing it (RFC 9111 §4.4).
     pub(super) fn invalidate(&self, key: &Key) {
+        self.disown(key);
+        self.store.remove(key);
+    }
+
+    /// Forgets what is selected, or makes it stale, and keeps fetches that began before from storing it or
+    /// being joined; how many responses there were.
+    pub(super) fn purge(&self, how: How, selector: &Selector) -> u64 {
+        let mut count = 0;
+        for key in &selector.keys {
+            self.disown(key);
+            count += self.store.purge_key(key, how, |_| true);
+        }
+        if selector.must_walk() {
+            count += self.purge_all(how, |key, entry| selector.wants(key, entry));
+        }
+        count
+    }
+
+    /// The same for whatever `wants` chooses.
+    pub(super) fn purge_all(&self, how: How, wants: impl Fn(&Key, &Entry) -> bool) -> u64 {
+        // First, so that nothing old is stored behind the walk's back.
+        self.epochs.iter().for_each(|epoch| {
+            epoch.fetch_add(1, Ordering::SeqCst);
+        });
+        self.shards.iter().for_each(|shard| lock(shard).clear());
+        self.store.purge(how, wants)
+    }
+
+    fn disown(&self, key: &Key) {
         self.epoch(key).fetch_add(1, Ordering::SeqCst);
         lock(self.shard(key)).remove(key);
-        self.store.remove(key);
     }
 
     /// The number of the key's last invalidation; what is stored later on must still find it.
@@ -455,9 +485,6 @@ impl Writer {
         self.is_ended = true;
         stored
     }
-
-    /// The body broke off: readers get an error, nothing is stored. So does a drop.
-    pub fn abort(self) {}
 }
 
 impl Drop for Writer {

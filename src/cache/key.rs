@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::cache::purge::Address;
 use crate::config::QueryKey;
 
 /// What of a target (path and query) is in the key: see [`QueryKey`]. Parameters keep their order and
@@ -80,6 +81,20 @@ impl Key {
         let target = uri.path_and_query().map_or("/", |t| t.as_str());
         let key = Key::new(owner, uri.scheme_str()?, uri.authority()?.as_str(), target);
         (key.origin() == Some((owner, scheme, authority))).then_some(key)
+    }
+
+    /// True when the address begins so, whichever upstream answers it.
+    pub fn begins_with(&self, prefix: &Address) -> bool {
+        let Some((owner, scheme, authority)) = self.origin() else { return false };
+        scheme == prefix.scheme
+            && authority == without_default_port(&prefix.scheme, &prefix.authority)
+            && self.text[owner.len() + scheme.len() + authority.len() + 3..]
+                .starts_with(prefix.target.as_bytes())
+    }
+
+    /// True for a key of the same origin: scheme, host and port, answered by the same upstream.
+    pub fn has_origin_of(&self, other: &Key) -> bool {
+        self.origin() == other.origin()
     }
 
     /// Bytes of memory behind the key.

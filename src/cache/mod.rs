@@ -10,6 +10,7 @@ mod entry;
 mod flight;
 mod key;
 pub mod policy;
+pub mod purge;
 pub mod range;
 mod respond;
 mod status;
@@ -56,6 +57,8 @@ use crate::config::RouteCache;
 
 use crate::cache::flight::Flights;
 use crate::cache::policy::Assessment;
+use crate::cache::purge::How;
+use crate::cache::purge::Selector;
 use crate::cache::range::Slice;
 use crate::cache::store::Store;
 use crate::cache::uses::Uses;
@@ -204,6 +207,19 @@ impl Cache {
         self.flights.invalidate(key);
     }
 
+    /// Forgets what is selected, or makes it stale; how many responses there were. When it returns, no
+    /// worker serves them any more. It may look at everything that is stored: not for a worker's thread.
+    pub fn purge(&self, selector: &Selector, how: How) -> u64 {
+        self.flights.purge(how, selector)
+    }
+
+    /// Makes stale what is in these groups of the key's origin (RFC 9875 §3); as [`Self::purge`] does.
+    pub fn purge_groups(&self, key: &Key, groups: &[String], now: u64) -> u64 {
+        self.flights.purge_all(How::Soft(now), |other, entry| {
+            other.has_origin_of(key) && groups.iter().any(|group| entry.head.meta.tags.is_in_group(group))
+        })
+    }
+
     /// After every exchange that was not a GET or HEAD: forgets what it made worthless, the target
     /// and what Location and Content-Location name in the same origin (RFC 9111 §4.4).
     pub fn invalidate_after(&self, key: &Key, method: &Method, res: &response::Parts) {
@@ -217,6 +233,11 @@ impl Cache {
                 self.invalidate(&other);
             }
         }
+    }
+
+    /// Keys that had to make room or found none, approximately.
+    pub fn evicted(&self) -> u64 {
+        self.flights.store().evicted()
     }
 
     /// Keys that are stored, approximately.

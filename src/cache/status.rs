@@ -86,6 +86,74 @@ pub enum CacheReason {
 }
 
 impl CacheReason {
+    /// Every reason, in the order of the enum.
+    pub const ALL: [CacheReason; 35] = [
+        Self::Disabled,
+        Self::Method,
+        Self::RequestBody,
+        Self::Range,
+        Self::UnkeyedInput,
+        Self::Configured,
+        Self::Precondition,
+        Self::Upgrade,
+        Self::RequestNoStore,
+        Self::UriMiss,
+        Self::VaryMiss,
+        Self::Authorization,
+        Self::Stale,
+        Self::MustValidate,
+        Self::RequestDirective,
+        Self::OnlyIfCached,
+        Self::NoStore,
+        Self::Private,
+        Self::SetCookie,
+        Self::VaryAny,
+        Self::VaryTooLong,
+        Self::Partial,
+        Self::Status,
+        Self::NoFreshness,
+        Self::TooLarge,
+        Self::Crowded,
+        Self::MinUses,
+        Self::HeadOnly,
+        Self::CutShort,
+        Self::LeaderGone,
+        Self::NotShareable,
+        Self::StaleWhileRevalidate,
+        Self::StaleIfError,
+        Self::Invalidated,
+        Self::WaitedTooLong,
+    ];
+
+    /// True for a reason to have no part in a request.
+    pub fn is_bypass(&self) -> bool {
+        matches!(self, Self::Method | Self::RequestNoStore)
+            || self.forward() == "bypass" && *self != Self::Disabled
+    }
+
+    /// True for a reason not to store a response.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestNoStore
+                | Self::Authorization
+                | Self::NoStore
+                | Self::Private
+                | Self::SetCookie
+                | Self::VaryAny
+                | Self::VaryTooLong
+                | Self::Partial
+                | Self::Status
+                | Self::NoFreshness
+                | Self::TooLarge
+                | Self::Crowded
+                | Self::MinUses
+                | Self::HeadOnly
+                | Self::CutShort
+                | Self::Invalidated
+        )
+    }
+
     /// The word in logs, metrics and `detail`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -224,6 +292,15 @@ impl Forward {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_has_its_place_and_its_word() {
+        let mut words = std::collections::BTreeSet::new();
+        for (index, reason) in CacheReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index, "{reason:?}");
+            assert!(words.insert(reason.as_str()), "{reason:?}");
+        }
+    }
 
     #[test]
     fn cache_status_is_written_as_rfc_9211_says() {

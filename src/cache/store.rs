@@ -5,10 +5,15 @@
 //! for validation, and moka's expiry can stall a writer (moka-rs/moka#498).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use moka::ops::compute::Op;
 
 use crate::cache::combine::combine;
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
+use crate::cache::purge::How;
 
 /// Shards, when there is room: as many as busy cores, and a few.
 const SHARDS_MAX: u64 = 16;
@@ -33,6 +38,9 @@ pub struct Variants {
 pub struct Store {
     shards: Box<[moka::sync::Cache<Key, Arc<Variants>, foldhash::fast::RandomState>]>,
     shard_bytes: u64,
+    /// Keys that came, and keys that were taken away by their address or by a purge.
+    added: AtomicU64,
+    removed: AtomicU64,
 }
 
 impl Variants {
@@ -76,7 +84,12 @@ impl Store {
                 .weigher(|_: &Key, value: &Arc<Variants>| u32::try_from(value.bytes).unwrap_or(u32::MAX))
                 .build_with_hasher(foldhash::fast::RandomState::default())
         };
-        Self { shards: (0..shards).map(shard).collect(), shard_bytes }
+        Self {
+            shards: (0..shards).map(shard).collect(),
+            shard_bytes,
+            added: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
+        }
     }
 
     /// The largest entry that can be kept at all.
@@ -94,6 +107,7 @@ impl Store {
     pub fn insert(&self, key: &Key, entry: Arc<Entry>) {
         let object_max = self.object_max();
         self.shard(key).entry_by_ref(key).and_upsert_with(|old| {
+            self.added.fetch_add(u64::from(old.is_none()), Relaxed);
             let none = Variants::default();
             Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry, object_max))
         });
@@ -101,7 +115,48 @@ impl Store {
 
     /// Forgets every variant of `key`.
     pub fn remove(&self, key: &Key) {
-        self.shard(key).invalidate(key);
+        let removed = self.shard(key).remove(key);
+        self.removed.fetch_add(u64::from(removed.is_some()), Relaxed);
+    }
+
+    /// Forgets every stored response that `wants` chooses, or makes it stale; how many there were. It
+    /// looks at all of them: what is stored meanwhile may be missed.
+    pub fn purge(&self, how: How, wants: impl Fn(&Key, &Entry) -> bool) -> u64 {
+        let mut count = 0;
+        for shard in &self.shards {
+            for (key, variants) in shard {
+                if variants.entries.iter().any(|entry| wants(&key, entry)) {
+                    count += self.purge_key(&key, how, |entry| wants(&key, entry));
+                }
+            }
+        }
+        count
+    }
+
+    /// The same for the variants of one key.
+    pub fn purge_key(&self, key: &Key, how: How, wants: impl Fn(&Entry) -> bool) -> u64 {
+        let mut count = 0;
+        self.shard(key).entry_by_ref(key).and_compute_with(|old| {
+            let Some(old) = old else { return Op::Nop };
+            let mut kept = Variants { entries: Vec::new(), bytes: key.bytes() as u64 };
+            for entry in &old.value().entries {
+                let is_wanted = wants(entry);
+                count += u64::from(is_wanted);
+                let entry = match how {
+                    How::Hard if is_wanted => continue,
+                    How::Soft(now) if is_wanted => Arc::new(entry.stale_from(now)),
+                    _ => entry.clone(),
+                };
+                kept.bytes += entry.bytes();
+                kept.entries.push(entry);
+            }
+            if !kept.entries.is_empty() {
+                return Op::Put(Arc::new(kept));
+            }
+            self.removed.fetch_add(1, Relaxed);
+            Op::Remove
+        });
+        count
     }
 
     /// Keys that are stored, approximately.
@@ -112,6 +167,13 @@ impl Store {
     /// True when nothing is stored, approximately.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Keys that had to make room or found none, approximately: what came, less what was taken away, less
+    /// what is here. moka could tell each one, at a price for every write.
+    pub fn evicted(&self) -> u64 {
+        let gone = self.removed.load(Relaxed).saturating_add(self.len());
+        self.added.load(Relaxed).saturating_sub(gone)
     }
 
     /// Bytes that are stored, approximately.
@@ -168,5 +230,9 @@ mod tests {
 
         assert!(store.bytes() <= 100_000 && store.bytes() > 50_000, "{}", store.bytes());
         assert!(store.len() < 200);
+        assert_eq!(store.evicted() + store.len(), 1000);
+        store.remove(&Key::new("app", "http", "h", "/999"));
+        store.settle();
+        assert_eq!(store.evicted() + store.len(), 999, "what is taken away is not evicted");
     }
 }

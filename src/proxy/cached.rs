@@ -10,11 +10,11 @@ use http_body_util::BodyExt;
 use crate::body::Body;
 use crate::cache::policy::StaleAllowed;
 use crate::cache::{
-    CacheReason, CacheStatus, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times, Writer,
-    range, respond, respond_stream, update_from_304,
+    CacheReason, CacheStatus, Closed, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times,
+    Writer, range, respond, respond_stream, update_from_304,
 };
 use crate::config::{CacheMode, RouteCache};
-use crate::proxy::exchange::{Exchange, unix_now};
+use crate::proxy::exchange::{Exchange, note_stored, unix_now};
 use crate::proxy::origin::{self, Conditions, Fetched, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::state::View;
@@ -192,7 +192,9 @@ fn validated(
     let mut forward = Forward::new(miss.why);
     forward.status = Some(fetched.parts.status);
     let entry = refreshed.entry.clone();
-    match leader.land(refreshed) {
+    let landed = leader.land(refreshed);
+    x.note_stored(landed);
+    match landed {
         Ok(()) => forward.stored = true,
         Err(reason) => forward.detail = Some(reason),
     }
@@ -219,7 +221,7 @@ fn publish(
     };
     let writer = leader.publish(head, miss.rules.max_object);
     let (head, reader) = (writer.head().clone(), writer.reader());
-    tokio::task::spawn_local(pump(writer, std::mem::take(&mut fetched.body)));
+    pump(x, writer, std::mem::take(&mut fetched.body));
     let mut forward = Forward::new(miss.why);
     forward.stored = true;
     let age = head.meta.age(times.received);
@@ -233,24 +235,28 @@ fn publish(
     response
 }
 
-/// From the server into the flight, at the server's pace while there is room, else at the readers'.
-async fn pump(mut writer: Writer, mut body: Body) {
+/// From the server into the flight, in a task of its own: the store may want what the client does not.
+fn pump(x: &Exchange, writer: Writer, body: Body) {
+    let (local, view) = (x.local.clone(), x.view.clone());
+    tokio::task::spawn_local(async move { note_stored(&local, &view, pumped(writer, body).await) });
+}
+
+/// At the server's pace while there is room, else at the readers'.
+async fn pumped(mut writer: Writer, mut body: Body) -> Result<(), CacheReason> {
     loop {
         if writer.ready().await.is_err() {
-            return;
+            return Err(CacheReason::TooLarge);
         }
         match body.frame().await {
-            None => {
-                let _ = writer.finish();
-                return;
-            }
+            None => return writer.finish().map(drop),
             // Trailers are not stored: they may depend on how the body was sent.
-            Some(Ok(frame)) => {
-                if frame.into_data().is_ok_and(|data| writer.push(data).is_err()) {
-                    return;
-                }
-            }
-            Some(Err(_)) => return writer.abort(),
+            Some(Ok(frame)) => match frame.into_data().map(|data| writer.push(data)) {
+                Ok(Err(Closed::NoReader)) => return Err(CacheReason::TooLarge),
+                Ok(Err(Closed::TooLong)) => return Err(CacheReason::CutShort),
+                Ok(Ok(())) | Err(_) => {}
+            },
+            // Dropping the writer cuts the readers off.
+            Some(Err(_)) => return Err(CacheReason::CutShort),
         }
     }
 }
@@ -301,7 +307,8 @@ async fn observe(
     {
         let writer = cache.alone(&miss.key).publish(head, miss.rules.max_object);
         let reader = writer.reader();
-        tokio::task::spawn_local(pump(writer, std::mem::replace(&mut fetched.body, Body::wrap(reader))));
+        let body = std::mem::replace(&mut fetched.body, Body::wrap(reader));
+        pump(x, writer, body);
     }
     Ok(x.to_client(fetched))
 }
@@ -309,6 +316,7 @@ async fn observe(
 /// The server's response as it is, with a word on why it is not stored.
 fn uncached(x: &mut Exchange, fetched: Fetched, why: CacheReason, reason: CacheReason) -> Response<Body> {
     x.note_cache("miss", reason.as_str());
+    x.note_stored(Err(reason));
     let mut forward = Forward::new(why);
     forward.detail = Some(reason);
     let mut response = x.to_client(fetched);

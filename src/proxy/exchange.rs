@@ -191,13 +191,19 @@ impl Exchange {
     pub fn note_bypass(&mut self, reason: CacheReason) {
         if self.route_config().cache.is_some() {
             self.note_cache("bypass", reason.as_str());
+            self.local.cells.inc(self.view.cache.bypassed[reason as usize]);
         }
+    }
+
+    /// Whether a response was stored, or why not.
+    pub fn note_stored(&self, outcome: Result<(), CacheReason>) {
+        note_stored(&self.local, &self.view, outcome);
     }
 
     /// How old the stored response was that answered.
     pub fn note_hit_age(&self, seconds: u64) {
         let band = HIT_AGES.partition_point(|(most, _)| *most < seconds);
-        if let Some(counter) = self.view.hit_ages.get(band) {
+        if let Some(counter) = self.view.cache.hit_ages.get(band) {
             self.local.cells.inc(*counter);
         }
     }
@@ -445,6 +451,14 @@ impl HttpBody for Recorded {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Counts whether a response was stored, or why not.
+pub fn note_stored(local: &Local, view: &View, outcome: Result<(), CacheReason>) {
+    local.cells.inc(match outcome {
+        Ok(()) => view.cache.stored,
+        Err(reason) => view.cache.not_stored[reason as usize],
+    });
 }
 
 /// Seconds since 1970: what the cache counts in.

@@ -7,7 +7,9 @@ mod snapshot;
 
 pub use keep::{Full, Keep, Seat, Seats};
 pub use local::{Local, View};
-pub use snapshot::{BuildError, HIT_AGES, Listener, ListenerHandles, Route, RouteHandles, Snapshot};
+pub use snapshot::{
+    BuildError, CacheHandles, HIT_AGES, Listener, ListenerHandles, Route, RouteHandles, Snapshot,
+};
 
 /// What the process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

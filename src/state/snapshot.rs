@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use http::HeaderValue;
 
+use crate::cache::CacheReason;
 use crate::config::{self, Config};
 use crate::filter::guard::BadResponse;
 use crate::filter::guard::Refusal;
@@ -31,8 +32,20 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// As in the configuration; shared with the prober.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// Where hits are counted by their age, in the order of [`HIT_AGES`].
+    /// What the cache counts for all routes together.
+    pub cache: CacheHandles,
+}
+
+/// Where the cache's numbers are counted.
+#[allow(missing_docs, reason = "named as the families are")]
+pub struct CacheHandles {
+    /// In the order of [`HIT_AGES`].
     pub hit_ages: Vec<Counter>,
+    /// In the order of [`CacheReason::ALL`].
+    pub bypassed: Vec<Counter>,
+    /// In the order of [`CacheReason::ALL`].
+    pub not_stored: Vec<Counter>,
+    pub stored: Counter,
 }
 
 /// A listener, ready to use.
@@ -117,9 +130,22 @@ impl Snapshot {
             config.routes.iter().map(|r| (r.name.as_str(), config.upstreams[r.upstream].name.as_str()));
         let routes = named.chain([("none", "none")]).map(|(r, u)| route(r, u, &config, metrics)).collect();
         let router = Router::new(&config.routes, config.listeners.len());
-        let hit_ages =
-            HIT_AGES.iter().map(|(_, age)| metrics.counter(Family::CacheHitsByAge, &[age])).collect();
-        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, hit_ages, config }))
+        let cache = cache(metrics);
+        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, cache, config }))
+    }
+}
+
+fn cache(metrics: &Metrics) -> CacheHandles {
+    // A series for each reason that can be one of that kind, and a cell that nobody reads for the others.
+    let by_reason = |family, is_one: fn(&CacheReason) -> bool| {
+        let counter = |why: &CacheReason| is_one(why).then(|| metrics.counter(family, &[why.as_str()]));
+        CacheReason::ALL.iter().map(|why| counter(why).unwrap_or_default()).collect()
+    };
+    CacheHandles {
+        hit_ages: HIT_AGES.iter().map(|(_, age)| metrics.counter(Family::CacheHitsByAge, &[age])).collect(),
+        bypassed: by_reason(Family::CacheBypassed, CacheReason::is_bypass),
+        not_stored: by_reason(Family::CacheNotStored, CacheReason::is_refusal),
+        stored: metrics.counter(Family::CacheStored, &[]),
     }
 }
 
