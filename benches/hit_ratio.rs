@@ -161,7 +161,9 @@ fn shifting(scale: &Scale, rng: &mut Rng) -> Vec<u32> {
 impl Sizes {
     fn title(self) -> &'static str {
         match self {
-            Self::Equal => "Equal sizes (16 KiB). `by next use` is the optimum (Belady's MIN, free not to store).",
+            Self::Equal => {
+                "Equal sizes (16 KiB). `by next use` is the optimum (Belady's MIN, free not to store)."
+            }
             Self::LogNormal => {
                 "Log-normal sizes (median 8 KiB, 1 KiB to 1 MiB). No one knows the optimum; it lies between \
                  `by next use` and `at most`."
@@ -176,7 +178,8 @@ impl Sizes {
             Self::LogNormal => {
                 let mut rng = Rng::with_seed(SEED ^ (u64::from(object) << 20));
                 // Box and Muller's way from two even numbers to a normal one.
-                let normal = (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
+                let normal =
+                    (-2.0 * (1.0 - rng.f64()).ln()).sqrt() * (std::f64::consts::TAU * rng.f64()).cos();
                 let size = 8192.0 * (1.4 * normal).exp();
                 (size as usize).clamp(SIZE_MIN, SIZE_MAX)
             }
@@ -205,7 +208,8 @@ impl Trace {
             ];
             let mib = capacity as f64 / f64::from(1 << 20);
             print!("| {} | {:.0} % | {mib:.1} |", self.name, part * 100.0);
-            hits.iter().for_each(|h| print!(" {:.1} |", 100.0 * h.objects as f64 / self.requests.len() as f64));
+            hits.iter()
+                .for_each(|h| print!(" {:.1} |", 100.0 * h.objects as f64 / self.requests.len() as f64));
             hits.iter().for_each(|h| print!(" {:.1} |", 100.0 * h.bytes / all));
             println!();
         }

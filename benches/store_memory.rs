@@ -38,6 +38,9 @@ const OBJECT_MAX: u64 = 8 << 20;
 /// What hyper reads at least at once: head and body of a small response arrive in one such buffer.
 const READ_BUFFER_BYTES: usize = 8192;
 
+/// How much of a large body is there to be read at once.
+const PIECE_BYTES: usize = 16 << 10;
+
 /// Threads that pour, as workers would: memory is often freed by another thread than the one that asked for it.
 const THREADS: u64 = 2;
 
@@ -57,35 +60,65 @@ enum Bodies {
     Mixed,
     /// 48 bytes.
     Tiny,
+    /// 4 MiB.
+    Large,
+}
+
+impl Bodies {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Mixed => "200 B to 7 KiB",
+            Self::Tiny => "48 B",
+            Self::Large => "4 MiB",
+        }
+    }
+
+    fn length(self, rng: &mut Rng) -> usize {
+        match self {
+            // The square makes small ones more frequent.
+            Self::Mixed => 200 + (rng.f64().powi(2) * 7000.0) as usize,
+            Self::Tiny => 48,
+            Self::Large => 4 << 20,
+        }
+    }
 }
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let case: Vec<&str> = args.iter().map(String::as_str).collect();
     match case[..] {
-        ["pour", max_size, objects] => pour(number(max_size), number(objects)),
+        ["pour", max_size, objects] => pour(number(max_size), number(objects), Bodies::Mixed),
+        ["pour-large", max_size, objects] => pour(number(max_size), number(objects), Bodies::Large),
         ["look-up", objects, lookups] => look_up(number(objects), number(lookups)),
         // As criterion does: `cargo bench` says --bench, `cargo test --benches` does not.
         _ if case.contains(&"--bench") && !case.contains(&"--test") => {
-            tables(1_000_000, &[64, 256, 1024], &[1000, 10_000, 100_000, 1_000_000], LOOKUPS);
+            tables(&[64, 256, 1024], [1_000_000, 2000], &[1000, 10_000, 100_000, 1_000_000], LOOKUPS);
         }
-        _ => tables(2000, &[1], &[100], 1000),
+        _ => tables(&[1], [2000, 2], &[100], 1000),
     }
 }
 
-fn tables(poured: u64, max_sizes: &[u64], stored: &[u64], lookups: u64) {
-    println!("{poured} distinct objects poured by {THREADS} threads; sizes in MiB, `factor` is growth / max-size");
+fn tables(max_sizes: &[u64], [small, large]: [u64; 2], stored: &[u64], lookups: u64) {
+    println!("Distinct objects poured by {THREADS} threads; sizes in MiB, a factor is growth / max-size");
     println!();
-    println!("| max-size | before | highest | at the end | counted | entries | factor, highest | at the end |");
-    println!("|--:|--:|--:|--:|--:|--:|--:|--:|");
-    for max_size in max_sizes {
-        in_own_process(&["pour", &(max_size << 20).to_string(), &poured.to_string()]);
+    println!(
+        "| max-size | bodies | objects | before | highest | at the end | counted | kept | factor, highest | at the end |"
+    );
+    println!("|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for (case, poured) in [("pour", small), ("pour-large", large)] {
+        for max_size in max_sizes {
+            in_own_process(&[case, &(max_size << 20).to_string(), &poured.to_string()]);
+        }
     }
     println!();
-    println!("Nanoseconds to make a key and look it up, one thread; `key alone` is the part without the store");
+    println!(
+        "Nanoseconds to make a key and look it up, one thread; `key alone` is the part without the store"
+    );
     println!();
-    println!("| objects | key alone | any of them | the same {FEW} of them |");
-    println!("|--:|--:|--:|--:|");
+    println!(
+        "| objects | key alone | any of them | the same {FEW} of them | resident bytes each | counted |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|");
     for stored in stored {
         in_own_process(&["look-up", &stored.to_string(), &lookups.to_string()]);
     }
@@ -98,7 +131,7 @@ fn in_own_process(case: &[&str]) {
 }
 
 /// Fills a cache far beyond its size, and prints a line on what that did to the process.
-fn pour(max_size: u64, objects: u64) {
+fn pour(max_size: u64, objects: u64, bodies: Bodies) {
     let before = resident_bytes();
     let cache = cache(max_size);
     let highest = AtomicU64::new(before);
@@ -109,8 +142,8 @@ fn pour(max_size: u64, objects: u64) {
             scope.spawn(move || {
                 let mut rng = Rng::with_seed(SEED + thread);
                 for n in (thread..objects).step_by(THREADS as usize) {
-                    store(cache, n, Bodies::Mixed, &mut rng);
-                    if n / THREADS % OBJECTS_PER_LOOK == 0 {
+                    store(cache, n, bodies, &mut rng);
+                    if matches!(bodies, Bodies::Large) || n / THREADS % OBJECTS_PER_LOOK == 0 {
                         highest.fetch_max(resident_bytes(), Ordering::Relaxed);
                     }
                 }
@@ -123,8 +156,9 @@ fn pour(max_size: u64, objects: u64) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let factor = |bytes: u64| bytes.saturating_sub(before) as f64 / max_size as f64;
     println!(
-        "| {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {:.2} | {:.2} |",
+        "| {:.0} | {} | {objects} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {:.2} | {:.2} |",
         mib(max_size),
+        bodies.title(),
         mib(before),
         mib(highest),
         mib(end),
@@ -137,11 +171,13 @@ fn pour(max_size: u64, objects: u64) {
 
 /// Times look-ups among so many objects, all of which fit.
 fn look_up(objects: u64, lookups: u64) {
-    let cache = cache(4 << 30);
+    let before = resident_bytes();
+    let cache = cache(8 << 30);
     let mut rng = Rng::with_seed(SEED);
     for n in 0..objects {
         store(&cache, n, Bodies::Tiny, &mut rng);
     }
+    let each = (resident_bytes() - before) / objects;
     let req = http::Request::new(()).into_parts().0;
     let key_alone = timed(lookups, objects, |key| {
         black_box(key);
@@ -152,7 +188,8 @@ fn look_up(objects: u64, lookups: u64) {
     };
     let any = timed(lookups, objects, hit);
     let few = timed(lookups, objects.min(FEW), hit);
-    println!("| {objects} | {key_alone:.0} | {any:.0} | {few:.0} |");
+    let counted = cache.bytes() / cache.len().max(1);
+    println!("| {objects} | {key_alone:.0} | {any:.0} | {few:.0} | {each} | {counted} |");
 }
 
 /// Nanoseconds for one of `lookups` calls with a random key of the first `objects`, after as many unmeasured.
@@ -180,10 +217,12 @@ fn store(cache: &Cache, n: u64, bodies: Bodies, rng: &mut Rng) {
     let key = key(n, &mut String::new());
     assert!(matches!(cache.lookup(&key, &req, NOW), Lookup::Miss(_)), "objects are distinct");
     let Join::Lead(leader) = cache.join(&key, &req, NOW) else { panic!("nobody else asks for it") };
-    let (res, body) = response(n, bodies, rng);
-    let head = cache.judge(&req, &res, TIMES, OBJECT_MAX).expect("it may be stored");
+    let (res, pieces) = response(n, bodies, rng);
+    let Ok(head) = cache.judge(&req, &res, TIMES, OBJECT_MAX) else { return };
     let mut writer = leader.publish(head, OBJECT_MAX);
-    writer.push(body).expect("it is as long as it says");
+    for piece in pieces {
+        writer.push(piece).expect("there is room for it");
+    }
     writer.finish().expect("it is whole");
 }
 
@@ -191,19 +230,16 @@ fn key(n: u64, target: &mut String) -> Key {
     target.clear();
     // Scattered, so that neighbours in the order of arrival are not neighbours by name.
     let id = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let written = write!(target, "/catalogue/garden/products/{id:016x}/pictures/{n}.webp?width=640&quality=80");
+    let written =
+        write!(target, "/catalogue/garden/products/{id:016x}/pictures/{n}.webp?width=640&quality=80");
     written.expect("a string takes everything");
     Key::new("shop", "https", "www.shop.example.com", target)
 }
 
 /// Head and body as an HTTP/1 client hands them over: every value, and the body, is a slice of the buffer
 /// that was read into.
-fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (response::Parts, Bytes) {
-    let length = match bodies {
-        // The square makes small ones more frequent.
-        Bodies::Mixed => 200 + (rng.f64().powi(2) * 7000.0) as usize,
-        Bodies::Tiny => 48,
-    };
+fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (response::Parts, Vec<Bytes>) {
+    let length = bodies.length(rng);
     let mut head = String::with_capacity(1024);
     let written = write!(
         head,
@@ -225,7 +261,8 @@ fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (response::Parts, Bytes) {
     written.expect("a string takes everything");
     let mut buffer = BytesMut::with_capacity(READ_BUFFER_BYTES);
     buffer.extend_from_slice(head.as_bytes());
-    buffer.resize(head.len() + length, b'x');
+    let with_head = length.min(READ_BUFFER_BYTES - head.len());
+    buffer.resize(head.len() + with_head, b'x');
     let text = buffer.split_to(head.len()).freeze();
     let mut parts = http::Response::new(()).into_parts().0;
     for line in head.lines() {
@@ -235,7 +272,16 @@ fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (response::Parts, Bytes) {
         let value = HeaderValue::from_maybe_shared(text.slice(at..at + value.len())).expect("a value");
         parts.headers.append(name, value);
     }
-    (parts, buffer.split_to(length).freeze())
+    let mut pieces = vec![buffer.freeze()];
+    let mut rest = length - with_head;
+    while rest > 0 {
+        // hyper makes room for twice of what it read last, and reads what is there.
+        let mut buffer = BytesMut::with_capacity(2 * PIECE_BYTES);
+        buffer.resize(rest.min(PIECE_BYTES), b'x');
+        rest -= buffer.len();
+        pieces.push(buffer.freeze());
+    }
+    (parts, pieces)
 }
 
 fn resident_bytes() -> u64 {
@@ -247,4 +293,3 @@ fn resident_bytes() -> u64 {
 fn number(text: &str) -> u64 {
     text.parse().expect("a number")
 }
-

@@ -34,8 +34,8 @@ const LINE_OVERHEAD: usize = 64;
 /// What an entry costs beyond its parts: its structs, two maps and moka's node; an estimate.
 const ENTRY_OVERHEAD: usize = 640;
 
-/// Smaller bodies are packed into one piece when stored: hits are then written without a vector,
-/// and no read buffer of a connection stays pinned for a few bytes of it.
+/// Smaller bodies are packed into one piece when stored: hits are then written without a vector.
+/// Larger ones would hold up everybody else while they are copied: see [`StoredBody::piece`].
 const PACKED_BYTES_MAX: u64 = 1 << 20;
 
 /// Fields of a connection, never of a response (RFC 9111 §3.1, RFC 9110 §7.6.1), and Age, which is
@@ -176,6 +176,14 @@ pub fn update_from_304(
 }
 
 impl StoredBody {
+    /// `chunk` as it may be kept when the body was announced with this length. Like fields, chunks are slices of
+    /// read buffers, which may be many times as large. Bodies that will be packed at their end are left
+    /// alone; others are copied bit by bit, since a copy of the whole would take milliseconds.
+    pub(super) fn piece(chunk: Bytes, announced: Option<u64>) -> Bytes {
+        let will_be_packed = announced.is_some_and(|length| length <= PACKED_BYTES_MAX);
+        if will_be_packed { chunk } else { Bytes::copy_from_slice(&chunk) }
+    }
+
     /// A body of these pieces, in order.
     pub fn new(pieces: Vec<Bytes>) -> Self {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();

@@ -71,6 +71,28 @@ fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
     assert!(matches!(cache.lookup(&key(), &request(&[]), 110), Lookup::Miss(CacheReason::UriMiss)));
 }
 
+#[test]
+fn a_large_body_keeps_no_read_buffer_in_memory() {
+    let buffer = Bytes::from(vec![0; 3 << 20]);
+    for length in [None, Some("1572864")] {
+        let cache = cache();
+        let (req, mut res) = exchange(FRESH);
+        if let Some(length) = length {
+            res.headers.insert(header::CONTENT_LENGTH, length.parse().unwrap());
+        }
+        let head = cache.judge(&req, &res, Times { asked: 100, received: 100 }, 8 << 20).unwrap();
+
+        let mut writer = cache.alone(&key()).publish(head, 8 << 20);
+        for n in 0..96 {
+            writer.push(buffer.slice(n << 15..(n << 15) + (16 << 10))).unwrap();
+        }
+        let entry = writer.finish().unwrap();
+
+        assert_eq!(entry.body.len(), 1_572_864);
+        assert!(buffer.is_unique(), "{length:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_entry_answers_get_head_and_conditions() {
     let entry = entry(FRESH, "abc");
