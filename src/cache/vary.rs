@@ -11,6 +11,9 @@ use crate::cache::status::CacheReason;
 /// at every look-up.
 const FIELDS_MAX: usize = 16;
 
+/// What a field costs beyond its bytes: its handles, and the one behind an unusual name.
+const FIELD_OVERHEAD: usize = 96;
+
 /// The fields named by `Vary`, each with the value the request had, normalised; in order of name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -62,7 +65,8 @@ impl Selection {
 
     /// Bytes of memory behind it.
     pub fn bytes(&self) -> usize {
-        self.fields.iter().map(|(_, value)| 64 + value.as_ref().map_or(0, |v| v.len())).sum()
+        let bytes = |(name, value): &Field| name.as_str().len() + value.as_ref().map_or(0, |v| v.len());
+        self.fields.iter().map(|field| FIELD_OVERHEAD + bytes(field)).sum()
     }
 }
 
