@@ -15,6 +15,10 @@ const SHARDS_MAX: u64 = 16;
 /// A shard is not made smaller than this, because an entry must fit into its shard.
 const SHARD_BYTES_MIN: u64 = 16 << 20;
 
+/// An entry of more than this part of its shard is admitted or refused, and room made for it, at once. moka itself
+/// waits for 64 insertions, so what waits is never more than a sixteenth of the shard.
+const PROMPT_PART: u64 = 1024;
+
 /// Variants of one key; the oldest goes when there are more.
 const VARIANTS_MAX: usize = 64;
 
@@ -84,10 +88,15 @@ impl Store {
 
     /// Adds `entry` to the variants of `key`, atomically for the key.
     pub fn insert(&self, key: &Key, entry: Arc<Entry>) {
-        self.shard(key).entry_by_ref(key).and_upsert_with(|old| {
+        let shard = self.shard(key);
+        let is_heavy = entry.bytes() > self.shard_bytes / PROMPT_PART;
+        shard.entry_by_ref(key).and_upsert_with(|old| {
             let none = Variants::default();
             Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry))
         });
+        if is_heavy {
+            shard.run_pending_tasks();
+        }
     }
 
     /// Forgets every variant of `key`.
@@ -123,7 +132,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::cache::entry::StoredBody;
     use crate::cache::entry::tests::entry;
 
     #[test]
@@ -144,6 +156,21 @@ mod tests {
         store.insert(&key, base.clone());
         store.insert(&key, base);
         assert_eq!(store.get(&key).unwrap().iter().count(), VARIANTS_MAX);
+    }
+
+    #[test]
+    fn large_entries_that_come_at_once_do_not_take_more_than_the_store_has() {
+        let store = Store::new(1 << 20);
+        let base = entry(&[("cache-control", "max-age=60")], "abc");
+        let body = StoredBody::new(vec![Bytes::from(vec![0; 200 << 10])]);
+
+        for n in 0..60 {
+            let large = Entry { head: base.head.clone(), body: body.clone() };
+            store.insert(&Key::new("app", "http", "h", &format!("/{n}")), Arc::new(large));
+        }
+
+        let bytes: u64 = store.shards.iter().flatten().map(|(_, variants)| variants.bytes).sum();
+        assert!(bytes <= 1 << 20, "{bytes}");
     }
 
     #[test]
