@@ -5,6 +5,8 @@
 //! for validation, and moka's expiry can stall a writer (moka-rs/moka#498).
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
@@ -36,6 +38,8 @@ pub struct Variants {
 pub struct Store {
     shards: Box<[moka::sync::Cache<Key, Arc<Variants>, foldhash::fast::RandomState>]>,
     shard_bytes: u64,
+    /// For each shard, whose turn it is to insert.
+    turns: Box<[Mutex<()>]>,
 }
 
 impl Variants {
@@ -72,7 +76,9 @@ impl Store {
                 .weigher(|_: &Key, value: &Arc<Variants>| u32::try_from(value.bytes).unwrap_or(u32::MAX))
                 .build_with_hasher(foldhash::fast::RandomState::default())
         };
-        Self { shards: (0..shards).map(shard).collect(), shard_bytes }
+        let shards: Box<[_]> = (0..shards).map(shard).collect();
+        let turns = shards.iter().map(|_| Mutex::default()).collect();
+        Self { shards, shard_bytes, turns }
     }
 
     /// The largest entry that can be kept at all.
@@ -86,14 +92,29 @@ impl Store {
         self.shard(key).get(key)
     }
 
+    /// Whether there is something under `key`; no use of it, for the admission.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.shard(key).contains_key(key)
+    }
+
     /// Adds `entry` to the variants of `key`, atomically for the key.
     pub fn insert(&self, key: &Key, entry: Arc<Entry>) {
-        let shard = self.shard(key);
+        let index = key.spread() % self.shards.len();
+        let shard = &self.shards[index];
         let is_heavy = entry.bytes() > self.shard_bytes / PROMPT_PART;
-        shard.entry_by_ref(key).and_upsert_with(|old| {
-            let none = Variants::default();
-            Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry))
-        });
+        {
+            // moka can do both under a lock of its own, but then it counts one more use of a new key, and new
+            // ones look popular when it chooses whom to keep.
+            let _turn = self.turns[index].lock().unwrap_or_else(PoisonError::into_inner);
+            if shard.contains_key(key) {
+                shard.entry_by_ref(key).and_upsert_with(|old| {
+                    let none = Variants::default();
+                    Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry))
+                });
+            } else {
+                shard.insert(key.clone(), Arc::new(Variants::default().with(key, entry)));
+            }
+        }
         if is_heavy {
             shard.run_pending_tasks();
         }
