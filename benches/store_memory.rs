@@ -143,7 +143,7 @@ fn pour(max_size: u64, objects: u64, bodies: Bodies) {
                 let mut rng = Rng::with_seed(SEED + thread);
                 for n in (thread..objects).step_by(THREADS as usize) {
                     store(cache, n, bodies, &mut rng);
-                    if matches!(bodies, Bodies::Large) || n / THREADS % OBJECTS_PER_LOOK == 0 {
+                    if matches!(bodies, Bodies::Large) || (n / THREADS).is_multiple_of(OBJECTS_PER_LOOK) {
                         highest.fetch_max(resident_bytes(), Ordering::Relaxed);
                     }
                 }
