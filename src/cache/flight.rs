@@ -426,6 +426,7 @@ impl Writer {
         if chunk.is_empty() {
             return Ok(());
         }
+        let chunk = StoredBody::piece(chunk, self.head.meta.content_length);
         let mut wakers = Vec::new();
         let (overflows, outcome) = {
             let mut state = lock(&self.leader.flight.state);

@@ -144,7 +144,11 @@ impl Cache {
             Ok(leader) => leader,
             Err(follower) => return Join::Follow(follower),
         };
-        // A flight may have landed between our look-up and now.
+        // A flight may have landed between our look-up and now. Mostly not: then the request is not counted twice
+        // as a use of the key, which would make the newest objects look popular.
+        if !self.flights.store().contains(key) {
+            return Join::Lead(leader);
+        }
         match self.find(key, req, now, rules) {
             Lookup::Hit { entry, age, ttl } => Join::Hit { entry, age, ttl },
             _ => Join::Lead(leader),

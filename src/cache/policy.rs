@@ -271,7 +271,9 @@ fn part(req: &request::Parts, res: &response::Parts) -> Result<Option<Part>, Cac
     }
     // Without one question there is no one answer.
     asked(&req.headers).ok_or(CacheReason::Partial)?;
-    let asked = req.headers.get(header::RANGE).cloned().ok_or(CacheReason::Partial)?;
+    let asked = req.headers.get(header::RANGE).ok_or(CacheReason::Partial)?;
+    // A copy: the original would keep the client's whole read buffer in memory.
+    let asked = HeaderValue::from_bytes(asked.as_bytes()).map_err(|_| CacheReason::Partial)?;
     let (first, _, complete) = carried(&res.headers).ok_or(CacheReason::Partial)?;
     Ok(Some(Part { first, complete, asked }))
 }

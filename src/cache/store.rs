@@ -5,6 +5,8 @@
 //! for validation, and moka's expiry can stall a writer (moka-rs/moka#498).
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,6 +22,10 @@ const SHARDS_MAX: u64 = 16;
 
 /// A shard is not made smaller than this, because an entry must fit into its shard.
 const SHARD_BYTES_MIN: u64 = 16 << 20;
+
+/// An entry of more than this part of its shard is admitted or refused, and room made for it, at once. moka itself
+/// waits for 64 insertions, so what waits is never more than a sixteenth of the shard.
+const PROMPT_PART: u64 = 1024;
 
 /// Variants of one key; the oldest goes when there are more.
 const VARIANTS_MAX: usize = 64;
@@ -38,6 +44,8 @@ pub struct Variants {
 pub struct Store {
     shards: Box<[moka::sync::Cache<Key, Arc<Variants>, foldhash::fast::RandomState>]>,
     shard_bytes: u64,
+    /// For each shard, whose turn it is to insert.
+    turns: Box<[Mutex<()>]>,
     /// Keys that came, and keys that were taken away by their address or by a purge.
     added: AtomicU64,
     removed: AtomicU64,
@@ -84,12 +92,9 @@ impl Store {
                 .weigher(|_: &Key, value: &Arc<Variants>| u32::try_from(value.bytes).unwrap_or(u32::MAX))
                 .build_with_hasher(foldhash::fast::RandomState::default())
         };
-        Self {
-            shards: (0..shards).map(shard).collect(),
-            shard_bytes,
-            added: AtomicU64::new(0),
-            removed: AtomicU64::new(0),
-        }
+        let shards: Box<[_]> = (0..shards).map(shard).collect();
+        let turns = shards.iter().map(|_| Mutex::default()).collect();
+        Self { shards, shard_bytes, turns, added: AtomicU64::new(0), removed: AtomicU64::new(0) }
     }
 
     /// The largest entry that can be kept at all.
@@ -103,14 +108,34 @@ impl Store {
         self.shard(key).get(key)
     }
 
+    /// Whether there is something under `key`; no use of it, for the admission.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.shard(key).contains_key(key)
+    }
+
     /// Adds `entry` to the variants of `key`, atomically for the key.
     pub fn insert(&self, key: &Key, entry: Arc<Entry>) {
         let object_max = self.object_max();
-        self.shard(key).entry_by_ref(key).and_upsert_with(|old| {
-            self.added.fetch_add(u64::from(old.is_none()), Relaxed);
-            let none = Variants::default();
-            Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry, object_max))
-        });
+        let index = key.spread() % self.shards.len();
+        let shard = &self.shards[index];
+        let is_heavy = entry.bytes() > self.shard_bytes / PROMPT_PART;
+        {
+            // moka can do both under a lock of its own, but then it counts one more use of a new key, and new
+            // ones look popular when it chooses whom to keep.
+            let _turn = self.turns[index].lock().unwrap_or_else(PoisonError::into_inner);
+            if shard.contains_key(key) {
+                shard.entry_by_ref(key).and_upsert_with(|old| {
+                    let none = Variants::default();
+                    Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry, object_max))
+                });
+            } else {
+                shard.insert(key.clone(), Arc::new(Variants::default().with(key, entry, object_max)));
+                self.added.fetch_add(1, Relaxed);
+            }
+        }
+        if is_heavy {
+            shard.run_pending_tasks();
+        }
     }
 
     /// Forgets every variant of `key`.
@@ -194,7 +219,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::cache::entry::StoredBody;
     use crate::cache::entry::tests::entry;
 
     #[test]
@@ -219,6 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn large_entries_that_come_at_once_do_not_take_more_than_the_store_has() {
+        let store = Store::new(1 << 20);
+        let base = entry(&[("cache-control", "max-age=60")], "abc");
+        let body = StoredBody::new(vec![Bytes::from(vec![0; 200 << 10])]);
+
+        for n in 0..60 {
+            let large = Entry { head: base.head.clone(), body: body.clone() };
+            store.insert(&Key::new("app", "http", "h", &format!("/{n}")), Arc::new(large));
+        }
+
+        let bytes: u64 = store.shards.iter().flatten().map(|(_, variants)| variants.bytes).sum();
+        assert!(bytes <= 1 << 20, "{bytes}");
+    }
+
+    #[test]
     fn the_store_stays_within_its_bytes() {
         let store = Store::new(100_000);
         let base = entry(&[("cache-control", "max-age=60")], "abc");
@@ -231,7 +274,9 @@ mod tests {
         assert!(store.bytes() <= 100_000 && store.bytes() > 50_000, "{}", store.bytes());
         assert!(store.len() < 200);
         assert_eq!(store.evicted() + store.len(), 1000);
-        store.remove(&Key::new("app", "http", "h", "/999"));
+        let kept = (0..1000).map(|n| Key::new("app", "http", "h", &format!("/{n}")));
+        let kept = kept.into_iter().find(|key| store.get(key).is_some()).unwrap();
+        store.remove(&kept);
         store.settle();
         assert_eq!(store.evicted() + store.len(), 999, "what is taken away is not evicted");
     }

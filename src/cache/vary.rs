@@ -15,6 +15,9 @@ use crate::fields;
 /// at every look-up.
 const FIELDS_MAX: usize = 16;
 
+/// What a field costs beyond its bytes: its handles, and the one behind an unusual name.
+const FIELD_OVERHEAD: usize = 96;
+
 /// The fields named by `Vary`, and what the operator adds to the key, each with the value the request
 /// had, normalised; in order of name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,11 +75,19 @@ impl Selection {
 
     /// Bytes of memory behind it.
     pub fn bytes(&self) -> usize {
-        self.fields.iter().map(|(_, value)| 64 + value.as_ref().map_or(0, |v| v.len())).sum()
+        let bytes = |(source, value): &Field| source.name().len() + value.as_ref().map_or(0, |v| v.len());
+        self.fields.iter().map(|field| FIELD_OVERHEAD + bytes(field)).sum()
     }
 }
 
 impl Source {
+    fn name(&self) -> &str {
+        match self {
+            Source::Header(Name(name)) => name.as_str(),
+            Source::Cookie(name) => name,
+        }
+    }
+
     fn value(&self, req: &HeaderMap) -> Option<Box<[u8]>> {
         match self {
             Source::Header(Name(name)) => normalised(req, name),
