@@ -1,10 +1,12 @@
 //! The command line. Exit codes: 0 well, 1 failed at run time, 2 wrong usage or configuration.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tidegate::admin::client;
 use tidegate::config::{self, Config, Mistakes};
 use tidegate::runtime::{self, RunError, demo};
 use tidegate::upstream::balance::Registry;
@@ -44,6 +46,28 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", required = true)]
         to: Vec<String>,
     },
+    /// Purge stored responses of a running proxy: they are gone, or stale, when this returns.
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
+    Purge {
+        /// An address, like https://www.example.com/page?a=b; may be repeated.
+        #[arg(long = "url", value_name = "URL", group = "what")]
+        urls: Vec<String>,
+        /// All addresses that begin so, like https://www.example.com/blog/; may be repeated.
+        #[arg(long = "prefix", value_name = "URL", group = "what")]
+        prefixes: Vec<String>,
+        /// All that call themselves so, by Surrogate-Key, Cache-Tag or Cache-Groups; may be repeated.
+        #[arg(long = "tag", value_name = "TAG", group = "what")]
+        tags: Vec<String>,
+        /// Everything.
+        #[arg(long, group = "what")]
+        all: bool,
+        /// Make them stale instead: validated before they are used, served stale where that is allowed.
+        #[arg(long)]
+        soft: bool,
+        /// The proxy's admin listener.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+        admin: SocketAddr,
+    },
 }
 
 fn main() -> ExitCode {
@@ -63,6 +87,18 @@ fn main() -> ExitCode {
             }),
             Err(error) => failed(&error, 1),
         },
+        Command::Purge { urls, prefixes, tags, all, soft, admin } => {
+            let asked = serde_json::json!({
+                "urls": urls, "prefixes": prefixes, "tags": tags, "all": all, "soft": soft,
+            });
+            match client::post(admin, "/api/v1/cache/purge", &asked.to_string()) {
+                Ok(done) => {
+                    let told = std::io::stdout().write_all(done.as_bytes());
+                    told.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+                }
+                Err(error) => failed(&error, 1),
+            }
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The admin listener: numbers for Prometheus, answers for orchestrators, a status for people.
 //!
-//! Reads state and changes none. It runs on the control thread.
+//! It runs on the control thread, and changes one thing only: what is in the cache.
 
+pub mod client;
+mod purge;
 mod status;
 
 use std::convert::Infallible;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -53,7 +55,7 @@ pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
         let admin = admin.clone();
         let service = service_fn(move |request| {
             let admin = admin.clone();
-            async move { Ok::<_, Infallible>(admin.answer(&request)) }
+            async move { Ok::<_, Infallible>(admin.answer(request).await) }
         });
         let conn = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -68,17 +70,47 @@ pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
 }
 
 impl Admin {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n");
-        }
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        const HERE: &str = "/metrics /livez /readyz /api/v1/status, and POST /api/v1/cache/purge\n";
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
+            "/api/v1/cache/purge" if request.method() == Method::POST => self.purge(request).await,
+            "/api/v1/cache/purge" => not_allowed("POST"),
+            _ if !is_read => not_allowed("GET, HEAD"),
             "/metrics" => self.metrics(),
             "/livez" => plain(StatusCode::OK, "alive\n"),
             "/readyz" => self.ready(),
             "/api/v1/status" => self.status(),
-            "/" => plain(StatusCode::OK, "Tidegate. Here are: /metrics /livez /readyz /api/v1/status\n"),
-            _ => plain(StatusCode::NOT_FOUND, "here are: /metrics /livez /readyz /api/v1/status\n"),
+            "/" => plain(StatusCode::OK, format!("Tidegate. Here are: {HERE}")),
+            _ => plain(StatusCode::NOT_FOUND, format!("here are: {HERE}")),
+        }
+    }
+
+    async fn purge(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let body = Limited::new(body, purge::BODY_BYTES_MAX).collect();
+        let done = match tokio::time::timeout(HEAD_TIMEOUT, body).await {
+            Ok(Ok(body)) => {
+                purge::purge(self.keep.clone(), &self.snapshot, &head.headers, body.to_bytes()).await
+            }
+            Ok(Err(_)) => {
+                Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off".to_owned()))
+            }
+            Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body is too slow".to_owned())),
+        };
+        match done {
+            Ok(done) => {
+                let (metrics, control) = (&self.keep.metrics, self.keep.workers());
+                let kind = if done.soft { "soft" } else { "hard" };
+                metrics.cells(control).add(metrics.counter(Family::CachePurged, &[kind]), done.purged);
+                typed("application/json", serde_json::to_string(&done).unwrap_or_default() + "\n")
+            }
+            Err((status, mistake)) => {
+                let text = serde_json::json!({ "error": mistake }).to_string();
+                let mut response = typed("application/json", text + "\n");
+                *response.status_mut() = status;
+                response
+            }
         }
     }
 
@@ -102,6 +134,12 @@ impl Admin {
         let (metrics, cache, now) = (&self.keep.metrics, &self.keep.cache, self.keep.now());
         metrics.set(metrics.gauge(Family::CacheBytes, &[]), cache.bytes() as i64);
         metrics.set(metrics.gauge(Family::CacheEntries, &[]), cache.len() as i64);
+        let evicted = metrics.counter(Family::CacheEvicted, &[]);
+        // An estimate may go back a little, which a counter must not.
+        metrics.set_total(evicted, cache.evicted().max(metrics.total(evicted)));
+        for kind in ["hard", "soft"] {
+            metrics.counter(Family::CachePurged, &[kind]);
+        }
         if let Some(lost) = &self.lost {
             metrics.set_total(metrics.counter(Family::AccessLogLost, &[]), lost.total());
         }
@@ -116,6 +154,12 @@ impl Admin {
         let text = serde_json::to_string_pretty(&status::of(self)).unwrap_or_default();
         typed("application/json", text + "\n")
     }
+}
+
+fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, format!("only {methods} is answered here\n"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
 }
 
 fn typed(kind: &'static str, text: String) -> Response<Full<Bytes>> {

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
 use crate::body::{Body, BodyError, End, Meter, Metered};
+use crate::cache::policy;
 use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_target, plan_request};
 use crate::config::RouteCache;
 use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
@@ -263,10 +264,19 @@ impl Exchange {
         }
     }
 
-    /// After an unsafe method: what it made worthless is forgotten.
-    pub fn invalidate(&self, parts: &response::Parts) {
-        if let Some(rules) = &self.route_config().cache {
-            self.local.keep.cache.invalidate_after(&self.cache_key(rules), &self.head.method, parts);
+    /// After an unsafe method: what it made worthless is forgotten, or validated before it is used again.
+    pub async fn invalidate(&self, parts: &response::Parts) {
+        let Some(rules) = &self.route_config().cache else { return };
+        let key = self.cache_key(rules);
+        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts);
+        let groups = policy::invalidated_groups(&self.head.method, parts);
+        if !groups.is_empty() {
+            let keep = self.local.keep.clone();
+            // It looks at all that is stored: not on this thread.
+            let purge = move || keep.cache.purge_groups(&key, &groups, unix_now());
+            if let Err(error) = tokio::task::spawn_blocking(purge).await {
+                tracing::error!(%error, "a purge by group failed");
+            }
         }
     }
 

@@ -92,14 +92,14 @@ async fn steps(
         RequestPlan::Bypass(reason) => {
             x.note_bypass(reason);
             let fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
-            pass(x, fetched, upgrade)?
+            pass(x, fetched, upgrade).await?
         }
     };
     Ok(response)
 }
 
 /// A response that the cache has no part in.
-fn pass(
+async fn pass(
     x: &mut Exchange,
     mut fetched: Fetched,
     upgrade: Option<hyper::upgrade::OnUpgrade>,
@@ -111,6 +111,6 @@ fn pass(
     if matches!(x.head.method, Method::GET | Method::HEAD) {
         return Ok(x.to_client(fetched));
     }
-    x.invalidate(&fetched.parts);
+    x.invalidate(&fetched.parts).await;
     Ok(cached::answer_to_post(x, fetched))
 }

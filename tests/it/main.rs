@@ -22,4 +22,5 @@ mod interim;
 mod listeners_and_tls;
 mod metrics;
 mod nginx;
+mod purge;
 mod routing;

@@ -1,0 +1,102 @@
+//! `POST /api/v1/cache/purge`: stored responses go, or become stale.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use crate::cache::purge::{Address, How, Selector};
+use crate::cache::{Key, keyed_target};
+use crate::state::{Keep, Snapshot};
+
+/// Bytes of one request: a thousand long addresses.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Addresses, prefixes and tags in one request.
+const NAMES_MAX: usize = 1000;
+
+/// What is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    urls: Vec<String>,
+    #[serde(default)]
+    prefixes: Vec<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    soft: bool,
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+pub struct Done {
+    /// Stored responses.
+    pub purged: u64,
+    /// They are stale, not gone.
+    pub soft: bool,
+    /// In microseconds.
+    pub took_us: u64,
+}
+
+/// Why nothing was done.
+pub type Refused = (StatusCode, String);
+
+/// Purges as `body` says.
+pub async fn purge(
+    keep: Arc<Keep>,
+    snapshot: &Snapshot,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Done, Refused> {
+    // A page in a browser can send anything else to a listener on loopback without asking first.
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    if !kind.to_ascii_lowercase().starts_with(b"application/json") {
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json".to_owned()));
+    }
+    let (selector, is_soft) = read(&body, snapshot).map_err(|mistake| (StatusCode::BAD_REQUEST, mistake))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let how = if is_soft { How::Soft(now) } else { How::Hard };
+    let began = Instant::now();
+    // It may look at everything that is stored: not on the thread that probes servers.
+    let purged = tokio::task::spawn_blocking(move || keep.cache.purge(&selector, how)).await;
+    let purged = purged.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let took_us = began.elapsed().as_micros() as u64;
+    tracing::info!(purged, soft = is_soft, took_us, "cache purged");
+    Ok(Done { purged, soft: is_soft, took_us })
+}
+
+fn read(body: &[u8], snapshot: &Snapshot) -> Result<(Selector, bool), String> {
+    let asked: Asked = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let count = asked.urls.len() + asked.prefixes.len() + asked.tags.len();
+    if count == 0 && !asked.all {
+        return Err("says nothing to purge: urls, prefixes, tags or all".to_owned());
+    }
+    if count > NAMES_MAX {
+        return Err(format!("{count} names at once are too many; at most {NAMES_MAX}"));
+    }
+    let parse = |text: &String| text.parse::<Address>().map_err(|error| error.to_string());
+    let urls = asked.urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let prefixes = asked.prefixes.iter().map(parse).collect::<Result<_, _>>()?;
+    let keys = urls.iter().flat_map(|url| keys(url, snapshot)).collect();
+    Ok((Selector { keys, prefixes, tags: asked.tags, all: asked.all }, asked.soft))
+}
+
+/// Every key that a response of this address may have: whichever route took it, and whatever of its query is
+/// in the key there.
+fn keys(url: &Address, snapshot: &Snapshot) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for route in &snapshot.config.routes {
+        let Some(rules) = &route.cache else { continue };
+        let owner = &snapshot.config.upstreams[route.upstream].name;
+        let key = Key::new(owner, &url.scheme, &url.authority, &keyed_target(&url.target, &rules.key.query));
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
