@@ -47,6 +47,7 @@ pub use crate::cache::policy::StaleAllowed;
 pub use crate::cache::policy::Times;
 pub use crate::cache::policy::plan_request;
 pub use crate::cache::respond::respond;
+pub use crate::cache::respond::respond_first;
 pub use crate::cache::respond::respond_stream;
 pub use crate::cache::status::CacheReason;
 pub use crate::cache::status::CacheStatus;

@@ -71,6 +71,16 @@ pub fn respond_stream(stored: &Head, req: &request::Parts, age: u64, reader: Rea
     response
 }
 
+/// Answers the request that a response was fetched for: `response` as the server sent it, or 304 if that is
+/// what the client's own conditions come to.
+pub fn respond_first(stored: &Head, req: &request::Parts, mut response: Response<Body>) -> Response<Body> {
+    if conditional(req, stored.status, &stored.meta) == Conditional::NotModified {
+        not_modified(&mut response);
+        *response.body_mut() = Body::Empty;
+    }
+    response
+}
+
 fn head(stored: &Head, age: u64) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = stored.status;

@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::cache::policy::StaleAllowed;
 use crate::cache::{
     CacheReason, CacheStatus, Closed, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times,
-    Writer, range, respond, respond_stream, update_from_304,
+    Writer, range, respond, respond_first, respond_stream, update_from_304,
 };
 use crate::config::{CacheMode, RouteCache};
 use crate::proxy::exchange::{Exchange, note_stored, unix_now};
@@ -84,6 +84,7 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
     if x.head.method != Method::POST || !is_own || rules.mode != CacheMode::On {
         return x.to_client(fetched);
     }
+    x.note_cache("miss", CacheReason::Method.as_str());
     let leader = x.local.keep.cache.alone(&key);
     let now = unix_now();
     publish(
@@ -224,14 +225,10 @@ fn publish(
     pump(x, writer, std::mem::take(&mut fetched.body));
     let mut forward = Forward::new(miss.why);
     forward.stored = true;
-    let age = head.meta.age(times.received);
-    let mut response = respond_stream(&head, &x.head, age, reader);
-    if age == 0 {
-        // RFC 9111 section 5.1: an Age says that a cache answered; this came from the server just now.
-        response.headers_mut().remove(header::AGE);
-    }
-    let mut response = x.stored_to_client(response, CacheStatus::Forward(forward));
-    fetched.take_cookie(response.headers_mut());
+    // Whoever asked gets all that the server said, also what others may not have.
+    fetched.body = Body::wrap(reader);
+    let mut response = respond_first(&head, &x.head, x.to_client(fetched));
+    CacheStatus::Forward(forward).append(response.headers_mut());
     response
 }
 

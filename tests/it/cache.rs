@@ -308,3 +308,22 @@ fn a_hit_is_served_while_the_server_is_down() {
 
     assert_eq!(proxy.get("/").status(), 200);
 }
+
+#[test]
+fn what_only_the_first_may_have_reaches_the_first_and_nobody_else() {
+    let origin = Origin::start(|_| {
+        let fields = "Cache-Control: max-age=60, no-cache=\"set-cookie\", private=\"X-User\"\r\n\
+            Set-Cookie: sid=1\r\nX-User: alice\r\nX-Shared: yes\r\n";
+        reply("200 OK", fields, "page")
+    });
+    let proxy = cached(&origin);
+
+    let first = proxy.get("/");
+    assert_eq!((first.field("set-cookie"), first.field("x-user")), (Some("sid=1"), Some("alice")));
+    assert_eq!(first.field("age"), None, "it comes from the server");
+
+    let second = proxy.get("/");
+    assert!(second.field("cache-status").unwrap().contains("hit"), "{second:?}");
+    assert_eq!((second.field("set-cookie"), second.field("x-user")), (None, None));
+    assert_eq!((second.field("x-shared"), second.text().as_str()), (Some("yes"), "page"));
+}
