@@ -22,6 +22,8 @@ pub const TICK: Duration = Duration::from_millis(50);
 pub struct Timers {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
+    /// When the last sweep was; a waiter that is polled meanwhile need not ask the clock again.
+    swept: Cell<Option<Instant>>,
 }
 
 /// The time-out of one wait, re-armed for each wait; nothing is in the table between waits.
@@ -59,6 +61,7 @@ impl Timers {
 
     /// Wakes every wait whose time has come. The worker calls it each [`TICK`].
     pub fn sweep(&self, now: Instant) {
+        self.swept.set(Some(now));
         let mut due = Vec::new();
         for slot in self.slots.borrow_mut().iter_mut() {
             if slot.at.is_some_and(|at| at <= now) {
@@ -99,7 +102,7 @@ impl Deadline {
             self.slot.set(Some(self.timers.arm(at, cx.waker().clone())));
             return Poll::Pending;
         };
-        if Instant::now() >= at {
+        if self.timers.swept.get().is_some_and(|now| now >= at) {
             return Poll::Ready(());
         }
         if let Some(index) = self.slot.get() {

@@ -5,6 +5,7 @@
 //! entry. GET and HEAD share a key; nothing else is looked up (RFC 9111 §2).
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -14,6 +15,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cache::purge::Address;
 use crate::config::QueryKey;
+
+thread_local! {
+    /// Where a key's text is put together: it is allocated once, when its length is known.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What of a target (path and query) is in the key: see [`QueryKey`]. Parameters keep their order and
 /// their bytes.
@@ -51,22 +57,20 @@ impl Key {
     /// §4.2.3); every byte of `target` (path and query) does.
     pub fn new(owner: &str, scheme: &str, authority: &str, target: &str) -> Self {
         let authority = without_default_port(scheme, authority);
-        let length = owner.len() + scheme.len() + authority.len() + target.len() + 4;
-        let mut text = Vec::with_capacity(length);
-        text.extend_from_slice(owner.as_bytes());
-        text.push(b' ');
-        text.extend_from_slice(scheme.as_bytes());
-        text.push(b' ');
-        text.extend_from_slice(authority.as_bytes());
-        text.push(b' ');
-        text[owner.len()..].make_ascii_lowercase();
-        let target_at = text.len();
-        // RFC 9110 §4.2.3: an empty path is "/".
-        if !target.starts_with(['/', '*']) {
-            text.push(b'/');
-        }
-        text.extend_from_slice(target.as_bytes());
-        Self { hash: xxh3_128(&text), text: text.into(), target_at }
+        SCRATCH.with_borrow_mut(|text| {
+            text.clear();
+            for part in [owner, " ", scheme, " ", authority, " "] {
+                text.extend_from_slice(part.as_bytes());
+            }
+            text[owner.len()..].make_ascii_lowercase();
+            let target_at = text.len();
+            // RFC 9110 §4.2.3: an empty path is "/".
+            if !target.starts_with(['/', '*']) {
+                text.push(b'/');
+            }
+            text.extend_from_slice(target.as_bytes());
+            Self { hash: xxh3_128(text), text: text.as_slice().into(), target_at }
+        })
     }
 
     /// The key of a reference found in `Location` or `Content-Location`, when it is absolute or

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -171,17 +171,32 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
     builder
 }
 
-async fn answer(
+/// The answer to a request, and the end of what may come before it.
+struct Answer {
+    serving: proxy::Serving,
+    watch: Arc<Watch>,
+}
+
+fn answer(
     local: Rc<Local>,
     client: Rc<Client>,
     watch: Arc<Watch>,
     request: Request<Incoming>,
     sent: Rc<Meter>,
-) -> Result<Response<Body>, Infallible> {
+) -> Answer {
     watch.request_begins();
-    let response = proxy::serve(local, client, request, sent, Box::new(Turn(watch.clone()))).await;
-    watch.interims.close();
-    Ok(response)
+    let serving = proxy::serve(local, client, request, sent, Box::new(Turn(watch.clone())));
+    Answer { serving, watch }
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = ready!(Pin::new(&mut self.serving).poll(cx));
+        self.watch.interims.close();
+        Poll::Ready(Ok(response))
+    }
 }
 
 /// However a request ends, its connection hears of it.

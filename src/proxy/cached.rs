@@ -17,30 +17,39 @@ use crate::config::{CacheMode, RouteCache};
 use crate::proxy::exchange::{Exchange, note_stored, unix_now};
 use crate::proxy::origin::{self, Conditions, Fetched, Outgoing};
 use crate::proxy::reply::Failure;
+use crate::proxy::{Fetch, Step};
 use crate::state::View;
 
 /// A request that the store has no answer for.
-struct Miss<'a> {
+pub struct Miss {
+    view: Rc<View>,
+    route: usize,
     key: Key,
-    rules: &'a RouteCache,
     /// Why it has none.
     why: CacheReason,
     /// What is to be validated, and when it may be used unvalidated.
     stale: Option<(Arc<Entry>, StaleAllowed)>,
+    /// In `mode = "observe"`: whether the store would have answered.
+    observed: Option<bool>,
 }
 
-/// Answers from the store, or fetches what is not in it.
-pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Failure> {
-    let view: Rc<View> = x.view.clone();
-    let Some(rules) = &view.config.routes[x.route_index()].cache else { return Err(Failure::NoRoute) };
-    let (key, now) = (x.cache_key(rules), unix_now());
+impl Miss {
+    fn rules(&self) -> &RouteCache {
+        self.view.config.routes[self.route].cache.as_ref().expect("only routes that cache have misses")
+    }
+}
+
+/// Answers from the store, or says what is to be fetched.
+pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> {
+    let (view, route) = (x.view.clone(), x.route_index());
+    let Some(rules) = &view.config.routes[route].cache else { return Ok(Step::Fetch(Fetch::Pass(out))) };
+    let (key, now) = (x.cache_key(rules), x.began_unix());
     x.narrow_target(rules);
     let found = x.local.keep.cache.lookup(&key, &x.head, now, rules);
-    if rules.mode == CacheMode::Observe {
-        return observe(x, out, Miss { key, rules, why: CacheReason::Disabled, stale: None }, &found).await;
-    }
+    let observed = (rules.mode == CacheMode::Observe).then_some(matches!(found, Lookup::Hit { .. }));
     let (why, stale) = match found {
-        Lookup::Hit { entry, age, ttl } => return Ok(hit(x, &entry, age, ttl)),
+        _ if observed.is_some() => (CacheReason::Disabled, None),
+        Lookup::Hit { entry, age, ttl } => return Ok(Step::Answer(hit(x, &entry, age, ttl))),
         Lookup::OnlyIfCached => {
             x.note_cache("miss", CacheReason::OnlyIfCached.as_str());
             return Err(Failure::OnlyIfCached);
@@ -48,14 +57,22 @@ pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Fa
         Lookup::Miss(why) => (why, None),
         Lookup::Stale { entry, reason, allowed, .. } => (reason, Some((entry, allowed))),
     };
-    let miss = Miss { key, rules, why, stale };
+    let miss = Miss { view: view.clone(), route, key, why, stale, observed };
     if let Some((entry, allowed)) = &miss.stale
         && allowed.while_revalidating
     {
         revalidate_behind(x, &miss);
-        return Ok(serve_stale(x, entry, CacheReason::StaleWhileRevalidate));
+        return Ok(Step::Answer(serve_stale(x, entry, CacheReason::StaleWhileRevalidate)));
     }
-    x.note_cache("miss", why.as_str());
+    Ok(Step::Fetch(Fetch::Cached(out, miss)))
+}
+
+/// Fetches what is not in the store, or waits for who does.
+pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result<Response<Body>, Failure> {
+    if let Some(is_hit) = miss.observed {
+        return observe(x, out, &miss, is_hit).await;
+    }
+    x.note_cache("miss", miss.why.as_str());
     if x.head.method != Method::GET {
         return head_only(x, out, &miss).await;
     }
@@ -63,7 +80,7 @@ pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Fa
     if x.head.headers.contains_key(header::RANGE) && !has_validator {
         return part(x, out, &miss).await;
     }
-    let joined = x.local.keep.cache.join(&miss.key, &x.head, now, rules);
+    let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), miss.rules());
     match joined {
         Join::Hit { entry, age, ttl } => Ok(hit(x, &entry, age, ttl)),
         Join::Lead(leader) => lead(x, leader, out, &miss).await,
@@ -76,8 +93,8 @@ pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Fa
 /// The answer to a POST that is the answer to GET too (RFC 9110 section 9.3.3): it says so by a
 /// Content-Location that is its own address.
 pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
-    let view: Rc<View> = x.view.clone();
-    let Some(rules) = &view.config.routes[x.route_index()].cache else { return x.to_client(fetched) };
+    let (view, route) = (x.view.clone(), x.route_index());
+    let Some(rules) = &view.config.routes[route].cache else { return x.to_client(fetched) };
     let key = x.cache_key(rules);
     let location = fetched.parts.headers.get(header::CONTENT_LOCATION).and_then(|value| value.to_str().ok());
     let is_own = location.and_then(|location| key.same_origin(location)).as_ref() == Some(&key);
@@ -87,13 +104,8 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
     x.note_cache("miss", CacheReason::Method.as_str());
     let leader = x.local.keep.cache.alone(&key);
     let now = unix_now();
-    publish(
-        x,
-        leader,
-        fetched,
-        &Miss { key, rules, why: CacheReason::Method, stale: None },
-        Times { asked: now, received: now },
-    )
+    let miss = Miss { view: view.clone(), route, key, why: CacheReason::Method, stale: None, observed: None };
+    publish(x, leader, fetched, &miss, Times { asked: now, received: now })
 }
 
 fn hit(x: &mut Exchange, entry: &Entry, age: u64, ttl: i64) -> Response<Body> {
@@ -113,19 +125,16 @@ fn serve_stale(x: &mut Exchange, entry: &Entry, why: CacheReason) -> Response<Bo
 }
 
 /// RFC 5861 section 3: one request asks the server while others are served what is here.
-fn revalidate_behind(x: &Exchange, miss: &Miss<'_>) {
+fn revalidate_behind(x: &Exchange, miss: &Miss) {
     let mut behind = x.behind();
-    let joined = behind.local.keep.cache.join(&miss.key, &behind.head, unix_now(), miss.rules);
+    let joined = behind.local.keep.cache.join(&miss.key, &behind.head, unix_now(), miss.rules());
     // Anything else: it is being done, or was done a moment ago.
     let Join::Lead(leader) = joined else { return };
-    let (key, why, stale) = (miss.key.clone(), miss.why, miss.stale.clone());
+    let (view, key, stale) = (miss.view.clone(), miss.key.clone(), miss.stale.clone());
+    let miss = Miss { view, route: miss.route, key, why: miss.why, stale, observed: None };
     tokio::task::spawn_local(async move {
-        let view: Rc<View> = behind.view.clone();
-        if let Some(rules) = &view.config.routes[behind.route_index()].cache {
-            let miss = Miss { key, rules, why, stale };
-            // Nobody waits for the answer; what of it is stored is read to its end all the same.
-            let _ = lead(&mut behind, leader, Outgoing::nothing(), &miss).await;
-        }
+        // Nobody waits for the answer; what of it is stored is read to its end all the same.
+        let _ = lead(&mut behind, leader, Outgoing::nothing(), &miss).await;
     });
 }
 
@@ -134,7 +143,7 @@ async fn lead(
     x: &mut Exchange,
     leader: Leader,
     out: Outgoing,
-    miss: &Miss<'_>,
+    miss: &Miss,
 ) -> Result<Response<Body>, Failure> {
     let asked = unix_now();
     let conditions = match &miss.stale {
@@ -162,7 +171,7 @@ async fn lead(
 }
 
 /// A part of what is not stored: asked for as it is, stored as the part that it is.
-async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss<'_>) -> Result<Response<Body>, Failure> {
+async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Response<Body>, Failure> {
     let asked = unix_now();
     let leader = x.local.keep.cache.alone(&miss.key);
     let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
@@ -171,11 +180,11 @@ async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss<'_>) -> Result<Respon
 
 /// The answer to HEAD has no body that others could share, but may tell whether what is stored is still
 /// right (RFC 9111 section 4.3.5).
-async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss<'_>) -> Result<Response<Body>, Failure> {
+async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Response<Body>, Failure> {
     let asked = unix_now();
     let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     let times = Times { asked, received: unix_now() };
-    x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, miss.rules);
+    x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, miss.rules());
     Ok(uncached(x, fetched, miss.why, CacheReason::HeadOnly))
 }
 
@@ -185,11 +194,11 @@ fn validated(
     leader: Leader,
     entry: &Entry,
     mut fetched: Fetched,
-    miss: &Miss<'_>,
+    miss: &Miss,
     times: Times,
 ) -> Response<Body> {
     x.note_cache("revalidated", miss.why.as_str());
-    let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, miss.rules);
+    let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, miss.rules());
     let mut forward = Forward::new(miss.why);
     forward.status = Some(fetched.parts.status);
     let entry = refreshed.entry.clone();
@@ -210,17 +219,17 @@ fn publish(
     x: &mut Exchange,
     leader: Leader,
     mut fetched: Fetched,
-    miss: &Miss<'_>,
+    miss: &Miss,
     times: Times,
 ) -> Response<Body> {
-    let head = match x.local.keep.cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules) {
+    let head = match x.local.keep.cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules()) {
         Ok(head) => head,
         Err(reason) => {
             leader.release(reason);
             return uncached(x, fetched, miss.why, reason);
         }
     };
-    let writer = leader.publish(head, miss.rules.max_object);
+    let writer = leader.publish(head, miss.rules().max_object);
     let (head, reader) = (writer.head().clone(), writer.reader());
     pump(x, writer, std::mem::take(&mut fetched.body));
     let mut forward = Forward::new(miss.why);
@@ -263,11 +272,11 @@ async fn follow(
     x: &mut Exchange,
     follower: Follower,
     out: Outgoing,
-    miss: &Miss<'_>,
+    miss: &Miss,
 ) -> Result<Response<Body>, Failure> {
     let began = Instant::now();
     let limit = x.local.keep.cache.collapse_wait();
-    let followed = x.local.timers.timeout(limit, follower.wait(&x.head, miss.rules)).await;
+    let followed = x.local.timers.timeout(limit, follower.wait(&x.head, miss.rules())).await;
     x.facts.queued = Some(began.elapsed());
     let followed = followed.unwrap_or(Followed::GoAlone(CacheReason::WaitedTooLong));
     let mut forward = Forward::new(miss.why);
@@ -289,10 +298,9 @@ async fn follow(
 async fn observe(
     x: &mut Exchange,
     out: Outgoing,
-    miss: Miss<'_>,
-    found: &Lookup,
+    miss: &Miss,
+    is_hit: bool,
 ) -> Result<Response<Body>, Failure> {
-    let is_hit = matches!(found, Lookup::Hit { .. });
     x.note_cache(if is_hit { "observed-hit" } else { "observed-miss" }, "");
     let asked = unix_now();
     let mut fetched = origin::fetch(x, out, Conditions::AsSent).await?;
@@ -300,9 +308,9 @@ async fn observe(
     let cache = &x.local.keep.cache;
     if !is_hit
         && range::asked(&x.head.headers).is_none()
-        && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules)
+        && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules())
     {
-        let writer = cache.alone(&miss.key).publish(head, miss.rules.max_object);
+        let writer = cache.alone(&miss.key).publish(head, miss.rules().max_object);
         let reader = writer.reader();
         let body = std::mem::replace(&mut fetched.body, Body::wrap(reader));
         pump(x, writer, body);

@@ -23,7 +23,7 @@ use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PRO
 use crate::filter::guard;
 use crate::observe::Record;
 use crate::proxy::origin::{Fetched, Outgoing};
-use crate::proxy::reply::Failure;
+use crate::proxy::reply::{self, Failure};
 use crate::proxy::{Client, Turn};
 use crate::router;
 use crate::state::{HIT_AGES, Local, Route, View};
@@ -105,7 +105,7 @@ impl Exchange {
             route: view.routes.len() - 1,
             client_ip: client.peer.ip(),
             authority: HeaderValue::from_static(""),
-            facts: Facts::begin(sent),
+            facts: Facts::begin(&local, sent),
             turn: Some(turn),
             narrowed: None,
             is_behind: false,
@@ -258,7 +258,7 @@ impl Exchange {
             authority: self.authority.clone(),
             route: self.route,
             narrowed: self.narrowed.clone(),
-            facts: Facts::begin(Rc::default()),
+            facts: Facts::begin(&self.local, Rc::default()),
             turn: None,
             is_behind: true,
         }
@@ -278,6 +278,11 @@ impl Exchange {
                 tracing::error!(%error, "a purge by group failed");
             }
         }
+    }
+
+    /// When the request began, in seconds since 1970.
+    pub fn began_unix(&self) -> u64 {
+        seconds(self.facts.time)
     }
 
     pub fn route_index(&self) -> usize {
@@ -331,6 +336,12 @@ impl Exchange {
         headers.insert(X_REQUEST_ID, self.request_id.clone());
         status.append(headers);
         response
+    }
+
+    /// The last step for what failed.
+    pub fn fail(mut self, failure: &Failure) -> Response<Body> {
+        let response = reply::answer(&mut self, failure);
+        self.finish(response)
     }
 
     /// The last step: from here on the response carries the exchange, and ends it.
@@ -412,10 +423,11 @@ impl Exchange {
 }
 
 impl Facts {
-    fn begin(sent: Rc<Meter>) -> Self {
+    fn begin(local: &Local, sent: Rc<Meter>) -> Self {
+        let began = Instant::now();
         Facts {
-            began: Instant::now(),
-            time: SystemTime::now(),
+            began,
+            time: local.time_of_day(began),
             status: 0,
             server: None,
             attempts: 0,
@@ -473,7 +485,11 @@ pub fn note_stored(local: &Local, view: &View, outcome: Result<(), CacheReason>)
 
 /// Seconds since 1970: what the cache counts in.
 pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    seconds(SystemTime::now())
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn bypass_status(reason: &'static str) -> HeaderValue {

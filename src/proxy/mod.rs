@@ -1,4 +1,4 @@
-//! The life of a request, step by step. [`steps`] is its table of contents.
+//! The life of a request, step by step. [`steps`] is its table of contents, [`fetched`] the part that waits.
 
 mod cached;
 mod exchange;
@@ -7,8 +7,11 @@ mod reply;
 mod tunnel;
 
 use std::any::Any;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -17,7 +20,7 @@ use crate::body::{Body, Meter};
 use crate::cache::RequestPlan;
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::origin::Fetched;
+use crate::proxy::origin::{Fetched, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::state::Local;
 
@@ -60,42 +63,91 @@ pub trait Turn {
     fn interim(&self, bytes: &[u8]);
 }
 
+/// The answer to one request: there at once, or when a server has answered.
+///
+/// What is known at once (a hit, a refusal) costs no state machine: that of a fetch is thousands of bytes, so it
+/// is made, on the heap, only for a request that needs it.
+pub enum Serving {
+    /// Here it is; `None` once it has been taken.
+    Done(Option<Response<Body>>),
+    /// A server is asked.
+    Fetching(Pin<Box<dyn Future<Output = Response<Body>>>>),
+}
+
+/// What a request comes to before any server is asked.
+enum Step {
+    Answer(Response<Body>),
+    Fetch(Fetch),
+}
+
+/// What a server is asked for.
+enum Fetch {
+    /// On behalf of the client alone.
+    Pass(Outgoing),
+    /// For the cache too.
+    Cached(Outgoing, cached::Miss),
+}
+
 /// Answers one request. Never fails: a failure is an answer too. `sent` tells how much of the response
 /// has been taken.
-pub async fn serve(
+pub fn serve(
     local: Rc<Local>,
     client: Rc<Client>,
     mut request: Request<Incoming>,
     sent: Rc<Meter>,
     turn: Box<dyn Turn>,
-) -> Response<Body> {
+) -> Serving {
     let upgrade = tunnel::offered(&mut request);
     let (head, incoming) = request.into_parts();
     let mut x = Exchange::begin(local, client, head, sent, turn);
-    let response = match steps(&mut x, incoming, upgrade).await {
-        Ok(response) => response,
-        Err(failure) => reply::answer(&mut x, &failure),
-    };
-    x.finish(response)
+    match steps(&mut x, incoming) {
+        Ok(Step::Answer(response)) => Serving::Done(Some(x.finish(response))),
+        Ok(Step::Fetch(fetch)) => Serving::Fetching(Box::pin(async move {
+            match fetched(&mut x, fetch, upgrade).await {
+                Ok(response) => x.finish(response),
+                Err(failure) => x.fail(&failure),
+            }
+        })),
+        Err(failure) => Serving::Done(Some(x.fail(&failure))),
+    }
 }
 
-async fn steps(
-    x: &mut Exchange,
-    incoming: Incoming,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
-) -> Result<Response<Body>, Failure> {
+fn steps(x: &mut Exchange, incoming: Incoming) -> Result<Step, Failure> {
     let asked = x.check()?;
     x.find_route(&asked.host)?;
     let out = x.outgoing(incoming, asked)?;
-    let response = match x.cache_plan(&out) {
-        RequestPlan::Lookup => cached::serve(x, out).await?,
+    match x.cache_plan(&out) {
+        RequestPlan::Lookup => cached::look_up(x, out),
         RequestPlan::Bypass(reason) => {
             x.note_bypass(reason);
-            let fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
-            pass(x, fetched, upgrade).await?
+            Ok(Step::Fetch(Fetch::Pass(out)))
         }
-    };
-    Ok(response)
+    }
+}
+
+async fn fetched(
+    x: &mut Exchange,
+    fetch: Fetch,
+    upgrade: Option<hyper::upgrade::OnUpgrade>,
+) -> Result<Response<Body>, Failure> {
+    match fetch {
+        Fetch::Cached(out, miss) => cached::fetch(x, out, miss).await,
+        Fetch::Pass(out) => {
+            let fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
+            pass(x, fetched, upgrade).await
+        }
+    }
+}
+
+impl Future for Serving {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        match &mut *self {
+            Serving::Done(response) => response.take().map_or(Poll::Pending, Poll::Ready),
+            Serving::Fetching(fetching) => fetching.as_mut().poll(cx),
+        }
+    }
 }
 
 /// A response that the cache has no part in.

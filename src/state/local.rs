@@ -1,10 +1,10 @@
 //! A worker's own state: nothing in it is seen by another thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -29,6 +29,8 @@ pub struct Local {
     pub access: Option<RefCell<AccessWriter>>,
     /// What the process is doing.
     pub stage: watch::Receiver<Stage>,
+    /// One moment by both clocks, not long ago.
+    moment: Cell<(Instant, SystemTime)>,
     view: RefCell<Rc<View>>,
 }
 
@@ -59,6 +61,7 @@ impl Local {
             rng: RefCell::new(rng),
             access: access.map(RefCell::new),
             stage,
+            moment: Cell::new((Instant::now(), SystemTime::now())),
             view: RefCell::new(Rc::new(View { snapshot, pools })),
         })
     }
@@ -71,6 +74,13 @@ impl Local {
     /// Called each [`crate::clock::TICK`]: wakes what has waited too long.
     pub fn tick(&self, now: Instant) {
         self.timers.sweep(now);
+        self.moment.set((now, SystemTime::now()));
+    }
+
+    /// The time of day at `at`, a moment of just now.
+    pub fn time_of_day(&self, at: Instant) -> SystemTime {
+        let (instant, time) = self.moment.get();
+        time + at.saturating_duration_since(instant)
     }
 
     /// Called each second: closes idle connections to servers, writes out access-log lines.
