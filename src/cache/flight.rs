@@ -20,6 +20,7 @@ use std::task::Poll;
 use std::task::Waker;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::request;
 use http_body::Body as HttpBody;
 use http_body::Frame;
@@ -141,6 +142,8 @@ struct State {
     /// Bytes written.
     total: u64,
     end: Option<End>,
+    /// For those who read the body as it comes; they are not stored.
+    trailers: Option<HeaderMap>,
     /// Why it will not be stored: the body goes at its slowest reader's pace from here on.
     overflow: Option<CacheReason>,
     readers: Slots<Progress>,
@@ -459,6 +462,12 @@ impl Writer {
         outcome
     }
 
+    /// What came behind the body (RFC 9110 §6.5): for those who read it as it comes. It is not stored, because it
+    /// may depend on how the body was sent.
+    pub fn trailers(&mut self, trailers: HeaderMap) {
+        lock(&self.leader.flight.state).trailers = Some(trailers);
+    }
+
     /// The body is whole: stores it, and tells why not otherwise.
     pub fn finish(mut self) -> Result<Arc<Entry>, CacheReason> {
         let leader = &self.leader;
@@ -499,13 +508,13 @@ impl Drop for Writer {
 
 impl Reader {
     fn new(flight: &Arc<Flight>, state: &mut State, head: &Head) -> Self {
-        let whole = (state.end == Some(End::Whole)).then_some(state.total);
+        let whole = (state.end == Some(End::Whole) && state.trailers.is_none()).then_some(state.total);
         let slot = state.readers.insert(Progress::default());
         let remaining = head.meta.content_length.or(whole);
         Self { flight: flight.clone(), slot, remaining, is_ended: false }
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut guard = lock(&self.flight.state);
         let state = &mut *guard;
         let Some(progress) = state.readers.get_mut(self.slot) else { return Poll::Ready(None) };
@@ -519,20 +528,22 @@ impl Reader {
             drop(guard);
             writer.into_iter().for_each(Waker::wake);
             self.remaining = self.remaining.map(|n| n.saturating_sub(chunk.len() as u64));
-            return Poll::Ready(Some(Ok(chunk)));
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         match state.end {
             None => {
                 progress.waker = Some(cx.waker().clone());
-                return Poll::Pending;
+                Poll::Pending
             }
-            Some(End::Whole) => self.is_ended = true,
+            Some(End::Whole) => {
+                self.is_ended = true;
+                Poll::Ready(state.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))))
+            }
             Some(End::Cut) => {
                 self.is_ended = true;
-                return Poll::Ready(Some(Err(Box::new(CutShort))));
+                Poll::Ready(Some(Err(Box::new(CutShort))))
             }
         }
-        Poll::Ready(None)
     }
 }
 
@@ -547,7 +558,7 @@ impl HttpBody for Reader {
         if self.is_ended {
             return Poll::Ready(None);
         }
-        self.poll_chunk(cx).map(|chunk| chunk.map(|c| c.map(Frame::data)))
+        self.poll_piece(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -64,6 +64,9 @@ use crate::cache::range::Slice;
 use crate::cache::store::Store;
 use crate::cache::uses::Uses;
 
+/// Entity tags that are sent with one request: a dozen of usual length fit into half a KiB.
+const CANDIDATES_MAX: usize = 12;
+
 /// The process's cache: one store and one table of flights for all workers.
 pub struct Cache {
     flights: Arc<Flights>,
@@ -137,6 +140,16 @@ impl Cache {
         let asks_server = !matches!(found, Lookup::Hit { .. });
         let is_forbidden = asks_server && policy::asks(req, rules).only_if_cached;
         if is_forbidden { Lookup::OnlyIfCached } else { found }
+    }
+
+    /// Stored responses of `key` that some other request selected, and that the server may name by their
+    /// entity tags; the newest first.
+    pub fn candidates(&self, key: &Key) -> Vec<Arc<Entry>> {
+        let variants = self.flights.store().get(key);
+        let entries = variants.iter().flat_map(|variants| variants.iter());
+        let is_candidate =
+            |entry: &&Arc<Entry>| entry.head.meta.part.is_none() && entry.head.meta.etag.is_some();
+        entries.filter(is_candidate).take(CANDIDATES_MAX).cloned().collect()
     }
 
     /// Leads or follows the fetch of `key`; for GET only, since the answer to HEAD has no body.

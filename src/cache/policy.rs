@@ -368,6 +368,21 @@ pub fn is_same_representation(meta: &Meta, res: &response::Parts) -> bool {
         && content_length(&res.headers).is_none_or(|told| meta.content_length == Some(told))
 }
 
+/// Asks whether one of these is the right one for a request that none of them was chosen by (RFC 9111
+/// §4.3.1): the server says which, by its entity tag.
+pub fn set_candidates<'a>(etags: impl Iterator<Item = &'a HeaderValue>, headers: &mut HeaderMap) {
+    clear_conditions(headers);
+    let list: Vec<&[u8]> = etags.map(HeaderValue::as_bytes).collect();
+    if let Ok(list) = HeaderValue::from_bytes(&list.join(&b", "[..])) {
+        headers.insert(header::IF_NONE_MATCH, list);
+    }
+}
+
+/// True when a 304 speaks of a response with these terms, by its entity tag (RFC 9111 §4.3.4).
+pub fn is_named_by(meta: &Meta, res304: &response::Parts) -> bool {
+    res304.headers.get(header::ETAG).is_some_and(|etag| names_etag(etag.as_bytes(), meta.etag.as_ref()))
+}
+
 /// True when this exchange makes stored responses of its key worthless (RFC 9111 §4.4): an unsafe
 /// or unknown method that did not fail.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {

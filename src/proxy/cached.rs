@@ -8,7 +8,7 @@ use http::{Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 
 use crate::body::Body;
-use crate::cache::policy::StaleAllowed;
+use crate::cache::policy::{self, StaleAllowed};
 use crate::cache::{
     CacheReason, CacheStatus, Closed, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times,
     Writer, range, respond, respond_first, respond_stream, update_from_304,
@@ -146,11 +146,15 @@ async fn lead(
     miss: &Miss,
 ) -> Result<Response<Body>, Failure> {
     let asked = unix_now();
+    let cache = &x.local.keep.cache;
+    let is_candidate = miss.why == CacheReason::VaryMiss && miss.stale.is_none();
+    let candidates = if is_candidate { cache.candidates(&miss.key) } else { Vec::new() };
     let conditions = match &miss.stale {
         Some((entry, _)) if entry.head.meta.has_validator() => Conditions::Of(&entry.head.meta),
+        None if !candidates.is_empty() => Conditions::AnyOf(&candidates),
         _ => Conditions::Cleared,
     };
-    let fetched = match (origin::fetch(x, out, conditions).await, &miss.stale) {
+    let mut fetched = match (origin::fetch(x, out, conditions).await, &miss.stale) {
         (Err(failure), Some((entry, allowed))) if failure.blames_server() && allowed.when_unreachable => {
             return Ok(serve_stale(x, entry, CacheReason::StaleIfError));
         }
@@ -162,12 +166,17 @@ async fn lead(
         (outcome, _) => outcome?,
     };
     let times = Times { asked, received: unix_now() };
-    match &miss.stale {
-        Some((entry, _)) if fetched.parts.status == StatusCode::NOT_MODIFIED => {
-            Ok(validated(x, leader, entry, fetched, miss, times))
+    if fetched.parts.status == StatusCode::NOT_MODIFIED {
+        let stale = miss.stale.as_ref().map(|(entry, _)| entry);
+        let named = || candidates.iter().find(|entry| policy::is_named_by(&entry.head.meta, &fetched.parts));
+        match stale.or_else(named) {
+            Some(entry) => return Ok(validated(x, leader, entry, fetched, miss, times)),
+            None if candidates.is_empty() => {}
+            // It names none of those that were asked about: asked again, about none.
+            None => fetched = origin::fetch(x, Outgoing::nothing(), Conditions::Cleared).await?,
         }
-        _ => Ok(publish(x, leader, fetched, miss, times)),
     }
+    Ok(publish(x, leader, fetched, miss, times))
 }
 
 /// A part of what is not stored: asked for as it is, stored as the part that it is.
@@ -255,11 +264,13 @@ async fn pumped(mut writer: Writer, mut body: Body) -> Result<(), CacheReason> {
         }
         match body.frame().await {
             None => return writer.finish().map(drop),
-            // Trailers are not stored: they may depend on how the body was sent.
             Some(Ok(frame)) => match frame.into_data().map(|data| writer.push(data)) {
                 Ok(Err(Closed::NoReader)) => return Err(CacheReason::TooLarge),
                 Ok(Err(Closed::TooLong)) => return Err(CacheReason::CutShort),
-                Ok(Ok(())) | Err(_) => {}
+                Ok(Ok(())) => {}
+                Err(frame) => {
+                    frame.into_trailers().into_iter().for_each(|trailers| writer.trailers(trailers))
+                }
             },
             // Dropping the writer cuts the readers off.
             Some(Err(_)) => return Err(CacheReason::CutShort),

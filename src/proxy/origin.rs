@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Uri, Version, header, request, response};
@@ -11,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
 use crate::body::{Body, End, Meter, Metered};
-use crate::cache::{Meta, policy};
+use crate::cache::{Entry, Meta, policy};
 use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
 use crate::filter::guard;
@@ -68,6 +69,8 @@ pub enum Conditions<'a> {
     Cleared,
     /// The cache asks on its own behalf, about what it has.
     Of(&'a Meta),
+    /// The cache asks which of these it is, if any.
+    AnyOf(&'a [Arc<Entry>]),
 }
 
 /// Gets a response from a server; tries others while that is safe.
@@ -184,6 +187,9 @@ fn head(
         Conditions::AsSent => {}
         Conditions::Cleared => policy::clear_conditions(&mut headers),
         Conditions::Of(meta) => policy::set_validators(meta, &mut headers),
+        Conditions::AnyOf(entries) => {
+            policy::set_candidates(entries.iter().filter_map(|e| e.head.meta.etag.as_ref()), &mut headers)
+        }
     }
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = x.head.method.clone();

@@ -327,3 +327,51 @@ fn what_only_the_first_may_have_reaches_the_first_and_nobody_else() {
     assert_eq!((second.field("set-cookie"), second.field("x-user")), (None, None));
     assert_eq!((second.field("x-shared"), second.text().as_str()), (Some("yes"), "page"));
 }
+
+#[test]
+fn trailers_reach_those_who_read_the_fetch_and_are_not_stored() {
+    let origin = Origin::start(|_| {
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+          4\r\nbody\r\n0\r\nX-Sum: 17\r\n\r\n"
+            .to_vec()
+    });
+    let proxy = cached(&origin);
+
+    let first = proxy.client().get_with("/", "TE: trailers\r\n");
+    assert_eq!(first.text(), "body");
+    assert_eq!(first.trailers, [("x-sum".to_owned(), "17".to_owned())]);
+
+    let second = proxy.client().get_with("/", "TE: trailers\r\n");
+    assert!(second.field("cache-status").unwrap().contains("hit"), "{second:?}");
+    assert_eq!((second.text().as_str(), second.trailers.len()), ("body", 0));
+    assert_eq!(second.field("trailer"), None);
+}
+
+#[test]
+fn the_server_may_say_that_another_variant_is_the_right_one() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=60\r\nVary: X-Client\r\n";
+        match request.field("if-none-match") {
+            Some(asked) if asked.contains("\"b\"") && request.field("x-client") == Some("new") => {
+                reply("304 Not Modified", &format!("{fields}ETag: \"b\"\r\n"), "")
+            }
+            // Neither of those that were asked about.
+            Some(_) => reply("304 Not Modified", &format!("{fields}ETag: \"zzz\"\r\n"), ""),
+            None => {
+                let tag = request.field("x-client").unwrap_or_default();
+                reply("200 OK", &format!("{fields}ETag: \"{tag}\"\r\n"), format!("for {tag}"))
+            }
+        }
+    });
+    let proxy = cached(&origin);
+    let get = |client: &str| proxy.client().get_with("/", &format!("X-Client: {client}\r\n"));
+    assert_eq!(get("a").text(), "for a");
+    get("b");
+
+    let answer = get("new");
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "for b"));
+    assert!(answer.field("cache-status").unwrap().contains("fwd=vary-miss; fwd-status=304"), "{answer:?}");
+    assert!(get("new").field("cache-status").unwrap().contains("hit"), "it is stored for this client too");
+
+    assert_eq!(get("lost").text(), "for lost", "a 304 for none of them is asked again");
+}
