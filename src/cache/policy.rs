@@ -708,6 +708,12 @@ mod tests {
             (200, format!("expires: {soon}\nexpires: {soon}\netag: \"a\""), 0),
             (200, "expires: 0\netag: \"a\"".to_owned(), 0),
             (200, format!("last-modified: {past}"), 100),
+            // heuristic-delta-5, -10, -30, -60, -300: too short to be tested over sockets.
+            (200, format!("last-modified: {}", date(-5)), 0),
+            (200, format!("last-modified: {}", date(-10)), 1),
+            (200, format!("last-modified: {}", date(-30)), 3),
+            (200, format!("last-modified: {}", date(-60)), 6),
+            (200, format!("last-modified: {}", date(-300)), 30),
             (404, format!("last-modified: {past}"), 100),
             (200, format!("last-modified: {}", date(-100_000_000)), HEURISTIC_SECONDS_MAX),
             (599, format!("last-modified: {past}\ncache-control: public"), 100),
@@ -736,6 +742,7 @@ mod tests {
         use CacheReason as Why;
         // The entry lives 100 seconds and is looked at when it is `age` old.
         for (response, request, age, reason) in [
+            // freshness-max-age-stale, ccreq-max-stale, …: what of them needs time to pass.
             ("max-age=100", "", 99, None),
             ("max-age=100", "", 100, Some(Why::Stale)),
             ("max-age=100", "no-cache", 1, Some(Why::RequestDirective)),
