@@ -373,7 +373,8 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
 
 fn refuse_status(status: StatusCode, control: &CacheControl) -> Result<(), CacheReason> {
     match status.as_u16() {
-        100..=199 | 304 => return Err(CacheReason::Status),
+        // 416 speaks of a Range, which is in no key: it would be the answer to all.
+        100..=199 | 304 | 416 => return Err(CacheReason::Status),
         _ => {}
     }
     // RFC 9111 §5.2.2.3: must-understand overrides no-store for a known status.
@@ -653,6 +654,7 @@ mod tests {
             ("", 200, "cache-control: max-age=60\nvary: a\nvary: b, *", Why::VaryAny),
             ("", 206, "cache-control: max-age=60", Why::Partial),
             ("", 304, "cache-control: max-age=60", Why::Status),
+            ("range: bytes=9-", 416, "cache-control: max-age=60", Why::Status),
             ("", 599, "cache-control: max-age=60, no-store, must-understand", Why::Status),
             ("", 200, "cache-control: max-age=60\ncontent-length: 1001", Why::TooLarge),
             ("", 200, "", Why::NoFreshness),

@@ -68,6 +68,11 @@ fn a_part_that_is_not_there_is_416() {
             "200",
             &[Hit, Status(200)],
         ),
+        // What no bytes were found for is one range; it says nothing of the rest.
+        rule("gap-192-416-of-the-server")
+            .then("GET | Range: bytes=10-", format!("416 | {FRESH} | Content-Range: bytes */10"), &[Miss])
+            .then("GET", format!("200 | {FRESH}"), &[Miss])
+            .then("GET", "200", &[Hit, Status(200)]),
     ]);
 }
 
