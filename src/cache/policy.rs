@@ -396,7 +396,8 @@ pub fn invalidated_groups(method: &Method, res: &response::Parts) -> Vec<String>
 
 fn refuse_status(status: StatusCode, control: &CacheControl) -> Result<(), CacheReason> {
     match status.as_u16() {
-        100..=199 | 304 => return Err(CacheReason::Status),
+        // 416 speaks of a Range, which is in no key: it would be the answer to all.
+        100..=199 | 304 | 416 => return Err(CacheReason::Status),
         _ => {}
     }
     // RFC 9111 §5.2.2.3: must-understand overrides no-store for a known status.
@@ -676,6 +677,7 @@ mod tests {
             ("", 200, "cache-control: max-age=60\nvary: a\nvary: b, *", Why::VaryAny),
             ("", 206, "cache-control: max-age=60", Why::Partial),
             ("", 304, "cache-control: max-age=60", Why::Status),
+            ("range: bytes=9-", 416, "cache-control: max-age=60", Why::Status),
             ("", 599, "cache-control: max-age=60, no-store, must-understand", Why::Status),
             ("", 200, "cache-control: max-age=60\ncontent-length: 1001", Why::TooLarge),
             ("", 200, "", Why::NoFreshness),
@@ -731,6 +733,12 @@ mod tests {
             (200, format!("expires: {soon}\nexpires: {soon}\netag: \"a\""), 0),
             (200, "expires: 0\netag: \"a\"".to_owned(), 0),
             (200, format!("last-modified: {past}"), 100),
+            // heuristic-delta-5, -10, -30, -60, -300: too short to be tested over sockets.
+            (200, format!("last-modified: {}", date(-5)), 0),
+            (200, format!("last-modified: {}", date(-10)), 1),
+            (200, format!("last-modified: {}", date(-30)), 3),
+            (200, format!("last-modified: {}", date(-60)), 6),
+            (200, format!("last-modified: {}", date(-300)), 30),
             (404, format!("last-modified: {past}"), 100),
             (200, format!("last-modified: {}", date(-100_000_000)), HEURISTIC_SECONDS_MAX),
             (599, format!("last-modified: {past}\ncache-control: public"), 100),
@@ -759,6 +767,7 @@ mod tests {
         use CacheReason as Why;
         // The entry lives 100 seconds and is looked at when it is `age` old.
         for (response, request, age, reason) in [
+            // freshness-max-age-stale, ccreq-max-stale, …: what of them needs time to pass.
             ("max-age=100", "", 99, None),
             ("max-age=100", "", 100, Some(Why::Stale)),
             ("max-age=100", "no-cache", 1, Some(Why::RequestDirective)),
