@@ -143,12 +143,15 @@ impl Cache {
     }
 
     /// Stored responses of `key` that some other request selected, and that the server may name by their
-    /// entity tags; the newest first.
+    /// entity tags; the newest first. Not those that vary on Accept-Encoding: a server that compresses on the
+    /// way has one tag for all codings, and would have everyone served the one that came first.
     pub fn candidates(&self, key: &Key) -> Vec<Arc<Entry>> {
         let variants = self.flights.store().get(key);
         let entries = variants.iter().flat_map(|variants| variants.iter());
-        let is_candidate =
-            |entry: &&Arc<Entry>| entry.head.meta.part.is_none() && entry.head.meta.etag.is_some();
+        let is_candidate = |entry: &&Arc<Entry>| {
+            let meta = &entry.head.meta;
+            meta.part.is_none() && meta.etag.is_some() && !meta.selection.varies_on(&header::ACCEPT_ENCODING)
+        };
         entries.filter(is_candidate).take(CANDIDATES_MAX).cloned().collect()
     }
 

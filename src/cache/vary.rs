@@ -73,6 +73,11 @@ impl Selection {
         self.fields.iter().all(|(source, stored)| source.has(req, stored.as_deref()))
     }
 
+    /// True when this field chooses.
+    pub fn varies_on(&self, name: &HeaderName) -> bool {
+        self.fields.iter().any(|(source, _)| matches!(source, Source::Header(Name(own)) if own == name))
+    }
+
     /// Bytes of memory behind it.
     pub fn bytes(&self) -> usize {
         let bytes = |(source, value): &Field| source.name().len() + value.as_ref().map_or(0, |v| v.len());
