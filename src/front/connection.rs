@@ -35,7 +35,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of one stream's response that may wait for its client. hyper's default of 400 KiB times
 /// 128 streams would be promised to every slow reader.
-const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 /// Receive windows. The connection's must stay at 1 MiB or above: h2 budgets small DATA frames by it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;

@@ -32,7 +32,7 @@ use crate::upstream::pool::Upstream;
 
 /// The largest piece of a body that a stream of HTTP/2 is given at once: its client's pace is
 /// measured in these.
-const HTTP2_PIECE: usize = 64 * 1024;
+const HTTP2_PIECE: usize = 16 * 1024;
 
 /// A request's own state. When it is dropped, the request is over and is counted and logged.
 pub struct Exchange {

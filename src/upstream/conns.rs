@@ -29,6 +29,10 @@ const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 /// Why a lease's connection is there.
 const HELD: &str = "a lease holds its connection until it is given back";
 
+/// What is read of a response ahead of its client, at most, in one piece. More than a head, so that it is the head's own
+/// limit that speaks. hyper would take 400 KiB for each slow reader.
+const READ_BUFFER_BYTES: usize = 128 * 1024;
+
 /// The idle connections of one worker to one server.
 pub struct Conns {
     idle: RefCell<Vec<Idle>>,
@@ -97,6 +101,7 @@ impl Conns {
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
             .max_header_size(RESPONSE_HEAD_BYTES)
+            .max_buf_size(READ_BUFFER_BYTES)
             .handshake::<_, Body>(TokioIo::new(stream))
             .await?;
         // Errors reach whoever waits for the response; there is nobody else to tell.
