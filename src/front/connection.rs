@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -273,6 +274,8 @@ async fn run<C>(
     .await;
     let reason = match outcome {
         _ if watch.refused().is_some() => watch.refused().map(proxy::raw_reason),
+        _ if watch.has_flooded() => Some("http2-flood"),
+        Some(Err(error)) if is_flood(&error) => Some("http2-flood"),
         None if matches!(awaits, Awaits::Head(_)) => Some("slow-head"),
         None if matches!(awaits, Awaits::Write(_)) => Some("slow-reader"),
         // What is no HTTP/2 is told so by GOAWAY, and some of what is no HTTP/1 cannot be told.
@@ -285,6 +288,12 @@ async fn run<C>(
     if let Some(counter) = reason.and_then(|reason| snapshot.listeners[listener].handles.refusal(reason)) {
         local.cells.inc(counter);
     }
+}
+
+/// h2 has limits of its own: on resets, on CONTINUATION, on empty DATA.
+fn is_flood(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 fn limit_of(awaits: Awaits, limits: &Limits) -> Duration {

@@ -4,6 +4,7 @@
 //! [`crate::proxy::serve`], whatever protocol it came by.
 pub mod accept;
 mod connection;
+mod frames;
 mod interim;
 mod streams;
 mod watch;

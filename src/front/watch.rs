@@ -10,11 +10,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::front::frames::{Frames, GOAWAY};
 use crate::front::interim::Interims;
 use crate::net::Stream;
 use crate::proxy;
@@ -35,6 +37,8 @@ pub struct Watch {
     expired: AtomicBool,
     /// A response of ours is on its way, or still in a buffer.
     answering: AtomicBool,
+    /// The client sent more frames that do nothing than it may.
+    has_flooded: AtomicBool,
     /// With which status a head was refused; 0 when none was.
     refused: AtomicU16,
     speaks: AtomicU8,
@@ -75,6 +79,8 @@ pub struct Watched {
     watch: Arc<Watch>,
     /// The rest of interim responses that have begun: nothing else may be written before.
     interims: Bytes,
+    /// Of HTTP/2: what the client's frames have cost.
+    frames: Option<Frames>,
     lingered: usize,
 }
 
@@ -138,6 +144,11 @@ impl Watch {
         self.head_begun.load(Relaxed)
     }
 
+    /// True when the client sent more frames that do nothing than it may.
+    pub fn has_flooded(&self) -> bool {
+        self.has_flooded.load(Relaxed)
+    }
+
     /// With which status a head was refused.
     pub fn refused(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.refused.load(Relaxed)).ok()
@@ -164,13 +175,34 @@ impl Watched {
         if !prefix.is_empty() && watch.is_speaking(Speaks::Http1) {
             watch.head_begun.store(true, Relaxed);
         }
-        Watched { stream, prefix, watch, interims: Bytes::new(), lingered: 0 }
+        let mut frames = watch.is_speaking(Speaks::Http2).then(Frames::new);
+        if let Some(frames) = &mut frames {
+            // It is shorter than a budget.
+            let _ = frames.received(&prefix, Instant::now());
+        }
+        Watched { stream, prefix, watch, interims: Bytes::new(), frames, lingered: 0 }
     }
 
-    fn note_write(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// What a client of HTTP/2 has just sent; one that floods us is told so, and is not read any more.
+    fn note_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        let Some(frames) = &mut self.frames else { return Ok(()) };
+        if frames.received(bytes, Instant::now()).is_ok() {
+            return Ok(());
+        }
+        self.watch.has_flooded.store(true, Relaxed);
+        // Best effort, as above: it may come in the middle of a frame, and nobody may be listening.
+        let _ = Pin::new(&mut self.stream).poll_write(cx, &GOAWAY);
+        let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+
+    fn note_write(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match outcome {
             Poll::Pending => self.watch.write_blocked.store(true, Relaxed),
             Poll::Ready(_) => self.watch.wrote(),
+        }
+        if let (Some(frames), Poll::Ready(Ok(bytes))) = (&mut self.frames, &outcome) {
+            frames.sent(*bytes);
         }
         outcome
     }
@@ -239,6 +271,7 @@ impl AsyncRead for Watched {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        this.note_frames(cx, &buf.filled()[before..])?;
         // HTTP/2 also sends frames that begin no request.
         let may_be_a_head = this.watch.is_speaking(Speaks::Http1) && this.watch.in_flight.load(Relaxed) == 0;
         if may_be_a_head && buf.filled().len() > before {

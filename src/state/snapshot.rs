@@ -175,9 +175,10 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
 }
 
 /// Reasons besides the guard's refusals; `proxy::reply` and `front::connection` say them.
-const REPLIES: [&str; 21] = [
+const REPLIES: [&str; 22] = [
     "slow-head",
     "slow-reader",
+    "http2-flood",
     "malformed",
     "head-too-large",
     "no-route",

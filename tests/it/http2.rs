@@ -1,5 +1,7 @@
 //! What HTTP/2 has and HTTP/1.1 has not: trailers as frames, streams with windows of their own.
 
+use std::io::{Read, Write};
+
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 
@@ -98,4 +100,84 @@ fn a_connection_at_rest_is_not_taken_for_a_slow_head() {
         let mut second = get(&requests, "/").await.unwrap();
         assert_eq!(rest(second.body_mut()).await.unwrap().0, b"x");
     });
+}
+
+/// A client that speaks in bytes: it has said hello, and takes no notice of what it is told.
+fn raw(proxy: &Proxy) -> std::net::TcpStream {
+    let mut stream = crate::support::client::dial(proxy.public());
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&frame(4, 0, 0, b"")).unwrap();
+    stream
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len() as u32;
+    let mut frame = length.to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// What is sent as the nth of a flood.
+type Nth<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+
+/// GET / of http://test, by HPACK's static table and literals (RFC 7541 section 6).
+const GET: &[u8] = b"\x82\x86\x84\x01\x04test";
+/// The same as POST.
+const POST: &[u8] = b"\x83\x86\x84\x01\x04test";
+
+#[test]
+fn a_client_that_only_makes_work_is_cut_off_and_others_are_served_meanwhile() {
+    let origin = Origin::saying("well");
+    let proxy = Proxy::before(&origin);
+    let open = |n: u32| 2 * n + 1;
+    let floods: &[(&str, Nth)] = &[
+        ("ping", &|n| frame(6, 0, 0, &u64::from(n).to_be_bytes())),
+        ("settings", &|_| frame(4, 0, 0, b"")),
+        ("settings that change the window", &|n| frame(4, 0, 0, &[0, 4, 0, 0, (n % 2) as u8 + 1, 0])),
+        ("window updates", &|_| frame(8, 0, 0, &[0, 0, 0, 1])),
+        ("priorities", &|n| frame(2, 0, open(n), &[0, 0, 0, 0, 1])),
+        ("unknown frames", &|_| frame(0xbb, 0, 0, b"x")),
+        ("resets", &|n| [frame(1, 5, open(n), GET), frame(3, 0, open(n), &[0, 0, 0, 8])].concat()),
+        ("empty data", &|n| if n == 0 { frame(1, 4, 1, POST) } else { frame(0, 0, 1, b"") }),
+        ("continuations", &|n| if n == 0 { frame(1, 0, 1, GET) } else { frame(9, 0, 1, b"") }),
+    ];
+
+    for (count, (name, next)) in floods.iter().enumerate() {
+        let mut flooding = raw(&proxy);
+        let mut sent = 0;
+        // Far beyond every budget: a proxy without one takes all of them.
+        while sent < 100_000 && flooding.write_all(&next(sent)).is_ok() {
+            sent += 1;
+            if sent % 500 == 0 {
+                assert_eq!(proxy.get("/").text(), "well", "while there are {name}");
+            }
+        }
+        let mut rest = Vec::new();
+        let _ = flooding.read_to_end(&mut rest);
+
+        assert!(sent < 100_000, "{name}: all were taken");
+        eventually(name, || {
+            let cut = proxy.metric("tidegate_refusals_total", &["reason=\"http2-flood\""]);
+            cut == (count + 1) as f64
+        });
+    }
+}
+
+#[test]
+fn a_client_that_grants_its_window_in_small_pieces_is_no_flood() {
+    let big: Vec<u8> = (0..BIG).map(|n| (n / 7) as u8).collect();
+    let sent = big.clone();
+    let origin = Origin::start(move |_| ok(&sent));
+    let proxy = Proxy::before(&origin);
+
+    // 8 KiB of window: h2 grants it again in halves.
+    let body = talk(proxy.public(), 8192, async |requests, _| {
+        let mut answer = get(&requests, "/").await.unwrap();
+        rest(answer.body_mut()).await.unwrap().0
+    });
+
+    assert!(body == big, "the bytes differ");
+    assert_eq!(proxy.metric("tidegate_refusals_total", &["reason=\"http2-flood\""]), 0.0);
 }

@@ -1,0 +1,202 @@
+//! The frames of an HTTP/2 client, counted as they pass: those that do nothing have a budget.
+//!
+//! h2 bounds what a flood may leave in memory, but answers PING, SETTINGS and WINDOW_UPDATE for as long as
+//! they come, which is a core for each connection that only sends those (CVE-2019-9512, -9515 and their
+//! kin). So each frame that asks for work and brings none costs a token; tokens come back with time, and with the
+//! bytes that the client is sent, for which it rightly sends WINDOW_UPDATE.
+
+use std::time::Instant;
+
+/// Tokens at most, and at first: a browser that opens a hundred streams and leaves them all is no flood.
+const TOKENS_MAX: u32 = 1000;
+/// Tokens that come back each second.
+const TOKENS_PER_SECOND: u32 = 100;
+/// Bytes sent to the client that are worth a token: a client that grants its window in small pieces sends a
+/// WINDOW_UPDATE for a stream and one for the connection every 16 KiB or so.
+const BYTES_PER_TOKEN: u32 = 2048;
+/// RFC 9113 section 4.1: length, type, flags, stream.
+const HEADER_BYTES: usize = 9;
+/// RFC 9113 section 3.4: what comes before the first frame.
+const PREFACE_BYTES: usize = 24;
+
+/// RFC 9113 section 6.8: the last word to a client whose budget is spent. Stream 0, no stream was the last,
+/// ENHANCE_YOUR_CALM.
+pub const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
+
+/// More frames that do nothing than a client may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flood;
+
+/// The frames of one connection.
+#[derive(Debug, Clone)]
+pub struct Frames {
+    /// Bytes of the preface or of a payload that are still to come.
+    skip: usize,
+    header: [u8; HEADER_BYTES],
+    have: usize,
+    tokens: u32,
+    /// When tokens last came back; `None` before the first frames.
+    refilled: Option<Instant>,
+    /// Bytes sent that are not worth a token yet.
+    sent: u32,
+}
+
+impl Frames {
+    /// Of a connection whose first byte is to come.
+    pub fn new() -> Self {
+        Frames {
+            skip: PREFACE_BYTES,
+            header: [0; HEADER_BYTES],
+            have: 0,
+            tokens: TOKENS_MAX,
+            refilled: None,
+            sent: 0,
+        }
+    }
+
+    /// So many bytes have gone to the client.
+    pub fn sent(&mut self, bytes: usize) {
+        let sent = self.sent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.tokens = self.tokens.saturating_add(sent / BYTES_PER_TOKEN).min(TOKENS_MAX);
+        self.sent = sent % BYTES_PER_TOKEN;
+    }
+
+    /// These bytes have come from it.
+    ///
+    /// # Errors
+    /// Its budget is spent.
+    pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+        self.refill(now);
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            let taken = (HEADER_BYTES - self.have).min(bytes.len());
+            self.header[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have == HEADER_BYTES {
+                self.have = 0;
+                self.skip = usize::from(self.header[0]) << 16
+                    | usize::from(self.header[1]) << 8
+                    | usize::from(self.header[2]);
+                if !self.does_something() {
+                    self.tokens = self.tokens.checked_sub(1).ok_or(Flood)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let Some(before) = self.refilled else {
+            self.refilled = Some(now);
+            return;
+        };
+        let millis = u32::try_from(now.saturating_duration_since(before).as_millis()).unwrap_or(u32::MAX);
+        let back = millis.saturating_mul(TOKENS_PER_SECOND) / 1000;
+        if back > 0 {
+            self.refilled = Some(now);
+            self.tokens = self.tokens.saturating_add(back).min(TOKENS_MAX);
+        }
+    }
+
+    /// A request, a part of one, or the end of the connection. Resets count as nothing done: each makes us
+    /// give up what was begun (CVE-2023-44487).
+    fn does_something(&self) -> bool {
+        const DATA: u8 = 0;
+        const HEADERS: u8 = 1;
+        const GOAWAY: u8 = 7;
+        const END_STREAM: u8 = 1;
+        match self.header[3] {
+            DATA => self.skip > 0 || self.header[4] & END_STREAM != 0,
+            HEADERS | GOAWAY => true,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let mut frame =
+            vec![(payload >> 16) as u8, (payload >> 8) as u8, payload as u8, kind, flags, 0, 0, 0, 1];
+        frame.resize(HEADER_BYTES + payload, 7);
+        frame
+    }
+
+    fn begun(now: Instant) -> Frames {
+        let mut frames = Frames::new();
+        frames.received(&[b'P'; PREFACE_BYTES], now).unwrap();
+        frames
+    }
+
+    #[test]
+    fn frames_that_do_nothing_have_a_budget_and_others_have_none() {
+        let now = Instant::now();
+        for (name, frame, is_free) in [
+            ("data", frame(0, 0, 1), true),
+            ("the end of a body", frame(0, 1, 0), true),
+            ("headers", frame(1, 5, 20), true),
+            ("empty data", frame(0, 0, 0), false),
+            ("priority", frame(2, 0, 5), false),
+            ("a reset", frame(3, 0, 4), false),
+            ("settings", frame(4, 0, 0), false),
+            ("a ping", frame(6, 0, 8), false),
+            ("a window", frame(8, 0, 4), false),
+            ("a continuation", frame(9, 0, 100), false),
+            ("an unknown one", frame(0xbb, 0, 70_000), false),
+        ] {
+            let mut frames = begun(now);
+            let passed = (0..2 * TOKENS_MAX).take_while(|_| frames.received(&frame, now).is_ok()).count();
+            assert_eq!(passed, if is_free { 2 * TOKENS_MAX } else { TOKENS_MAX } as usize, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_budget_comes_back_with_time_and_with_what_is_sent() {
+        let now = Instant::now();
+        let ping = frame(6, 0, 8);
+        let mut frames = begun(now);
+        frames.received(&ping.repeat(TOKENS_MAX as usize), now).unwrap();
+
+        let later = now + Duration::from_millis(100);
+        assert_eq!(frames.clone().received(&ping.repeat(11), later), Err(Flood));
+        assert_eq!(frames.received(&ping.repeat(10), later), Ok(()));
+
+        frames.sent(3 * BYTES_PER_TOKEN as usize - 1);
+        frames.sent(1);
+        assert_eq!(frames.clone().received(&ping.repeat(4), later), Err(Flood));
+        assert_eq!(frames.received(&ping.repeat(3), later), Ok(()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_does_not_matter_how_the_bytes_are_cut(
+            kinds in proptest::collection::vec((0u8..12, 0usize..40), 0..60),
+            cuts in proptest::collection::vec(1usize..30, 1..40),
+        ) {
+            let now = Instant::now();
+            let bytes: Vec<u8> = kinds.iter().flat_map(|&(kind, length)| frame(kind, 0, length)).collect();
+            let mut whole = begun(now);
+            whole.received(&bytes, now).unwrap();
+
+            let mut pieces = begun(now);
+            let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                pieces.received(piece, now).unwrap();
+                rest = after;
+            }
+            proptest::prop_assert_eq!(pieces.tokens, whole.tokens);
+            proptest::prop_assert_eq!((pieces.skip, pieces.have), (whole.skip, whole.have));
+        }
+    }
+}
