@@ -24,6 +24,8 @@ use tidegate::cache::Join;
 use tidegate::cache::Key;
 use tidegate::cache::Lookup;
 use tidegate::cache::Times;
+use tidegate::cache::purge::How;
+use tidegate::cache::purge::Selector;
 use tidegate::config;
 
 /// The allocator of the program.
@@ -116,9 +118,9 @@ fn tables(max_sizes: &[u64], [small, large]: [u64; 2], stored: &[u64], lookups: 
     );
     println!();
     println!(
-        "| objects | key alone | any of them | the same {FEW} of them | resident bytes each | counted |"
+        "| objects | key alone | any of them | the same {FEW} of them | resident bytes each | counted | a purge by tag, ms |"
     );
-    println!("|--:|--:|--:|--:|--:|--:|");
+    println!("|--:|--:|--:|--:|--:|--:|--:|");
     for stored in stored {
         in_own_process(&["look-up", &stored.to_string(), &lookups.to_string()]);
     }
@@ -190,7 +192,11 @@ fn look_up(objects: u64, lookups: u64) {
     let any = timed(lookups, objects, hit);
     let few = timed(lookups, objects.min(FEW), hit);
     let counted = cache.bytes() / cache.len().max(1);
-    println!("| {objects} | {key_alone:.0} | {any:.0} | {few:.0} | {each} | {counted} |");
+    let began = Instant::now();
+    let nobody = Selector { tags: vec!["nobody".to_owned()], ..Selector::default() };
+    assert_eq!(cache.purge(&nobody, How::Hard), 0);
+    let purge = began.elapsed().as_secs_f64() * 1000.0;
+    println!("| {objects} | {key_alone:.0} | {any:.0} | {few:.0} | {each} | {counted} | {purge:.1} |");
 }
 
 /// Nanoseconds for one of `lookups` calls with a random key of the first `objects`, after as many unmeasured.
