@@ -11,6 +11,7 @@ mod access_log;
 mod balancing;
 mod bodies;
 mod cache;
+mod cache_integrity;
 mod cli;
 mod config_check;
 mod embedding;
