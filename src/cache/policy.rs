@@ -187,7 +187,7 @@ pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> Reques
         Why::Range
     } else if has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE) {
         Why::Precondition
-    } else if UNKEYED.iter().any(|name| head.headers.contains_key(name)) {
+    } else if UNKEYED.iter().any(|name| head.headers.contains_key(name)) || hides_field(head) {
         Why::UnkeyedInput
     } else if has(header::CACHE_CONTROL) && asks(head, rules).no_store {
         Why::RequestNoStore
@@ -197,6 +197,15 @@ pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> Reques
         return RequestPlan::Lookup;
     };
     RequestPlan::Bypass(why)
+}
+
+/// True when `Connection` takes a field away (RFC 9110 §7.6.1): the server answers without it, and a `Vary`
+/// that names it would give the answer to those who sent it to the server.
+fn hides_field(head: &request::Parts) -> bool {
+    const USUAL: [&str; 4] = ["keep-alive", "close", "upgrade", "te"];
+    fields::elements(&head.headers, header::CONNECTION)
+        .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual)))
+        .any(|name| head.headers.contains_key(name))
 }
 
 /// The operator's own conditions.

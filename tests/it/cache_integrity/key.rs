@@ -3,6 +3,8 @@
 //! The attacker asks first, the victim second; the same server stands behind a listener without a cache too, and
 //! what it says there to the victim's own request is what the victim must get.
 
+use std::net::IpAddr;
+
 use super::{cache_status, is_shared};
 use crate::support::certs::Cert;
 use crate::support::{Client, Message, Origin, Proxy, reply};
@@ -293,5 +295,45 @@ fn what_credentials_opened_stays_closed_to_others() {
             ["page of Basic attacker", "page of nobody"]
         };
         assert_eq!(others, expected, "{fields:?}");
+    }
+}
+
+#[test]
+fn cookies_vary_as_the_server_gets_them() {
+    let origin = echo("Vary: Cookie\r\n");
+    let proxy = both("", "", "", &origin);
+
+    // Two lines become one with a semicolon; a comma in one line is another value.
+    attack(&proxy, &get("test", "Cookie: a=1, b=2\r\n"), &get("test", "Cookie: a=1\r\nCookie: b=2\r\n"));
+    attack(&proxy, &get("test", "Cookie: a=1,b=2\r\n"), &get("test", "Cookie: a=1, b=2\r\n"));
+    attack(&proxy, &get("test", "Cookie: a=1; b=2\r\n"), &get("test", "Cookie: b=2; a=1\r\n"));
+}
+
+#[test]
+fn a_field_that_connection_names_selects_nothing() {
+    let origin = echo("Vary: Origin\r\n");
+    let proxy = both("", "", "", &origin);
+
+    // The server does not see it: its answer is not for those whose `Origin` it does see.
+    let attacker = get("test", "Connection: Origin\r\nOrigin: https://victim.test\r\n");
+    attack(&proxy, &attacker, &get("test", "Origin: https://victim.test\r\n"));
+}
+
+#[test]
+fn a_response_that_varies_by_who_asks_is_not_shared() {
+    for field in ["X-Forwarded-For", "X-Real-IP", "Forwarded"] {
+        let origin = Origin::start(move |request| {
+            let fields = format!("Cache-Control: max-age=60\r\nVary: Accept, {field}\r\n");
+            reply("200 OK", &fields, request.field("x-real-ip").unwrap_or_default())
+        });
+        let proxy = both("", "", "", &origin);
+        let from = |ip: &str| {
+            let ip: IpAddr = ip.parse().unwrap();
+            let mut client = Client::connect_from(ip, proxy.public());
+            client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").response().text()
+        };
+
+        assert_eq!(from("127.0.0.2"), "127.0.0.2", "{field}");
+        assert_eq!(from("127.0.0.3"), "127.0.0.3", "{field}");
     }
 }
