@@ -40,6 +40,7 @@ pub use crate::cache::flight::Leader;
 pub use crate::cache::flight::Reader;
 pub use crate::cache::flight::Writer;
 pub use crate::cache::key::Key;
+pub use crate::cache::key::keyed_authority;
 pub use crate::cache::key::keyed_target;
 pub use crate::cache::policy::Meta;
 pub use crate::cache::policy::RequestPlan;

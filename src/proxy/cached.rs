@@ -34,7 +34,7 @@ pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Fa
     let view: Rc<View> = x.view.clone();
     let Some(rules) = &view.config.routes[x.route_index()].cache else { return Err(Failure::NoRoute) };
     let (key, now) = (x.cache_key(rules), unix_now());
-    x.narrow_target(rules);
+    x.narrow(rules);
     let found = x.local.keep.cache.lookup(&key, &x.head, now, rules);
     if rules.mode == CacheMode::Observe {
         return observe(x, out, Miss { key, rules, why: CacheReason::Disabled, stale: None }, &found).await;

@@ -337,3 +337,48 @@ fn a_response_that_varies_by_who_asks_is_not_shared() {
         assert_eq!(from("127.0.0.3"), "127.0.0.3", "{field}");
     }
 }
+
+#[test]
+fn one_address_in_two_spellings_has_one_answer_that_is_right_for_both() {
+    let origin = echo("");
+    let proxy = both("", "", "", &origin);
+    let victim = get("test", "");
+
+    for (target, host) in [
+        // An authority in the target comes before Host (RFC 9112 section 3.2.2).
+        ("http://testPATH", "evil.test"),
+        ("https://testPATH", "test"),
+        ("HTTP://testPATH", "test"),
+        ("PATH#evil", "test"),
+        ("PATH", "TEST"),
+        ("PATH", "Test:80"),
+        ("PATH", "test:80"),
+        ("PATH", "test:"),
+        ("http://TEST:80PATH", "test"),
+    ] {
+        attack(&proxy, &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"), &victim);
+    }
+}
+
+#[test]
+fn what_a_trusted_proxy_says_of_scheme_and_host_counts() {
+    let origin = echo("");
+    let proxy = both("trusted-proxies = [\"127.0.0.0/8\"]", "", "", &origin);
+    let clear = get("test", "X-Forwarded-Proto: http\r\n");
+    let secure = get("test", "X-Forwarded-Proto: https\r\n");
+
+    attack(&proxy, &clear, &secure);
+    attack(&proxy, &secure, &clear);
+    for fields in [
+        "X-Forwarded-Host: evil.test\r\n",
+        "X-Forwarded-Host: test\r\nX-Forwarded-Host: evil.test\r\n",
+        "X-Forwarded-Host: TEST:80\r\n",
+        "X-Forwarded-Host:\r\n",
+        "X-Forwarded-Proto: https, http\r\n",
+        "X-Forwarded-Proto: HTTP\r\n",
+        "X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n",
+    ] {
+        attack(&proxy, &get("test", fields), &clear);
+        attack(&proxy, &get("test", fields), &get("test", ""));
+    }
+}
