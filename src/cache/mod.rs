@@ -54,6 +54,7 @@ pub use crate::cache::status::CacheStatus;
 pub use crate::cache::status::Forward;
 pub use crate::cache::vary::Selection;
 use crate::config;
+use crate::config::CacheMode;
 use crate::config::RouteCache;
 
 use crate::cache::flight::Flights;
@@ -194,6 +195,7 @@ impl Cache {
         let Some(variants) = self.flights.store().get(key) else { return };
         let selected = variants.iter().find(|e| {
             e.head.meta.part.is_none()
+                && !e.head.meta.is_observed
                 && e.head.status == res.status
                 && policy::select(&e.head.meta, req).is_ok()
         });
@@ -265,7 +267,10 @@ impl Cache {
             return Lookup::Miss(CacheReason::UriMiss);
         };
         let mut refusal = CacheReason::VaryMiss;
-        for entry in variants.iter() {
+        // What was only observed is for those who only observe.
+        let is_for_us =
+            |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;
+        for entry in variants.iter().filter(is_for_us) {
             if let Err(reason) = policy::select(&entry.head.meta, req) {
                 refusal = if reason == CacheReason::VaryMiss { refusal } else { reason };
                 continue;

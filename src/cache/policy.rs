@@ -22,6 +22,7 @@ use crate::cache::status::CacheReason;
 use crate::cache::tags;
 use crate::cache::tags::Tags;
 use crate::cache::vary::Selection;
+use crate::config::CacheMode;
 use crate::config::RouteCache;
 use crate::config::ServerFreshness;
 use crate::config::SetCookie;
@@ -102,6 +103,8 @@ pub struct Meta {
     pub part: Option<Part>,
     /// By what it can be purged, besides its address.
     pub tags: Tags,
+    /// Stored to be counted only: the server saw more of the request than the key holds.
+    pub is_observed: bool,
 }
 
 /// Whether an entry may answer a request now.
@@ -465,6 +468,7 @@ fn read_meta(
         withheld: control.withheld,
         part: None,
         tags: Tags::of(&res.headers),
+        is_observed: rules.mode == CacheMode::Observe,
     }
 }
 

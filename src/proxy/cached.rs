@@ -34,7 +34,6 @@ pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Fa
     let view: Rc<View> = x.view.clone();
     let Some(rules) = &view.config.routes[x.route_index()].cache else { return Err(Failure::NoRoute) };
     let (key, now) = (x.cache_key(rules), unix_now());
-    x.narrow(rules);
     let found = x.local.keep.cache.lookup(&key, &x.head, now, rules);
     if rules.mode == CacheMode::Observe {
         return observe(x, out, Miss { key, rules, why: CacheReason::Disabled, stale: None }, &found).await;
@@ -48,6 +47,7 @@ pub async fn serve(x: &mut Exchange, out: Outgoing) -> Result<Response<Body>, Fa
         Lookup::Miss(why) => (why, None),
         Lookup::Stale { entry, reason, allowed, .. } => (reason, Some((entry, allowed))),
     };
+    x.narrow(rules);
     let miss = Miss { key, rules, why, stale };
     if let Some((entry, allowed)) = &miss.stale
         && allowed.while_revalidating
@@ -298,6 +298,8 @@ async fn observe(
     let is_hit = matches!(found, Lookup::Hit { .. });
     x.note_cache(if is_hit { "observed-hit" } else { "observed-miss" }, "");
     let asked = unix_now();
+    // Before the fetch, so that a purge meanwhile is not missed.
+    let leader = x.local.keep.cache.alone(&miss.key);
     let mut fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     let times = Times { asked, received: unix_now() };
     let cache = &x.local.keep.cache;
@@ -305,7 +307,7 @@ async fn observe(
         && range::asked(&x.head.headers).is_none()
         && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules)
     {
-        let writer = cache.alone(&miss.key).publish(head, miss.rules.max_object);
+        let writer = leader.publish(head, miss.rules.max_object);
         let reader = writer.reader();
         let body = std::mem::replace(&mut fetched.body, Body::wrap(reader));
         pump(x, writer, body);

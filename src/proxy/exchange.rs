@@ -18,7 +18,7 @@ use hyper::ext::ReasonPhrase;
 use crate::body::{Body, BodyError, End, Meter, Metered};
 use crate::cache::policy;
 use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
-use crate::config::RouteCache;
+use crate::config::{CacheMode, RouteCache};
 use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::filter::guard;
 use crate::observe::Record;
@@ -348,7 +348,8 @@ impl Exchange {
         if let Some(cookie) = fetched.cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
-        if self.facts.cache == "bypass" {
+        let is_on = || self.route_config().cache.as_ref().is_some_and(|rules| rules.mode == CacheMode::On);
+        if self.facts.cache == "bypass" && is_on() {
             response.headers_mut().append("cache-status", bypass_status(self.facts.cache_reason));
         }
         response

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{ask, cache_status, cached, is_shared};
-use crate::support::{Message, Origin, Proxy, reply};
+use crate::support::{Client, Message, Origin, Proxy, eventually, reply};
 
 /// A server whose every answer has this status and these fields, and counts the answers in its body.
 fn counting(status: &'static str, fields: &'static str) -> Origin {
@@ -29,6 +29,78 @@ fn fetches(rules: &str, status: &'static str, fields: &'static str, requests: us
         proxy.get("/");
     }
     origin.count()
+}
+
+#[test]
+fn a_cache_that_observes_changes_nothing_and_counts() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=60\r\nETag: \"a\"\r\nX-Of-Server: 1\r\n";
+        match request.field("if-none-match") {
+            Some(_) => reply("304 Not Modified", fields, ""),
+            None => reply("200 OK", fields, "body"),
+        }
+    });
+    let proxy = cached("mode = \"observe\", key = { ignore-query = [\"utm_*\"] }", &origin);
+    let requests = [
+        ("GET /?utm_source=a", "", 200),
+        ("GET /", "", 200),
+        ("GET /", "", 200),
+        ("GET /", "If-None-Match: \"b\"\r\n", 304),
+        ("GET /", "Range: bytes=0-1\r\nIf-Range: \"a\"\r\n", 200),
+        ("GET /", "Cache-Control: only-if-cached\r\n", 200),
+        ("GET /", "Cache-Control: no-store\r\n", 200),
+        ("HEAD /", "", 200),
+        ("POST /", "Content-Length: 0\r\n", 200),
+    ];
+    for (n, (line, fields, status)) in requests.into_iter().enumerate() {
+        let mut client = proxy.client();
+        let answer = client.send(format!("{line} HTTP/1.1\r\nHost: test\r\n{fields}\r\n")).head();
+        assert_eq!(answer.status(), status, "{line} {fields}");
+        for name in ["cache-status", "age"] {
+            assert_eq!(answer.field(name), None, "{line} {fields}: {name} was added");
+        }
+        assert_eq!(origin.count(), n + 1, "{line} {fields}");
+        // Nobody waits for a fetch that is only observed.
+        eventually("it is stored", || proxy.metric("tidegate_cache_stored_total", &[]) >= 1.0);
+        let seen = origin.last();
+        assert_eq!(format!("{} {}", seen.method(), seen.target()), line);
+        for field in fields.lines() {
+            let (name, value) = field.split_once(": ").unwrap();
+            assert_eq!(seen.field(name), Some(value), "{line}");
+        }
+    }
+
+    let of = |result: &str| {
+        proxy.metric("tidegate_cache_requests_total", &[&format!("result=\"observed-{result}\"")])
+    };
+    eventually("all are counted", || of("hit") + of("miss") >= 7.0);
+    assert_eq!((of("hit"), of("miss")), (6.0, 1.0), "the hits: all but the first, the POST and no-store");
+}
+
+#[test]
+fn what_was_only_observed_is_not_served_to_others() {
+    let origin = Origin::start(|request| {
+        reply("200 OK", "Cache-Control: max-age=60\r\n", format!("answer to {}", request.target()))
+    });
+    let mut text = String::new();
+    for (name, mode) in [("public", "on"), ("trial", "observe")] {
+        text.push_str(&format!(
+            "[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\n[[route]]\nlistener = \"{name}\"\n\
+             upstream = \"app\"\ncache = {{ mode = \"{mode}\", key = {{ ignore-query = [\"utm_*\"] }} }}\n"
+        ));
+    }
+    let proxy = Proxy::start(&format!("{text}[upstream.app]\nservers = [{}]\n", origin.toml()));
+    let ask_at = |listener: &str, target: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        Client::connect(proxy.address(listener)).send(request).response()
+    };
+
+    assert_eq!(ask_at("trial", "/?utm_source=evil").text(), "answer to /?utm_source=evil");
+    eventually("it is stored", || proxy.metric("tidegate_cache_stored_total", &[]) == 1.0);
+    let answer = ask_at("public", "/");
+    assert_eq!(answer.text(), "answer to /");
+    assert!(!is_shared(&answer));
+    assert!(is_shared(&ask_at("public", "/")), "what is stored for it takes the other's place");
 }
 
 #[test]
