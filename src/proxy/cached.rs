@@ -81,7 +81,7 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
     let key = x.cache_key(rules);
     let location = fetched.parts.headers.get(header::CONTENT_LOCATION).and_then(|value| value.to_str().ok());
     let is_own = location.and_then(|location| key.same_origin(location)).as_ref() == Some(&key);
-    if x.head.method != Method::POST || !is_own || rules.mode != CacheMode::On {
+    if x.head.method != Method::POST || !is_own || rules.mode != CacheMode::On || !x.is_all_keyed(rules) {
         return x.to_client(fetched);
     }
     let leader = x.local.keep.cache.alone(&key);

@@ -261,6 +261,21 @@ impl Exchange {
         }
     }
 
+    /// Whether a GET like this one would be looked up, and the server be told just what it was told now.
+    pub fn is_all_keyed(&self, rules: &RouteCache) -> bool {
+        let mut get = self.head.clone();
+        get.method = Method::GET;
+        // What a POST brings is in no key, but its answer says that it is the address's own.
+        get.headers.remove(header::CONTENT_LENGTH);
+        get.headers.remove(header::TRANSFER_ENCODING);
+        let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let is_whole = matches!(keyed_target(target, &rules.key.query), Cow::Borrowed(_));
+        is_whole
+            && self.keyed_authority().as_bytes() == self.authority.as_bytes()
+            && !self.is_told_otherwise()
+            && plan_request(&get, Some(rules)) == RequestPlan::Lookup
+    }
+
     /// Host and port, as the server gets them.
     pub fn authority_for_server(&self) -> &HeaderValue {
         self.respelled.as_ref().unwrap_or(&self.authority)

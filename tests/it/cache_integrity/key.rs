@@ -382,3 +382,41 @@ fn what_a_trusted_proxy_says_of_scheme_and_host_counts() {
         attack(&proxy, &get("test", fields), &get("test", ""));
     }
 }
+
+#[test]
+fn the_answer_to_a_post_is_stored_only_where_the_key_holds_all_of_it() {
+    let origin = Origin::start(|request| {
+        let path = request.target().split('?').next().unwrap();
+        reply(
+            "200 OK",
+            &format!("Cache-Control: max-age=60\r\nContent-Location: {path}\r\n"),
+            echoed(request),
+        )
+    });
+    let rules = "key = { ignore-query = [\"utm_*\"] }, bypass = { headers = [\"x-preview\"] }";
+    let proxy = both("trusted-proxies = [\"127.0.0.0/8\"]", rules, "", &origin);
+    let post =
+        |line: &str, fields: &str| format!("POST {line} HTTP/1.1\r\nContent-Length: 3\r\n{fields}\r\na=b");
+    let stored = |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nCache-Control: only-if-cached\r\n\r\n");
+        ask_at(&proxy, "public", &request).status() == 200
+    };
+
+    ask_at(&proxy, "public", &post("/plain", "Host: test\r\n"));
+    assert!(stored("/plain"));
+    for (n, (query, fields)) in [
+        ("", "Host: test\r\nX-HTTP-Method-Override: PUT\r\n"),
+        ("", "Host: test\r\nX-Rewrite-URL: /admin\r\n"),
+        ("", "Host: test\r\nX-Preview: 1\r\n"),
+        ("", "Host: TEST:80\r\n"),
+        ("", "Host: test\r\nX-Forwarded-Host: evil.test\r\n"),
+        ("", "Host: test\r\nConnection: Origin\r\nOrigin: a\r\n"),
+        ("?utm_source=evil", "Host: test\r\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ask_at(&proxy, "public", &post(&format!("/{n}{query}"), fields));
+        assert!(!stored(&format!("/{n}")), "{query} {fields}");
+    }
+}
