@@ -41,6 +41,15 @@ pub fn keyed_target<'a>(target: &'a str, query: &QueryKey) -> Cow<'a, str> {
     }
 }
 
+/// What of an authority is in the key: lower case, without the scheme's own port (RFC 9110 §4.2.3).
+pub fn keyed_authority<'a>(scheme: &str, authority: &'a str) -> Cow<'a, str> {
+    let authority = without_default_port(scheme, authority);
+    if authority.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Cow::Owned(authority.to_ascii_lowercase());
+    }
+    Cow::Borrowed(authority)
+}
+
 /// The primary cache key (RFC 9111 §2). Cheap to clone.
 #[derive(Clone)]
 pub struct Key {
@@ -179,6 +188,21 @@ mod tests {
         assert_eq!(key.same_origin("http://example.org/b"), None);
         assert_eq!(key.same_origin("https://example.com/b"), None);
         assert_eq!(key.same_origin("//example.org/b"), None);
+    }
+
+    #[test]
+    fn an_authority_of_the_key_has_one_spelling() {
+        for (scheme, authority, expected) in [
+            ("http", "example.com", "example.com"),
+            ("http", "Example.COM:80", "example.com"),
+            ("http", "example.com:", "example.com"),
+            ("https", "example.com:80", "example.com:80"),
+            ("https", "[::1]:443", "[::1]"),
+            ("http", "example.com.", "example.com."),
+        ] {
+            assert_eq!(keyed_authority(scheme, authority), expected, "{scheme} {authority}");
+            assert_eq!(Key::new("app", scheme, authority, "/"), Key::new("app", scheme, expected, "/"));
+        }
     }
 
     #[test]

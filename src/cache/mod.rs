@@ -40,6 +40,7 @@ pub use crate::cache::flight::Leader;
 pub use crate::cache::flight::Reader;
 pub use crate::cache::flight::Writer;
 pub use crate::cache::key::Key;
+pub use crate::cache::key::keyed_authority;
 pub use crate::cache::key::keyed_target;
 pub use crate::cache::policy::Meta;
 pub use crate::cache::policy::RequestPlan;
@@ -54,6 +55,7 @@ pub use crate::cache::status::CacheStatus;
 pub use crate::cache::status::Forward;
 pub use crate::cache::vary::Selection;
 use crate::config;
+use crate::config::CacheMode;
 use crate::config::RouteCache;
 
 use crate::cache::flight::Flights;
@@ -210,6 +212,7 @@ impl Cache {
         let Some(variants) = self.flights.store().get(key) else { return };
         let selected = variants.iter().find(|e| {
             e.head.meta.part.is_none()
+                && !e.head.meta.is_observed
                 && e.head.status == res.status
                 && policy::select(&e.head.meta, req).is_ok()
         });
@@ -281,7 +284,10 @@ impl Cache {
             return Lookup::Miss(CacheReason::UriMiss);
         };
         let mut refusal = CacheReason::VaryMiss;
-        for entry in variants.iter() {
+        // What was only observed is for those who only observe.
+        let is_for_us =
+            |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;
+        for entry in variants.iter().filter(is_for_us) {
             if let Err(reason) = policy::select(&entry.head.meta, req) {
                 refusal = if reason == CacheReason::VaryMiss { refusal } else { reason };
                 continue;

@@ -22,6 +22,7 @@ use crate::cache::status::CacheReason;
 use crate::cache::tags;
 use crate::cache::tags::Tags;
 use crate::cache::vary::Selection;
+use crate::config::CacheMode;
 use crate::config::RouteCache;
 use crate::config::ServerFreshness;
 use crate::config::SetCookie;
@@ -102,6 +103,8 @@ pub struct Meta {
     pub part: Option<Part>,
     /// By what it can be purged, besides its address.
     pub tags: Tags,
+    /// Stored to be counted only: the server saw more of the request than the key holds.
+    pub is_observed: bool,
 }
 
 /// Whether an entry may answer a request now.
@@ -187,7 +190,7 @@ pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> Reques
         Why::Range
     } else if has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE) {
         Why::Precondition
-    } else if UNKEYED.iter().any(|name| head.headers.contains_key(name)) {
+    } else if UNKEYED.iter().any(|name| head.headers.contains_key(name)) || hides_field(head) {
         Why::UnkeyedInput
     } else if has(header::CACHE_CONTROL) && asks(head, rules).no_store {
         Why::RequestNoStore
@@ -197,6 +200,15 @@ pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> Reques
         return RequestPlan::Lookup;
     };
     RequestPlan::Bypass(why)
+}
+
+/// True when `Connection` takes a field away (RFC 9110 §7.6.1): the server answers without it, and a `Vary`
+/// that names it would give the answer to those who sent it to the server.
+fn hides_field(head: &request::Parts) -> bool {
+    const USUAL: [&str; 4] = ["keep-alive", "close", "upgrade", "te"];
+    fields::elements(&head.headers, header::CONNECTION)
+        .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual)))
+        .any(|name| head.headers.contains_key(name))
 }
 
 /// The operator's own conditions.
@@ -472,6 +484,7 @@ fn read_meta(
         withheld: control.withheld,
         part: None,
         tags: Tags::of(&res.headers),
+        is_observed: rules.mode == CacheMode::Observe,
     }
 }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use http::HeaderMap;
 use http::HeaderName;
+use http::HeaderValue;
 use http::header;
 
 use crate::cache::directives::Members;
@@ -14,6 +15,17 @@ use crate::fields;
 /// Fields that one response may vary on. Sixteen: real ones name one to four, and each is compared
 /// at every look-up.
 const FIELDS_MAX: usize = 16;
+
+/// Fields that we write anew for the server, of more than the key holds: what the client sent, or did not
+/// send, in their place tells nothing of what the server got.
+const REWRITTEN: [HeaderName; 6] = [
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-request-id"),
+];
 
 /// What a field costs beyond its bytes: its handles, and the one behind an unusual name.
 const FIELD_OVERHEAD: usize = 96;
@@ -40,7 +52,8 @@ enum Source {
 struct Name(HeaderName);
 
 impl Selection {
-    /// Reads every `Vary` line; `*` anywhere refuses the response. `key` adds to what is read.
+    /// Reads every `Vary` line; `*` anywhere, or a field that we rewrite, refuses the response. `key` adds
+    /// to what is read.
     pub fn of(req: &HeaderMap, res: &HeaderMap, key: &CacheKey) -> Result<Self, CacheReason> {
         let mut sources: Vec<Source> =
             key.headers.iter().map(|name| Source::Header(Name(name.clone()))).collect();
@@ -50,7 +63,7 @@ impl Selection {
             for member in Members::new(line.as_bytes()) {
                 // What is not a field name is treated like `*`: we cannot tell what it means.
                 let name = HeaderName::from_bytes(member).map_err(|_| CacheReason::VaryAny)?;
-                if name == "*" {
+                if name == "*" || REWRITTEN.contains(&name) {
                     return Err(CacheReason::VaryAny);
                 }
                 sources.push(Source::Header(Name(name)));
@@ -125,11 +138,15 @@ impl Ord for Name {
     }
 }
 
-/// Lines joined, white space around members gone. Case and order too where they never matter (RFC 9110
-/// §12.5.3, §12.5.4: it is the weights that rank); elsewhere members are not sorted.
+/// Cookie lines as the server gets them (RFC 9113 §8.2.3). Of other fields: lines joined, white space around
+/// members gone; case and order too where they never matter (RFC 9110 §12.5.3, §12.5.4: it is the weights
+/// that rank). Elsewhere members are not sorted.
 fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     let mut lines = headers.get_all(name).iter().peekable();
     lines.peek()?;
+    if name == header::COOKIE {
+        return Some(lines.map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]).into());
+    }
     let mut members: Vec<&[u8]> = lines.flat_map(|line| Members::new(line.as_bytes())).collect();
     let is_ranked = name == header::ACCEPT_LANGUAGE || name == header::ACCEPT_ENCODING;
     if is_ranked {
@@ -178,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_star_on_any_line_refuses() {
-        for lines in [&["*"][..], &["a, *"], &["a", "*"], &["*, *"], &["a b"]] {
+        for lines in [&["*"][..], &["a, *"], &["a", "*"], &["*, *"], &["a b"], &["a, X-Real-IP"]] {
             let refused = of(&HeaderMap::new(), &headers("vary", lines));
             assert_eq!(refused, Err(CacheReason::VaryAny), "{lines:?}");
         }

@@ -44,7 +44,6 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
     let (view, route) = (x.view.clone(), x.route_index());
     let Some(rules) = &view.config.routes[route].cache else { return Ok(Step::Fetch(Fetch::Pass(out))) };
     let (key, now) = (x.cache_key(rules), x.began_unix());
-    x.narrow_target(rules);
     let found = x.local.keep.cache.lookup(&key, &x.head, now, rules);
     let observed = (rules.mode == CacheMode::Observe).then_some(matches!(found, Lookup::Hit { .. }));
     let (why, stale) = match found {
@@ -57,6 +56,7 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
         Lookup::Miss(why) => (why, None),
         Lookup::Stale { entry, reason, allowed, .. } => (reason, Some((entry, allowed))),
     };
+    x.narrow(rules);
     let miss = Miss { view: view.clone(), route, key, why, stale, observed };
     if let Some((entry, allowed)) = &miss.stale
         && allowed.while_revalidating
@@ -98,7 +98,7 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
     let key = x.cache_key(rules);
     let location = fetched.parts.headers.get(header::CONTENT_LOCATION).and_then(|value| value.to_str().ok());
     let is_own = location.and_then(|location| key.same_origin(location)).as_ref() == Some(&key);
-    if x.head.method != Method::POST || !is_own || rules.mode != CacheMode::On {
+    if x.head.method != Method::POST || !is_own || rules.mode != CacheMode::On || !x.is_all_keyed(rules) {
         return x.to_client(fetched);
     }
     x.note_cache("miss", CacheReason::Method.as_str());
@@ -314,6 +314,8 @@ async fn observe(
 ) -> Result<Response<Body>, Failure> {
     x.note_cache(if is_hit { "observed-hit" } else { "observed-miss" }, "");
     let asked = unix_now();
+    // Before the fetch, so that a purge meanwhile is not missed.
+    let leader = x.local.keep.cache.alone(&miss.key);
     let mut fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     let times = Times { asked, received: unix_now() };
     let cache = &x.local.keep.cache;
@@ -321,7 +323,7 @@ async fn observe(
         && range::asked(&x.head.headers).is_none()
         && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules())
     {
-        let writer = cache.alone(&miss.key).publish(head, miss.rules().max_object);
+        let writer = leader.publish(head, miss.rules().max_object);
         let reader = writer.reader();
         let body = std::mem::replace(&mut fetched.body, Body::wrap(reader));
         pump(x, writer, body);

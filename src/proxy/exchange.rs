@@ -17,8 +17,8 @@ use hyper::ext::ReasonPhrase;
 
 use crate::body::{Body, BodyError, End, Meter, Metered};
 use crate::cache::policy;
-use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_target, plan_request};
-use crate::config::RouteCache;
+use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
+use crate::config::{CacheMode, RouteCache};
 use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::filter::guard;
 use crate::observe::Record;
@@ -50,6 +50,8 @@ pub struct Exchange {
     route: usize,
     /// The target, where the server does not get all of it.
     narrowed: Option<PathAndQuery>,
+    /// Host and port, where the server gets another spelling of them.
+    respelled: Option<HeaderValue>,
     pub facts: Facts,
     turn: Option<Box<dyn Turn>>,
     /// No client waits for it.
@@ -108,6 +110,7 @@ impl Exchange {
             facts: Facts::begin(&local, sent),
             turn: Some(turn),
             narrowed: None,
+            respelled: None,
             is_behind: false,
             local,
             view,
@@ -176,16 +179,26 @@ impl Exchange {
                 _ => CacheReason::Method,
             });
         }
-        // The server is told of two hosts, and only one of them is in the key.
-        if config.cache.is_some() && self.told(&X_FORWARDED_HOST).is_some_and(|host| host != self.authority) {
+        // The server is told of two hosts or schemes, and only one of them is in the key.
+        if config.cache.is_some() && self.is_told_otherwise() {
             return RequestPlan::Bypass(CacheReason::UnkeyedInput);
         }
         plan_request(&self.head, config.cache.as_ref())
     }
 
+    /// True when a trusted peer says anything of host and scheme that the key does not hold byte for byte.
+    fn is_told_otherwise(&self) -> bool {
+        let is_in_key = |proto: &HeaderValue| {
+            proto.to_str().is_ok_and(|proto| !proto.bytes().any(|b| b.is_ascii_uppercase()))
+        };
+        self.told(&X_FORWARDED_HOST).any(|host| host.as_bytes() != self.keyed_authority().as_bytes())
+            || self.told(&X_FORWARDED_PROTO).enumerate().any(|(n, proto)| n > 0 || !is_in_key(proto))
+    }
+
     /// What a trusted peer says, if it says anything.
-    fn told(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.head.headers.get(name).filter(|_| self.client.peer.is_trusted())
+    fn told(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        let lines = self.client.peer.is_trusted().then(|| self.head.headers.get_all(name));
+        lines.into_iter().flatten()
     }
 
     /// The cache has no part in this request, because of `reason`.
@@ -214,27 +227,58 @@ impl Exchange {
         (self.facts.cache, self.facts.cache_reason) = (result, reason);
     }
 
-    /// Under which stored responses for this request are found: as received, before any change.
-    pub fn cache_key(&self, rules: &RouteCache) -> Key {
-        let scheme = match self.told(&X_FORWARDED_PROTO).and_then(|proto| proto.to_str().ok()) {
+    fn keyed_scheme(&self) -> &str {
+        match self.told(&X_FORWARDED_PROTO).next().and_then(|proto| proto.to_str().ok()) {
             // Else a redirection to https, stored for http, would be sent to https too.
             Some(told) => told,
             None if self.client.is_tls => "https",
             None => "http",
-        };
+        }
+    }
+
+    fn keyed_authority(&self) -> Cow<'_, str> {
+        keyed_authority(self.keyed_scheme(), self.authority.to_str().unwrap_or_default())
+    }
+
+    /// Under which stored responses for this request are found: as received, before any change.
+    pub fn cache_key(&self, rules: &RouteCache) -> Key {
         let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
         let target = keyed_target(target, &rules.key.query);
         let owner = &self.upstream().config.name;
-        Key::new(owner, scheme, self.authority.to_str().unwrap_or_default(), &target)
+        Key::new(owner, self.keyed_scheme(), self.authority.to_str().unwrap_or_default(), &target)
     }
 
-    /// What of the target is not in the key does not reach the server either: nothing that it does
-    /// because of it may be stored.
-    pub fn narrow_target(&mut self, rules: &RouteCache) {
+    /// What of the address is not in the key does not reach the server either: nothing that it does
+    /// because of it may be stored. That is how the host is spelled, and parameters that do not count.
+    pub fn narrow(&mut self, rules: &RouteCache) {
+        let keyed = self.keyed_authority();
+        if keyed.as_bytes() != self.authority.as_bytes() {
+            self.respelled = HeaderValue::from_str(&keyed).ok();
+        }
         let Some(target) = self.head.uri.path_and_query() else { return };
         if let Cow::Owned(narrowed) = keyed_target(target.as_str(), &rules.key.query) {
             self.narrowed = PathAndQuery::try_from(narrowed).ok();
         }
+    }
+
+    /// Whether a GET like this one would be looked up, and the server be told just what it was told now.
+    pub fn is_all_keyed(&self, rules: &RouteCache) -> bool {
+        let mut get = self.head.clone();
+        get.method = Method::GET;
+        // What a POST brings is in no key, but its answer says that it is the address's own.
+        get.headers.remove(header::CONTENT_LENGTH);
+        get.headers.remove(header::TRANSFER_ENCODING);
+        let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let is_whole = matches!(keyed_target(target, &rules.key.query), Cow::Borrowed(_));
+        is_whole
+            && self.keyed_authority().as_bytes() == self.authority.as_bytes()
+            && !self.is_told_otherwise()
+            && plan_request(&get, Some(rules)) == RequestPlan::Lookup
+    }
+
+    /// Host and port, as the server gets them.
+    pub fn authority_for_server(&self) -> &HeaderValue {
+        self.respelled.as_ref().unwrap_or(&self.authority)
     }
 
     /// Path and query, as the server gets them.
@@ -258,6 +302,7 @@ impl Exchange {
             authority: self.authority.clone(),
             route: self.route,
             narrowed: self.narrowed.clone(),
+            respelled: self.respelled.clone(),
             facts: Facts::begin(&self.local, Rc::default()),
             turn: None,
             is_behind: true,
@@ -323,7 +368,8 @@ impl Exchange {
         if let Some(cookie) = fetched.cookie {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
-        if self.facts.cache == "bypass" {
+        let is_on = || self.route_config().cache.as_ref().is_some_and(|rules| rules.mode == CacheMode::On);
+        if self.facts.cache == "bypass" && is_on() {
             response.headers_mut().append("cache-status", bypass_status(self.facts.cache_reason));
         }
         response

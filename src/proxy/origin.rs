@@ -164,7 +164,7 @@ fn head(
 ) -> request::Parts {
     let fixed;
     let host_header = match &x.upstream().config.host {
-        HostHeader::Preserve => &x.authority,
+        HostHeader::Preserve => x.authority_for_server(),
         HostHeader::Server => &server.host,
         HostHeader::Fixed(text) => {
             fixed = HeaderValue::from_str(text).unwrap_or_else(|_| server.host.clone());
@@ -176,7 +176,7 @@ fn head(
         &ForwardContext {
             peer: &x.client.peer,
             client_ip: x.client_ip,
-            host: &x.authority,
+            host: x.authority_for_server(),
             host_header,
             request_id: &x.request_id,
             websocket,

@@ -11,6 +11,7 @@ mod access_log;
 mod balancing;
 mod bodies;
 mod cache;
+mod cache_integrity;
 mod cache_rules;
 mod cli;
 mod config_check;

@@ -1,7 +1,9 @@
 //! A client that says exactly what it is told to, and hears exactly what was answered.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
 
 use super::wire::{self, Message};
 use super::{DEADLINE, certs::Trust};
@@ -38,6 +40,17 @@ impl Client {
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Client {
         Client { stream: BufReader::new(Box::new(dial(address))) }
+    }
+
+    /// From another address of this machine.
+    #[track_caller]
+    pub fn connect_from(from: IpAddr, address: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+        socket.connect_timeout(&address.into(), DEADLINE).unwrap();
+        let stream = TcpStream::from(socket);
+        set_up(&stream);
+        Client { stream: BufReader::new(Box::new(stream)) }
     }
 
     /// Under TLS, asking for `name` and trusting `trust` alone.
@@ -84,6 +97,11 @@ impl Client {
     #[track_caller]
     pub fn head(&mut self) -> Message {
         wire::read_head(&mut self.stream).unwrap().expect("a response head, not the end")
+    }
+
+    /// The body behind a head that has been read.
+    pub fn body(&mut self, message: &mut Message) -> io::Result<()> {
+        wire::read_response_body(&mut self.stream, message)
     }
 
     /// Exactly so many bytes.
@@ -138,8 +156,12 @@ pub fn get(address: SocketAddr, path: &str) -> Message {
 pub fn dial(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, DEADLINE)
         .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+    set_up(&stream);
+    stream
+}
+
+fn set_up(stream: &TcpStream) {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream
 }
