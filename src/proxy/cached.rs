@@ -56,7 +56,9 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
         Lookup::Miss(why) => (why, None),
         Lookup::Stale { entry, reason, allowed, .. } => (reason, Some((entry, allowed))),
     };
-    x.narrow(rules);
+    if observed.is_none() {
+        x.narrow(rules);
+    }
     let miss = Miss { view: view.clone(), route, key, why, stale, observed };
     if let Some((entry, allowed)) = &miss.stale
         && allowed.while_revalidating

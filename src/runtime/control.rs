@@ -33,21 +33,31 @@ pub struct Control {
 }
 
 impl Control {
-    /// Runs until a signal, and then until the workers have ended.
-    pub fn run(self, workers: Vec<JoinHandle<io::Result<()>>>) -> Result<(), RunError> {
+    /// Runs until a signal, and then until the workers have ended. `ready` is called when signals are heard:
+    /// whoever is told that the process is up may end it the next moment.
+    pub fn run(
+        self,
+        workers: Vec<JoinHandle<io::Result<()>>>,
+        ready: impl FnOnce(&[(String, SocketAddr)]),
+    ) -> Result<(), RunError> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build_local(LocalOptions::default())
             .map_err(RunError::Thread)?;
-        let access = runtime.block_on(self.serve(workers)).map_err(RunError::Thread)?;
+        let access = runtime.block_on(self.serve(workers, ready)).map_err(RunError::Thread)?;
         if let Some(access) = access {
             access.close();
         }
         Ok(())
     }
 
-    async fn serve(self, workers: Vec<JoinHandle<io::Result<()>>>) -> io::Result<Option<AccessLog>> {
+    async fn serve(
+        self,
+        workers: Vec<JoinHandle<io::Result<()>>>,
+        ready: impl FnOnce(&[(String, SocketAddr)]),
+    ) -> io::Result<Option<AccessLog>> {
         let mut signals = Signals::new()?;
+        ready(&self.addresses);
         let timers = Timers::new();
         tokio::task::spawn_local({
             let timers = timers.clone();

@@ -98,11 +98,12 @@ pub fn run(
         threads.push(thread.spawn(move || worker.run()).map_err(RunError::Thread)?);
     }
     drop(senders);
-    announce(&addresses);
-    started(&addresses);
 
     let control = control::Control { keep, snapshot, admin, addresses, access, stage: stage_sender };
-    control.run(threads)
+    control.run(threads, |addresses| {
+        announce(addresses);
+        started(addresses);
+    })
 }
 
 /// One list of sockets per listener, one socket per worker.
