@@ -390,6 +390,13 @@ pub fn set_candidates<'a>(etags: impl Iterator<Item = &'a HeaderValue>, headers:
     }
 }
 
+/// True when a 304 may update the response that was asked about: a strong entity tag in it must be that
+/// response's own (RFC 9111 §4.3.4).
+pub fn is_updated_by(meta: &Meta, res304: &response::Parts) -> bool {
+    let etag = res304.headers.get(header::ETAG).filter(|etag| etag.as_bytes().starts_with(b"\""));
+    etag.is_none_or(|etag| meta.etag.as_ref() == Some(etag))
+}
+
 /// True when a 304 speaks of a response with these terms, by its entity tag (RFC 9111 §4.3.4).
 pub fn is_named_by(meta: &Meta, res304: &response::Parts) -> bool {
     res304.headers.get(header::ETAG).is_some_and(|etag| names_etag(etag.as_bytes(), meta.etag.as_ref()))

@@ -169,12 +169,15 @@ async fn lead(
     };
     let times = Times { asked, received: unix_now() };
     if fetched.parts.status == StatusCode::NOT_MODIFIED {
-        let stale = miss.stale.as_ref().map(|(entry, _)| entry);
-        let named = || candidates.iter().find(|entry| policy::is_named_by(&entry.head.meta, &fetched.parts));
-        match stale.or_else(named) {
+        let parts = &fetched.parts;
+        let named = match &miss.stale {
+            Some((entry, _)) => policy::is_updated_by(&entry.head.meta, parts).then_some(entry),
+            None => candidates.iter().find(|entry| policy::is_named_by(&entry.head.meta, parts)),
+        };
+        match named {
             Some(entry) => return Ok(validated(x, leader, entry, fetched, miss, times)),
-            None if candidates.is_empty() => {}
-            // It names none of those that were asked about: asked again, about none.
+            None if miss.stale.is_none() && candidates.is_empty() => {}
+            // It speaks of none of those that were asked about: asked again, about none.
             None => fetched = origin::fetch(x, Outgoing::nothing(), Conditions::Cleared).await?,
         }
     }

@@ -375,3 +375,20 @@ fn the_server_may_say_that_another_variant_is_the_right_one() {
 
     assert_eq!(get("lost").text(), "for lost", "a 304 for none of them is asked again");
 }
+
+#[test]
+fn a_304_for_another_representation_does_not_update_this_one() {
+    let origin = Origin::start(|request| match request.field("if-none-match") {
+        Some(_) => reply("304 Not Modified", "Cache-Control: max-age=60\r\nETag: \"new\"\r\n", ""),
+        None => reply("200 OK", "Cache-Control: max-age=60\r\nAge: 100\r\nETag: \"old\"\r\n", "the old one"),
+    });
+    let proxy = cached(&origin);
+    proxy.get("/");
+
+    let answer = proxy.get("/");
+
+    assert_eq!((answer.text().as_str(), answer.field("etag")), ("the old one", Some("\"old\"")));
+    let asked: Vec<_> =
+        origin.requests().iter().map(|r| r.field("if-none-match").map(str::to_owned)).collect();
+    assert_eq!(asked, [None, Some("\"old\"".to_owned()), None], "asked again, about none");
+}
