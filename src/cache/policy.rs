@@ -37,13 +37,15 @@ const DISCONNECTED_SECONDS: u64 = 600;
 
 /// Fields by which some servers let a request be about something else than its method and target say.
 /// They are in no key, so what they bring about is not stored.
-const UNKEYED: [HeaderName; 6] = [
+const UNKEYED: [HeaderName; 8] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-rewrite-url"),
     HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-original-host"),
 ];
 
 /// What to do with a request before any server is asked.
@@ -672,6 +674,7 @@ mod tests {
             ("GET", "range: bytes=0-1,3-4", RequestPlan::Bypass(CacheReason::Range)),
             ("GET", "x-http-method-override: PUT", RequestPlan::Bypass(CacheReason::UnkeyedInput)),
             ("GET", "x-original-url: /admin", RequestPlan::Bypass(CacheReason::UnkeyedInput)),
+            ("GET", "x-host: evil.test", RequestPlan::Bypass(CacheReason::UnkeyedInput)),
             ("GET", "content-length: 1", RequestPlan::Bypass(CacheReason::RequestBody)),
             ("GET", "if-match: \"a\"", RequestPlan::Bypass(CacheReason::Precondition)),
             ("GET", "cache-control: no-store", RequestPlan::Bypass(CacheReason::RequestNoStore)),
