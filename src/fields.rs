@@ -14,6 +14,18 @@ pub fn of(line: &str) -> impl DoubleEndedIterator<Item = &str> {
     line.split(',').map(|e| e.trim_matches([' ', '\t'])).filter(|e| !e.is_empty())
 }
 
+/// All that the request's cookies called `name` say, byte for byte: a server may take the first of several or
+/// the last, with quotes or without.
+pub fn cookie_bytes(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';'));
+    let value = |pair: &'_ [u8]| {
+        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(value.to_vec())
+    };
+    let values: Vec<Vec<u8>> = pairs.filter_map(value).collect();
+    (!values.is_empty()).then(|| values.join(&b"; "[..]))
+}
+
 /// The value of the first cookie called `name`, in any of the `Cookie` lines.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get_all(header::COOKIE).iter().find_map(|line| {

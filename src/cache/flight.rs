@@ -39,6 +39,7 @@ use crate::cache::purge::How;
 use crate::cache::purge::Selector;
 use crate::cache::status::CacheReason;
 use crate::cache::store::Store;
+use crate::cache::vary::Choosing;
 use crate::config::RouteCache;
 
 /// How far the slowest reader of an object that will not be stored may fall behind: a few
@@ -385,7 +386,7 @@ impl Drop for Follower {
 }
 
 fn may_share(head: &Head, req: &request::Parts, now: u64, rules: &RouteCache) -> Result<(), CacheReason> {
-    select(&head.meta, req)?;
+    select(&head.meta, req, &Choosing::of(&req.headers))?;
     match assess(&head.meta, req, now.max(head.meta.received), rules) {
         Assessment::Fresh { .. } => Ok(()),
         Assessment::Stale { reason, .. } => Err(reason),

@@ -65,6 +65,7 @@ use crate::cache::purge::Selector;
 use crate::cache::range::Slice;
 use crate::cache::store::Store;
 use crate::cache::uses::Uses;
+use crate::cache::vary::Choosing;
 
 /// Entity tags that are sent with one request: a dozen of usual length fit into half a KiB.
 const CANDIDATES_MAX: usize = 12;
@@ -210,11 +211,12 @@ impl Cache {
     ) {
         let epoch = self.flights.epoch_of(key);
         let Some(variants) = self.flights.store().get(key) else { return };
+        let choosing = Choosing::of(&req.headers);
         let selected = variants.iter().find(|e| {
             e.head.meta.part.is_none()
                 && !e.head.meta.is_observed
                 && e.head.status == res.status
-                && policy::select(&e.head.meta, req).is_ok()
+                && policy::select(&e.head.meta, req, &choosing).is_ok()
         });
         let Some(entry) = selected else { return };
         if !policy::is_same_representation(&entry.head.meta, res) {
@@ -284,11 +286,12 @@ impl Cache {
             return Lookup::Miss(CacheReason::UriMiss);
         };
         let mut refusal = CacheReason::VaryMiss;
+        let choosing = Choosing::of(&req.headers);
         // What was only observed is for those who only observe.
         let is_for_us =
             |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;
         for entry in variants.iter().filter(is_for_us) {
-            if let Err(reason) = policy::select(&entry.head.meta, req) {
+            if let Err(reason) = policy::select(&entry.head.meta, req, &choosing) {
                 refusal = if reason == CacheReason::VaryMiss { refusal } else { reason };
                 continue;
             }

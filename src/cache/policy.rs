@@ -21,6 +21,7 @@ use crate::cache::range::carried;
 use crate::cache::status::CacheReason;
 use crate::cache::tags;
 use crate::cache::tags::Tags;
+use crate::cache::vary::Choosing;
 use crate::cache::vary::Selection;
 use crate::config::CacheMode;
 use crate::config::RouteCache;
@@ -325,8 +326,8 @@ pub fn assess(meta: &Meta, req: &request::Parts, now: u64, rules: &RouteCache) -
 
 /// True when `req` may be answered by a response of these terms at all, fresh or not: its Vary
 /// fields (RFC 9111 §4.1) and its `Authorization` (§3.5).
-pub fn select(meta: &Meta, req: &request::Parts) -> Result<(), CacheReason> {
-    if !meta.selection.matches(&req.headers) {
+pub fn select(meta: &Meta, req: &request::Parts, choosing: &Choosing<'_>) -> Result<(), CacheReason> {
+    if !meta.selection.matches(choosing) {
         return Err(CacheReason::VaryMiss);
     }
     if req.headers.contains_key(header::AUTHORIZATION) && !meta.shared_when_authorized {

@@ -30,8 +30,9 @@ const PROMPT_PART: u64 = 1024;
 /// Variants of one key; the oldest goes when there are more.
 const VARIANTS_MAX: usize = 64;
 
-/// Bytes of all variants of one key: moka weighs in `u32`.
-const VARIANTS_BYTES_MAX: u64 = u32::MAX as u64;
+/// The part of a shard that the variants of one key may fill, beside the newest. moka asks nobody when an
+/// entry grows: it makes room, of all others first.
+const VARIANTS_PART: u64 = 4;
 
 /// All stored responses of one key, the newest first (RFC 9111 §4.1).
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ impl Variants {
         let mut entries = vec![entry];
         for old in self.entries.iter().filter(|old| !is_replaced(old)) {
             let weight = old.bytes();
-            if entries.len() == VARIANTS_MAX || bytes + weight > VARIANTS_BYTES_MAX {
+            if entries.len() == VARIANTS_MAX || bytes + weight > object_max / VARIANTS_PART {
                 break;
             }
             bytes += weight;

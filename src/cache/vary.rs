@@ -1,5 +1,6 @@
 //! Which request fields chose a response (RFC 9111 §4.1).
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 
 use http::HeaderMap;
@@ -27,6 +28,9 @@ const REWRITTEN: [HeaderName; 6] = [
     HeaderName::from_static("x-request-id"),
 ];
 
+/// Bytes of one field that may choose: browsers keep no larger cookie.
+const VALUE_BYTES_MAX: usize = 4096;
+
 /// What a field costs beyond its bytes: its handles, and the one behind an unusual name.
 const FIELD_OVERHEAD: usize = 96;
 
@@ -45,6 +49,20 @@ type Field = (Source, Option<Box<[u8]>>);
 enum Source {
     Header(Name),
     Cookie(Box<str>),
+}
+
+/// What a request says there.
+enum Value {
+    Absent,
+    Is(Box<[u8]>),
+    /// More than is compared: it is no stored one's value.
+    TooLong,
+}
+
+/// What a request says in the fields that choose; each is read once, however many responses it is compared with.
+pub struct Choosing<'r> {
+    headers: &'r HeaderMap,
+    read: RefCell<Vec<(Source, Value)>>,
 }
 
 /// A field name in alphabetical order.
@@ -74,16 +92,17 @@ impl Selection {
         if sources.len() > FIELDS_MAX + added {
             return Err(CacheReason::VaryTooLong);
         }
-        let with_value = |source: Source| {
-            let value = source.value(req);
-            (source, value)
+        let with_value = |source: Source| match source.value(req) {
+            Value::Absent => Ok((source, None)),
+            Value::Is(value) => Ok((source, Some(value))),
+            Value::TooLong => Err(CacheReason::VaryTooLong),
         };
-        Ok(Self { fields: sources.into_iter().map(with_value).collect() })
+        Ok(Self { fields: sources.into_iter().map(with_value).collect::<Result<_, _>>()? })
     }
 
-    /// True when a request with these fields would have been answered the same.
-    pub fn matches(&self, req: &HeaderMap) -> bool {
-        self.fields.iter().all(|(source, stored)| source.has(req, stored.as_deref()))
+    /// True when a request that says this would have been answered the same.
+    pub fn matches(&self, req: &Choosing<'_>) -> bool {
+        self.fields.iter().all(|(source, stored)| req.has(source, stored.as_deref()))
     }
 
     /// True when this field chooses.
@@ -106,22 +125,46 @@ impl Source {
         }
     }
 
-    fn value(&self, req: &HeaderMap) -> Option<Box<[u8]>> {
+    fn value(&self, req: &HeaderMap) -> Value {
         match self {
             Source::Header(Name(name)) => normalised(req, name),
-            Source::Cookie(name) => fields::cookie(req, name).map(|value| value.as_bytes().into()),
+            Source::Cookie(name) => fields::cookie_bytes(req, name).map_or(Value::Absent, Value::of),
         }
     }
+}
 
-    fn has(&self, req: &HeaderMap, stored: Option<&[u8]>) -> bool {
-        let Source::Header(Name(name)) = self else { return self.value(req).as_deref() == stored };
-        let mut lines = req.get_all(name).iter();
-        match (lines.next(), lines.next(), stored) {
-            (None, _, None) => true,
-            (None, _, Some(_)) | (Some(_), _, None) => false,
-            // Almost always: one line, the very bytes. No allocation.
-            (Some(line), None, Some(stored)) if line.as_bytes() == stored => true,
-            _ => self.value(req).as_deref() == stored,
+impl Value {
+    fn of(bytes: Vec<u8>) -> Self {
+        if bytes.len() > VALUE_BYTES_MAX { Value::TooLong } else { Value::Is(bytes.into()) }
+    }
+}
+
+impl<'r> Choosing<'r> {
+    /// What this request says.
+    pub fn of(headers: &'r HeaderMap) -> Self {
+        Choosing { headers, read: RefCell::default() }
+    }
+
+    fn has(&self, source: &Source, stored: Option<&[u8]>) -> bool {
+        if let Source::Header(Name(name)) = source {
+            let mut lines = self.headers.get_all(name).iter();
+            match (lines.next(), lines.next(), stored) {
+                (None, _, None) => return true,
+                (None, _, Some(_)) | (Some(_), _, None) => return false,
+                // Almost always: one line, the very bytes. No allocation.
+                (Some(line), None, Some(stored)) if line.as_bytes() == stored => return true,
+                _ => {}
+            }
+        }
+        let mut read = self.read.borrow_mut();
+        let index = read.iter().position(|(known, _)| known == source).unwrap_or_else(|| {
+            read.push((source.clone(), source.value(self.headers)));
+            read.len() - 1
+        });
+        match &read[index].1 {
+            Value::Absent => stored.is_none(),
+            Value::Is(value) => stored == Some(value),
+            Value::TooLong => false,
         }
     }
 }
@@ -139,29 +182,39 @@ impl Ord for Name {
 }
 
 /// Cookie lines as the server gets them (RFC 9113 §8.2.3). Of other fields: lines joined, white space around
-/// members gone; case and order too where they never matter (RFC 9110 §12.5.3, §12.5.4: it is the weights
-/// that rank). Elsewhere members are not sorted.
-fn normalised(headers: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
-    let mut lines = headers.get_all(name).iter().peekable();
-    lines.peek()?;
+/// commas gone, which no server makes anything of. Of the fields that are lists by their grammar also empty
+/// members, case and order (RFC 9110 §12.5.3, §12.5.4: it is the weights that rank). In any other field
+/// `https://a` and `https://a,` are two things, and a server may answer them differently.
+fn normalised(headers: &HeaderMap, name: &HeaderName) -> Value {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    if lines.is_empty() {
+        return Value::Absent;
+    }
+    if lines.iter().map(|line| line.len()).sum::<usize>() > VALUE_BYTES_MAX {
+        return Value::TooLong;
+    }
     if name == header::COOKIE {
-        return Some(lines.map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]).into());
+        return Value::of(lines.join(&b"; "[..]));
     }
-    let mut members: Vec<&[u8]> = lines.flat_map(|line| Members::new(line.as_bytes())).collect();
-    let is_ranked = name == header::ACCEPT_LANGUAGE || name == header::ACCEPT_ENCODING;
-    if is_ranked {
+    if name == header::ACCEPT_LANGUAGE || name == header::ACCEPT_ENCODING {
+        let mut members: Vec<&[u8]> = lines.into_iter().flat_map(Members::new).collect();
         members.sort_by_cached_key(|member| member.to_ascii_lowercase());
-    }
-    let mut joined = members.join(&b", "[..]);
-    if is_ranked {
+        let mut joined = members.join(&b", "[..]);
         joined.make_ascii_lowercase();
+        return Value::Is(joined.into());
     }
-    Some(joined.into())
+    let members: Vec<&[u8]> =
+        lines.into_iter().flat_map(|line| line.split(|&b| b == b',')).map(<[u8]>::trim_ascii).collect();
+    Value::Is(members.join(&b", "[..]).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn matches(stored: &Selection, req: &HeaderMap) -> bool {
+        stored.matches(&Choosing::of(req))
+    }
 
     fn of(req: &HeaderMap, res: &HeaderMap) -> Result<Selection, CacheReason> {
         Selection::of(req, res, &CacheKey::default())
@@ -189,7 +242,7 @@ mod tests {
             (&["en"], false),
             (&[], false),
         ] {
-            assert_eq!(stored.matches(&headers("accept-language", lines)), expected, "{lines:?}");
+            assert_eq!(matches(&stored, &headers("accept-language", lines)), expected, "{lines:?}");
         }
     }
 
@@ -212,11 +265,52 @@ mod tests {
         request.insert("cookie", "x=1; group=b".parse().unwrap());
         let stored = Selection::of(&request, &HeaderMap::new(), &key).unwrap();
 
-        assert!(stored.matches(&request));
+        assert!(matches(&stored, &request));
         request.insert("cookie", "x=2; group=b".parse().unwrap());
-        assert!(stored.matches(&request), "another cookie does not matter");
+        assert!(matches(&stored, &request), "another cookie does not matter");
         request.insert("cookie", "group=c".parse().unwrap());
-        assert!(!stored.matches(&request));
-        assert!(!stored.matches(&HeaderMap::new()));
+        assert!(!matches(&stored, &request));
+        assert!(!matches(&stored, &HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_a_server_may_tell_apart_is_told_apart() {
+        let stored = of(&headers("origin", &["https://a, b"]), &headers("vary", &["origin"])).unwrap();
+        for (lines, expected) in [
+            (&["https://a, b"][..], true),
+            (&["https://a,b"], true),
+            (&["https://a", "b"], true),
+            (&["https://a, b,"], false),
+            (&["https://a, , b"], false),
+            (&["https://A, b"], false),
+        ] {
+            assert_eq!(matches(&stored, &headers("origin", lines)), expected, "{lines:?}");
+        }
+        let one = of(&headers("origin", &["https://a"]), &headers("vary", &["origin"])).unwrap();
+        assert!(!matches(&one, &headers("origin", &["https://a,"])));
+    }
+
+    #[test]
+    fn a_cookie_of_the_key_is_all_that_a_server_may_read_into_it() {
+        let key = CacheKey { cookies: vec!["group".to_owned()], ..CacheKey::default() };
+        let stored = Selection::of(&headers("cookie", &["group=vip"]), &HeaderMap::new(), &key).unwrap();
+        let none = Selection::of(&HeaderMap::new(), &HeaderMap::new(), &key).unwrap();
+        for cookies in ["group=vip; group=guest", "group=\"vip\"", "group=", "group=vip; x=1; group=vip"] {
+            assert!(!matches(&stored, &headers("cookie", &[cookies])), "{cookies}");
+            assert!(!matches(&none, &headers("cookie", &[cookies])), "{cookies}");
+        }
+        let mut junk = HeaderMap::new();
+        junk.insert("cookie", HeaderValue::from_bytes(b"group=\xff").unwrap());
+        assert!(!matches(&none, &junk), "what is no text is not nothing");
+        assert!(matches(&stored, &headers("cookie", &["x=1; group=vip"])));
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_chooses_nothing() {
+        let long = "a,".repeat(VALUE_BYTES_MAX);
+        let vary = headers("vary", &["accept-encoding"]);
+        assert_eq!(of(&headers("accept-encoding", &[&long]), &vary), Err(CacheReason::VaryTooLong));
+        let stored = of(&headers("accept-encoding", &["a"]), &vary).unwrap();
+        assert!(!matches(&stored, &headers("accept-encoding", &[&long])));
     }
 }
