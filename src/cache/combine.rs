@@ -9,10 +9,14 @@ use http::header;
 use crate::cache::entry::Entry;
 use crate::cache::range::Part;
 
+/// Pieces of a combined body: a client that asks for a byte at a time gets no further with each than with the first.
+const PIECES_MAX: usize = 256;
+
 /// What `new` and an `old` stored part are together, if they have one strong entity tag, and overlap or
 /// touch; the whole response, if nothing is missing any more. Fields are those of the newer one, and
-/// those that only the older one has. Not more than `bytes_max`.
-pub fn combine(old: &Entry, new: &Entry, bytes_max: u64) -> Option<Entry> {
+/// those that only the older one has. Not more than the route stores, nor in more than
+/// [`PIECES_MAX`].
+pub fn combine(old: &Entry, new: &Entry) -> Option<Entry> {
     let (a, b) = (old.head.meta.part.as_ref()?, new.head.meta.part.as_ref()?);
     let is_same = old.head.meta.strong_etag()? == new.head.meta.strong_etag()?;
     let complete = match (a.complete, b.complete) {
@@ -24,12 +28,15 @@ pub fn combine(old: &Entry, new: &Entry, bytes_max: u64) -> Option<Entry> {
         return None;
     }
     let (first, end) = (a.first.min(b.first), a_end.max(b_end));
-    if end - first > bytes_max {
+    if end - first > b.object_max {
         return None;
     }
     let before = old.body.slice(0..b.first.saturating_sub(a.first));
     let after = old.body.slice(b_end.clamp(a.first, a_end) - a.first..old.body.len());
     let body = before.then(&new.body).then(&after);
+    if body.pieces().len() > PIECES_MAX {
+        return None;
+    }
 
     let mut head = (*old.head).clone();
     for name in new.head.headers.keys() {
@@ -48,7 +55,7 @@ pub fn combine(old: &Entry, new: &Entry, bytes_max: u64) -> Option<Entry> {
     } else {
         let asked = HeaderValue::try_from(format!("bytes={first}-{}", end - 1)).ok()?;
         head.headers.insert(header::CONTENT_RANGE, content_range(first, end, complete));
-        head.meta.part = Some(Part { first, complete, asked });
+        head.meta.part = Some(Part { first, complete, asked, object_max: b.object_max });
     }
     Some(Entry { head: Arc::new(head), body })
 }
@@ -93,7 +100,7 @@ mod tests {
                 let range = format!("bytes={from}-{}", to - 1);
                 part_with(&range, &format!("bytes {from}-{}/10", to - 1), &whole[from..to], TAG)
             };
-            let combined = combine(&make(a, b), &make(c, d), 100);
+            let combined = combine(&make(a, b), &make(c, d));
             let found = combined.as_ref().map(|entry| &entry.head.headers[header::CONTENT_RANGE]);
             assert_eq!(found.map(|v| v.to_str().unwrap()), expected, "{a}..{b} and {c}..{d}");
             if let Some(entry) = combined {
@@ -113,7 +120,7 @@ mod tests {
         );
         let new = part_with("bytes=5-", "bytes 5-9/*", "56789", &[("etag", "\"a\""), ("x-a", "2")]);
 
-        let whole = combine(&old, &new, 10).unwrap();
+        let whole = combine(&old, &new).unwrap();
 
         assert_eq!((whole.head.status, bytes(&whole).as_str()), (StatusCode::OK, "0123456789"));
         assert!(whole.head.meta.part.is_none() && !whole.head.headers.contains_key(header::CONTENT_RANGE));
@@ -134,11 +141,11 @@ mod tests {
             ("bytes 5-9/11", TAG),
         ] {
             let new = part_with("bytes=5-", range, "56789", fields);
-            assert!(combine(&old, &new, 100).is_none(), "{range} {fields:?}");
+            assert!(combine(&old, &new).is_none(), "{range} {fields:?}");
         }
-        assert!(
-            combine(&old, &part_with("bytes=5-", "bytes 5-9/10", "56789", TAG), 9).is_none(),
-            "too large"
-        );
+        let mut large = part_with("bytes=5-", "bytes 5-9/10", "56789", TAG);
+        let head = Arc::make_mut(&mut large.head);
+        head.meta.part.as_mut().unwrap().object_max = 9;
+        assert!(combine(&old, &large).is_none(), "more than the route stores");
     }
 }

@@ -139,6 +139,15 @@ impl Entry {
         Self { head: Arc::new(head), body: self.body.clone() }
     }
 
+    /// The same, of which each use is validated.
+    pub fn invalid(&self) -> Self {
+        let mut head = (*self.head).clone();
+        (head.meta.no_cache, head.meta.must_revalidate) = (true, true);
+        let meta = &mut head.meta;
+        (meta.stale_while_revalidate, meta.stale_if_error, meta.stale_if_unreachable) = (0, 0, 0);
+        Self { head: Arc::new(head), body: self.body.clone() }
+    }
+
     /// Bytes of memory behind it.
     pub fn bytes(&self) -> u64 {
         let line =

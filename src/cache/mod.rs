@@ -20,6 +20,9 @@ mod uses;
 mod vary;
 
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use http::Method;
@@ -56,6 +59,7 @@ pub use crate::cache::status::Forward;
 pub use crate::cache::vary::Selection;
 use crate::config;
 use crate::config::CacheMode;
+use crate::config::QueryKey;
 use crate::config::RouteCache;
 
 use crate::cache::flight::Flights;
@@ -75,6 +79,9 @@ pub struct Cache {
     flights: Arc<Flights>,
     uses: Uses,
     collapse_wait: Duration,
+    /// Groups that servers have said are out of date, each with a key of its origin; and whose turn it is to walk.
+    outdated: Mutex<Vec<(Key, Vec<String>)>>,
+    walk: Mutex<()>,
 }
 
 /// What the store has for a request.
@@ -129,7 +136,13 @@ impl Cache {
     /// An empty cache.
     pub fn new(config: &config::Cache) -> Self {
         let flights = Arc::new(Flights::new(Store::new(config.max_size), config.max_size));
-        Self { flights, uses: Uses::default(), collapse_wait: config.collapse_wait }
+        Self {
+            flights,
+            uses: Uses::default(),
+            collapse_wait: config.collapse_wait,
+            outdated: Mutex::default(),
+            walk: Mutex::default(),
+        }
     }
 
     /// How long a follower should wait.
@@ -239,23 +252,36 @@ impl Cache {
         self.flights.purge(how, selector)
     }
 
-    /// Makes stale what is in these groups of the key's origin (RFC 9875 §3); as [`Self::purge`] does.
-    pub fn purge_groups(&self, key: &Key, groups: &[String], now: u64) -> u64 {
-        self.flights.purge_all(How::Soft(now), |other, entry| {
-            other.has_origin_of(key) && groups.iter().any(|group| entry.head.meta.tags.is_in_group(group))
-        })
+    /// What is in these groups of the key's origin is validated before it is used again (RFC 9875 §3); as
+    /// [`Self::purge`] does. One walk serves all that wait for it: however many ask, two are under way at most.
+    pub fn invalidate_groups(&self, key: &Key, groups: Vec<String>) {
+        lock(&self.outdated).push((key.clone(), groups));
+        let _turn = lock(&self.walk);
+        let outdated = std::mem::take(&mut *lock(&self.outdated));
+        if outdated.is_empty() {
+            // The walk that has just ended took ours along.
+            return;
+        }
+        self.flights.purge_all(How::Invalid, |key, entry| {
+            outdated.iter().any(|(origin, groups)| {
+                key.has_origin_of(origin)
+                    && groups.iter().any(|group| entry.head.meta.tags.is_in_group(group))
+            })
+        });
     }
 
     /// After every exchange that was not a GET or HEAD: forgets what it made worthless, the target
     /// and what Location and Content-Location name in the same origin (RFC 9111 §4.4).
-    pub fn invalidate_after(&self, key: &Key, method: &Method, res: &response::Parts) {
+    pub fn invalidate_after(&self, key: &Key, method: &Method, res: &response::Parts, query: &QueryKey) {
         if !policy::invalidates(method, res.status) {
             return;
         }
         self.invalidate(key);
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             let reference = res.headers.get(name).and_then(|value| value.to_str().ok());
-            if let Some(other) = reference.and_then(|reference| key.same_origin(reference)) {
+            if let Some(other) =
+                reference.and_then(|reference| key.same_origin(&keyed_target(reference, query)))
+            {
                 self.invalidate(&other);
             }
         }
@@ -313,6 +339,10 @@ impl Cache {
         }
         Lookup::Miss(refusal)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

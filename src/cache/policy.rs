@@ -256,7 +256,7 @@ pub fn judge_response(
     }
     refuse_status(res.status, &control)?;
     refuse_secrets(req, res, &control, spoken, rules)?;
-    let part = part(req, res)?;
+    let part = part(req, res, rules)?;
     let selection = Selection::of(&req.headers, &res.headers, &rules.key)?;
     let content_length = content_length(&res.headers);
     if content_length.is_some_and(|length| length > rules.max_object) {
@@ -281,7 +281,11 @@ pub fn judge_response(
 }
 
 /// RFC 9110 §15.3.7: what a 206 is a part of; one that cannot be told is not stored.
-fn part(req: &request::Parts, res: &response::Parts) -> Result<Option<Part>, CacheReason> {
+fn part(
+    req: &request::Parts,
+    res: &response::Parts,
+    rules: &RouteCache,
+) -> Result<Option<Part>, CacheReason> {
     if res.status != StatusCode::PARTIAL_CONTENT {
         return Ok(None);
     }
@@ -291,7 +295,7 @@ fn part(req: &request::Parts, res: &response::Parts) -> Result<Option<Part>, Cac
     // A copy: the original would keep the client's whole read buffer in memory.
     let asked = HeaderValue::from_bytes(asked.as_bytes()).map_err(|_| CacheReason::Partial)?;
     let (first, _, complete) = carried(&res.headers).ok_or(CacheReason::Partial)?;
-    Ok(Some(Part { first, complete, asked }))
+    Ok(Some(Part { first, complete, asked, object_max: rules.max_object }))
 }
 
 /// Whether an entry may answer `req` now (RFC 9111 §4.2, §5.2.1, §5.2.2).

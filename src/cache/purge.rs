@@ -26,6 +26,9 @@ pub enum How {
     /// They are stale from now on (seconds since 1970): validated before they are used, or served stale
     /// where that is allowed.
     Soft(u64),
+    /// Each use is validated, whatever windows they or a client name (RFC 9111 §4.4): a server has said that they
+    /// are out of date.
+    Invalid,
 }
 
 /// An address, or the beginning of one: `http://host/path?query`.

@@ -32,6 +32,8 @@ pub struct Part {
     pub complete: Option<u64>,
     /// The `Range` that it answered.
     pub asked: HeaderValue,
+    /// Bytes that it may come to with others: those of the route it came by.
+    pub object_max: u64,
 }
 
 /// What of an entry answers a request.
@@ -127,11 +129,13 @@ fn within(asks: Asked, part: &Part, length: u64) -> Slice {
         (None, _) => None,
     };
     match wanted {
-        Some(wanted) if wanted.start >= part.first && wanted.end <= part.first + length => Slice::Bytes {
-            first: wanted.start,
-            body: wanted.start - part.first..wanted.end - part.first,
-            complete: part.complete,
-        },
+        Some(wanted) if wanted.start >= part.first && wanted.end <= part.first.saturating_add(length) => {
+            Slice::Bytes {
+                first: wanted.start,
+                body: wanted.start - part.first..wanted.end - part.first,
+                complete: part.complete,
+            }
+        }
         _ => Slice::Absent,
     }
 }

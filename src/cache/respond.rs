@@ -74,7 +74,9 @@ pub fn respond_stream(stored: &Head, req: &request::Parts, age: u64, reader: Rea
 /// Answers the request that a response was fetched for: `response` as the server sent it, or 304 if that is
 /// what the client's own conditions come to.
 pub fn respond_first(stored: &Head, req: &request::Parts, mut response: Response<Body>) -> Response<Body> {
-    if conditional(req, stored.status, &stored.meta) == Conditional::NotModified {
+    // RFC 9110 §13.1.2, §13.1.3: of another method the conditions are the server's to judge.
+    let is_read = matches!(req.method, Method::GET | Method::HEAD);
+    if is_read && conditional(req, stored.status, &stored.meta) == Conditional::NotModified {
         not_modified(&mut response);
         *response.body_mut() = Body::Empty;
     }

@@ -64,7 +64,7 @@ impl Variants {
         let selection = entry.head.meta.selection.clone();
         let is_same = |old: &&Arc<Entry>| old.head.meta.selection == selection;
         let older_part = self.entries.iter().filter(is_same).find(|old| old.head.meta.part.is_some());
-        let combined = older_part.and_then(|old| combine(old, &entry, object_max));
+        let combined = older_part.and_then(|old| combine(old, &entry));
         let entry = combined.map_or(entry, Arc::new);
         let is_part = entry.head.meta.part.is_some();
         let is_replaced = |old: &Arc<Entry>| is_same(&old) && (!is_part || old.head.meta.part.is_some());
@@ -171,6 +171,7 @@ impl Store {
                 let entry = match how {
                     How::Hard if is_wanted => continue,
                     How::Soft(now) if is_wanted => Arc::new(entry.stale_from(now)),
+                    How::Invalid if is_wanted => Arc::new(entry.invalid()),
                     _ => entry.clone(),
                 };
                 kept.bytes += entry.bytes();

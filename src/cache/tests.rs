@@ -67,11 +67,11 @@ fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
     let (_, mut res) = exchange(&[("location", "/")]);
 
     res.status = StatusCode::NOT_FOUND;
-    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res);
+    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res, &QueryKey::All);
     assert!(matches!(cache.lookup(&key(), &request(&[]), 110, &rules()), Lookup::Hit { .. }));
 
     res.status = StatusCode::SEE_OTHER;
-    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res);
+    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res, &QueryKey::All);
     assert!(matches!(cache.lookup(&key(), &request(&[]), 110, &rules()), Lookup::Miss(CacheReason::UriMiss)));
 }
 

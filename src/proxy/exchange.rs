@@ -313,12 +313,12 @@ impl Exchange {
     pub async fn invalidate(&self, parts: &response::Parts) {
         let Some(rules) = &self.route_config().cache else { return };
         let key = self.cache_key(rules);
-        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts);
+        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts, &rules.key.query);
         let groups = policy::invalidated_groups(&self.head.method, parts);
         if !groups.is_empty() {
             let keep = self.local.keep.clone();
             // It looks at all that is stored: not on this thread.
-            let purge = move || keep.cache.purge_groups(&key, &groups, unix_now());
+            let purge = move || keep.cache.invalidate_groups(&key, groups);
             if let Err(error) = tokio::task::spawn_blocking(purge).await {
                 tracing::error!(%error, "a purge by group failed");
             }

@@ -392,3 +392,16 @@ fn a_304_for_another_representation_does_not_update_this_one() {
         origin.requests().iter().map(|r| r.field("if-none-match").map(str::to_owned)).collect();
     assert_eq!(asked, [None, Some("\"old\"".to_owned()), None], "asked again, about none");
 }
+
+#[test]
+fn a_post_whose_answer_is_stored_is_answered_whole() {
+    let origin = Origin::start(|_| {
+        reply("200 OK", "Cache-Control: max-age=60\r\nContent-Location: /x\r\nETag: \"a\"\r\n", "made")
+    });
+    let proxy = cached(&origin);
+
+    let post = "POST /x HTTP/1.1\r\nHost: test\r\nIf-None-Match: *\r\nContent-Length: 0\r\n\r\n";
+    let answer = proxy.client().send(post).response();
+
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "made"));
+}

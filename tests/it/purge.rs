@@ -133,7 +133,8 @@ fn the_answer_to_an_unsafe_request_invalidates_its_groups() {
             return reply("200 OK", "Cache-Group-Invalidation: \"blog\"\r\n", "done");
         }
         let group = if request.target() == "/other" { "shop" } else { "blog" };
-        reply("200 OK", &format!("Cache-Control: max-age=3600\r\nCache-Groups: \"{group}\"\r\n"), "x")
+        let windows = "Cache-Control: max-age=3600, stale-while-revalidate=3600, stale-if-error=3600";
+        reply("200 OK", &format!("{windows}\r\nETag: \"a\"\r\nCache-Groups: \"{group}\"\r\n"), "x")
     });
     let proxy = cached(&origin);
     for path in ["/a", "/b", "/other"] {
@@ -146,6 +147,25 @@ fn the_answer_to_an_unsafe_request_invalidates_its_groups() {
 
     proxy.client().send("POST /edit HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n").response();
     assert_eq!(stored(&proxy, &["/a", "/b", "/other"]), ["/other"]);
+
+    let before = origin.count();
+    let after = proxy.client().get_with("/a", "Cache-Control: max-stale\r\n");
+    assert_eq!(origin.count(), before + 1, "no window and no client lets it be used as it is: {after:?}");
+}
+
+#[test]
+fn what_a_post_names_is_forgotten_under_the_key_that_it_has() {
+    let origin = Origin::start(|request| match request.method() {
+        "POST" => reply("303 See Other", "Location: /list?page=1&created=7\r\n", ""),
+        _ => reply("200 OK", "Cache-Control: max-age=3600\r\n", "x"),
+    });
+    let proxy = Proxy::start(&one_route("cache = { key = { query = [\"page\"] } }", "", &[&origin]));
+    proxy.get("/list?page=1");
+    assert_eq!(stored(&proxy, &["/list?page=1"]).len(), 1);
+
+    proxy.client().send("POST /new HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n").response();
+
+    assert_eq!(stored(&proxy, &["/list?page=1"]).len(), 0);
 }
 
 #[test]
