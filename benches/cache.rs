@@ -35,7 +35,7 @@ fn hit(c: &mut Criterion) {
     for n in 0..1000 {
         let key = Key::new("app", "http", "example.com", &format!("/object/{n}"));
         let head = cache.judge(&key, &req, &response(), TIMES, &rules).expect("storable");
-        let mut writer = cache.alone(&key).publish(head, 1 << 20);
+        let mut writer = cache.alone(&key, cache.epoch(&key)).publish(head, 1 << 20);
         writer.push(Bytes::from_static(b"forty-eight bytes of body, as in the wrk runs...")).expect("open");
         writer.finish().expect("stored");
     }

@@ -291,7 +291,7 @@ impl Policy for Tidegate {
         if matches!(self.cache.lookup(&key, &req, NOW, &self.rules), Lookup::Hit { .. }) {
             return true;
         }
-        let Join::Lead(leader) = self.cache.join(&key, &req, NOW, &self.rules) else {
+        let Join::Lead(leader) = self.cache.join(&key, &req, NOW, &self.rules, self.cache.epoch(&key)) else {
             panic!("nobody else asks")
         };
         let size = self.sizes.of(object);

@@ -224,7 +224,9 @@ fn store(cache: &Cache, n: u64, bodies: Bodies, rng: &mut Rng) {
     let rules = config::RouteCache::new(OBJECT_MAX);
     let key = key(n, &mut String::new());
     assert!(matches!(cache.lookup(&key, &req, NOW, &rules), Lookup::Miss(_)), "objects are distinct");
-    let Join::Lead(leader) = cache.join(&key, &req, NOW, &rules) else { panic!("nobody else asks for it") };
+    let Join::Lead(leader) = cache.join(&key, &req, NOW, &rules, cache.epoch(&key)) else {
+        panic!("nobody else asks for it")
+    };
     let (res, pieces) = response(n, bodies, rng);
     let Ok(head) = cache.judge(&key, &req, &res, TIMES, &rules) else { return };
     let mut writer = leader.publish(head, OBJECT_MAX);

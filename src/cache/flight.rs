@@ -190,9 +190,7 @@ impl Flights {
     }
 
     /// Leads a new flight or follows the one under way.
-    pub(super) fn join(self: &Arc<Self>, key: &Key, now: u64) -> Result<Leader, Follower> {
-        // Before the table is read: an invalidation in between must not be missed.
-        let epoch = self.epoch(key).load(Ordering::SeqCst);
+    pub(super) fn join(self: &Arc<Self>, key: &Key, now: u64, epoch: u64) -> Result<Leader, Follower> {
         let mut table = lock(self.shard(key));
         if let Some(flight) = table.get(key) {
             return Err(Follower { flight: flight.clone(), now, slot: None });
@@ -203,8 +201,7 @@ impl Flights {
     }
 
     /// A flight that nobody can join; its body is stored like any other.
-    pub(super) fn alone(self: &Arc<Self>, key: &Key) -> Leader {
-        let epoch = self.epoch(key).load(Ordering::SeqCst);
+    pub(super) fn alone(self: &Arc<Self>, key: &Key, epoch: u64) -> Leader {
         Leader { flights: self.clone(), flight: self.flight(), key: key.clone(), epoch }
     }
 

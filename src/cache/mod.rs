@@ -172,8 +172,9 @@ impl Cache {
     }
 
     /// Leads or follows the fetch of `key`; for GET only, since the answer to HEAD has no body.
-    pub fn join(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache) -> Join {
-        let leader = match self.flights.join(key, now) {
+    /// `epoch` is [`Self::epoch`] from before the look-up.
+    pub fn join(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache, epoch: u64) -> Join {
+        let leader = match self.flights.join(key, now, epoch) {
             Ok(leader) => leader,
             Err(follower) => return Join::Follow(follower),
         };
@@ -189,8 +190,14 @@ impl Cache {
     }
 
     /// A leader whom nobody follows, for those who went alone: what they fetch is stored too.
-    pub fn alone(&self, key: &Key) -> Leader {
-        self.flights.alone(key)
+    pub fn alone(&self, key: &Key, epoch: u64) -> Leader {
+        self.flights.alone(key, epoch)
+    }
+
+    /// The number of the key's last invalidation. Whoever reads it before it looks into the store, or asks a server,
+    /// stores nothing that has been invalidated or purged since.
+    pub fn epoch(&self, key: &Key) -> u64 {
+        self.flights.epoch_of(key)
     }
 
     /// Judges a response and makes the head to publish (RFC 9111 §3).
@@ -221,8 +228,8 @@ impl Cache {
         res: &response::Parts,
         times: Times,
         rules: &RouteCache,
+        epoch: u64,
     ) {
-        let epoch = self.flights.epoch_of(key);
         let Some(variants) = self.flights.store().get(key) else { return };
         let choosing = Choosing::of(&req.headers);
         let selected = variants.iter().find(|e| {

@@ -25,7 +25,7 @@ fn key() -> Key {
 fn store(cache: &Cache, fields: &[(&'static str, &str)], body: &'static str) {
     let (req, res) = exchange(fields);
     let head = cache.judge(&key(), &req, &res, Times { asked: 100, received: 100 }, &rules()).unwrap();
-    let mut writer = cache.alone(&key()).publish(head, 1 << 20);
+    let mut writer = cache.alone(&key(), cache.epoch(&key())).publish(head, 1 << 20);
     writer.push(Bytes::from_static(body.as_bytes())).unwrap();
     writer.finish().unwrap();
 }
@@ -47,7 +47,7 @@ fn a_stored_response_is_a_hit_until_it_is_stale() {
     assert!(matches!(stale, Lookup::Stale { reason: CacheReason::Stale, ttl: 0, .. }));
     let only = request(&[("cache-control", "only-if-cached")]);
     assert!(matches!(cache.lookup(&key(), &only, 160, &rules()), Lookup::OnlyIfCached));
-    assert!(matches!(cache.join(&key(), &req, 110, &rules()), Join::Hit { .. }));
+    assert!(matches!(cache.join(&key(), &req, 110, &rules(), cache.epoch(&key())), Join::Hit { .. }));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_large_body_keeps_no_read_buffer_in_memory() {
             .judge(&key(), &req, &res, Times { asked: 100, received: 100 }, &RouteCache::new(8 << 20))
             .unwrap();
 
-        let mut writer = cache.alone(&key()).publish(head, 8 << 20);
+        let mut writer = cache.alone(&key(), cache.epoch(&key())).publish(head, 8 << 20);
         for n in 0..96 {
             writer.push(buffer.slice(n << 15..(n << 15) + (16 << 10))).unwrap();
         }
@@ -111,7 +111,9 @@ fn a_request_that_misses_counts_once_for_the_admission() {
         if matches!(cache.lookup(&key, &req, 110, &rules()), Lookup::Hit { .. }) {
             return true;
         }
-        let Join::Lead(leader) = cache.join(&key, &req, 110, &rules()) else { panic!("nobody else asks") };
+        let Join::Lead(leader) = cache.join(&key, &req, 110, &rules(), cache.epoch(&key)) else {
+            panic!("nobody else asks")
+        };
         let head = cache.judge(&key, &req, &res, Times { asked: 110, received: 110 }, &rules()).unwrap();
         let mut writer = leader.publish(head, 1 << 20);
         writer.push(body.clone()).unwrap();

@@ -25,6 +25,8 @@ pub struct Miss {
     view: Rc<View>,
     route: usize,
     key: Key,
+    /// Of the key, from before the look-up.
+    epoch: u64,
     /// Why it has none.
     why: CacheReason,
     /// What is to be validated, and when it may be used unvalidated.
@@ -44,6 +46,7 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
     let (view, route) = (x.view.clone(), x.route_index());
     let Some(rules) = &view.config.routes[route].cache else { return Ok(Step::Fetch(Fetch::Pass(out))) };
     let (key, now) = (x.cache_key(rules), x.began_unix());
+    let epoch = x.local.keep.cache.epoch(&key);
     let found = x.local.keep.cache.lookup(&key, &x.head, now, rules);
     let observed = (rules.mode == CacheMode::Observe).then_some(matches!(found, Lookup::Hit { .. }));
     let (why, stale) = match found {
@@ -59,7 +62,7 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
     if observed.is_none() {
         x.narrow(rules);
     }
-    let miss = Miss { view: view.clone(), route, key, why, stale, observed };
+    let miss = Miss { view: view.clone(), route, key, epoch, why, stale, observed };
     if let Some((entry, allowed)) = &miss.stale
         && allowed.while_revalidating
     {
@@ -82,7 +85,7 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
     if x.head.headers.contains_key(header::RANGE) && !has_validator {
         return part(x, out, &miss).await;
     }
-    let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), miss.rules());
+    let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), miss.rules(), miss.epoch);
     match joined {
         Join::Hit { entry, age, ttl } => Ok(hit(x, &entry, age, ttl)),
         Join::Lead(leader) => lead(x, leader, out, &miss).await,
@@ -104,9 +107,13 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
         return x.to_client(fetched);
     }
     x.note_cache("miss", CacheReason::Method.as_str());
-    let leader = x.local.keep.cache.alone(&key);
+    let cache = &x.local.keep.cache;
+    // From after the fetch, because the POST has just invalidated the key itself.
+    let epoch = cache.epoch(&key);
+    let leader = cache.alone(&key, epoch);
     let now = unix_now();
-    let miss = Miss { view: view.clone(), route, key, why: CacheReason::Method, stale: None, observed: None };
+    let why = CacheReason::Method;
+    let miss = Miss { view: view.clone(), route, key, epoch, why, stale: None, observed: None };
     publish(x, leader, fetched, &miss, Times { asked: now, received: now })
 }
 
@@ -129,11 +136,11 @@ fn serve_stale(x: &mut Exchange, entry: &Entry, why: CacheReason) -> Response<Bo
 /// RFC 5861 section 3: one request asks the server while others are served what is here.
 fn revalidate_behind(x: &Exchange, miss: &Miss) {
     let mut behind = x.behind();
-    let joined = behind.local.keep.cache.join(&miss.key, &behind.head, unix_now(), miss.rules());
+    let joined = behind.local.keep.cache.join(&miss.key, &behind.head, unix_now(), miss.rules(), miss.epoch);
     // Anything else: it is being done, or was done a moment ago.
     let Join::Lead(leader) = joined else { return };
     let (view, key, stale) = (miss.view.clone(), miss.key.clone(), miss.stale.clone());
-    let miss = Miss { view, route: miss.route, key, why: miss.why, stale, observed: None };
+    let miss = Miss { view, route: miss.route, key, epoch: miss.epoch, why: miss.why, stale, observed: None };
     tokio::task::spawn_local(async move {
         // Nobody waits for the answer; what of it is stored is read to its end all the same.
         let _ = lead(&mut behind, leader, Outgoing::nothing(), &miss).await;
@@ -149,14 +156,16 @@ async fn lead(
 ) -> Result<Response<Body>, Failure> {
     let asked = unix_now();
     let cache = &x.local.keep.cache;
-    let is_candidate = miss.why == CacheReason::VaryMiss && miss.stale.is_none();
+    // What has been purged since the look-up is neither asked about nor served.
+    let stale = miss.stale.as_ref().filter(|_| cache.epoch(&miss.key) == miss.epoch);
+    let is_candidate = miss.why == CacheReason::VaryMiss && stale.is_none();
     let candidates = if is_candidate { cache.candidates(&miss.key) } else { Vec::new() };
-    let conditions = match &miss.stale {
+    let conditions = match stale {
         Some((entry, _)) if entry.head.meta.has_validator() => Conditions::Of(&entry.head.meta),
         None if !candidates.is_empty() => Conditions::AnyOf(&candidates),
         _ => Conditions::Cleared,
     };
-    let mut fetched = match (origin::fetch(x, out, conditions).await, &miss.stale) {
+    let mut fetched = match (origin::fetch(x, out, conditions).await, stale) {
         (Err(failure), Some((entry, allowed))) if failure.blames_server() && allowed.when_unreachable => {
             return Ok(serve_stale(x, entry, CacheReason::StaleIfError));
         }
@@ -170,13 +179,13 @@ async fn lead(
     let times = Times { asked, received: unix_now() };
     if fetched.parts.status == StatusCode::NOT_MODIFIED {
         let parts = &fetched.parts;
-        let named = match &miss.stale {
+        let named = match stale {
             Some((entry, _)) => policy::is_updated_by(&entry.head.meta, parts).then_some(entry),
             None => candidates.iter().find(|entry| policy::is_named_by(&entry.head.meta, parts)),
         };
         match named {
             Some(entry) => return Ok(validated(x, leader, entry, fetched, miss, times)),
-            None if miss.stale.is_none() && candidates.is_empty() => {}
+            None if stale.is_none() && candidates.is_empty() => {}
             // It speaks of none of those that were asked about: asked again, about none.
             None => fetched = origin::fetch(x, Outgoing::nothing(), Conditions::Cleared).await?,
         }
@@ -187,7 +196,7 @@ async fn lead(
 /// A part of what is not stored: asked for as it is, stored as the part that it is.
 async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Response<Body>, Failure> {
     let asked = unix_now();
-    let leader = x.local.keep.cache.alone(&miss.key);
+    let leader = x.local.keep.cache.alone(&miss.key, miss.epoch);
     let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     Ok(publish(x, leader, fetched, miss, Times { asked, received: unix_now() }))
 }
@@ -198,7 +207,7 @@ async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Respo
     let asked = unix_now();
     let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     let times = Times { asked, received: unix_now() };
-    x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, miss.rules());
+    x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, miss.rules(), miss.epoch);
     Ok(uncached(x, fetched, miss.why, CacheReason::HeadOnly))
 }
 
@@ -301,7 +310,7 @@ async fn follow(
         Followed::Stream(head, reader) => respond_stream(&head, &x.head, head.meta.age(unix_now()), reader),
         Followed::Entry(entry) => respond(&entry, &x.head, entry.age(unix_now())),
         Followed::GoAlone(_) => {
-            let leader = x.local.keep.cache.alone(&miss.key);
+            let leader = x.local.keep.cache.alone(&miss.key, miss.epoch);
             return lead(x, leader, out, miss).await;
         }
     };
@@ -320,7 +329,7 @@ async fn observe(
     x.note_cache(if is_hit { "observed-hit" } else { "observed-miss" }, "");
     let asked = unix_now();
     // Before the fetch, so that a purge meanwhile is not missed.
-    let leader = x.local.keep.cache.alone(&miss.key);
+    let leader = x.local.keep.cache.alone(&miss.key, miss.epoch);
     let mut fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     let times = Times { asked, received: unix_now() };
     let cache = &x.local.keep.cache;

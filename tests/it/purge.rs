@@ -253,3 +253,45 @@ fn a_purge_of_what_is_no_admin_listener_says_so() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("is no admin listener"));
 }
+
+#[test]
+fn who_waited_before_a_purge_does_not_bring_back_what_was_purged() {
+    // The leader's validation is held back; a follower waits for it, is overtaken by a purge, and goes by itself.
+    let (asked, go) = (Gate::default(), Gate::default());
+    let gates = (asked.clone(), go.clone());
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let origin = Origin::start(move |request| {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        match n {
+            0 => reply("200 OK", "Cache-Control: max-age=60\r\nAge: 100\r\nETag: \"a\"\r\n", "old"),
+            1 => {
+                gates.0.open();
+                gates.1.wait();
+                reply("304 Not Modified", "Cache-Control: max-age=60\r\nETag: \"a\"\r\n", "")
+            }
+            _ if request.field("if-none-match").is_some() => {
+                reply("304 Not Modified", "Cache-Control: max-age=60\r\nETag: \"a\"\r\n", "")
+            }
+            _ => reply("200 OK", "Cache-Control: max-age=60\r\nETag: \"a\"\r\n", "new"),
+        }
+    });
+    let proxy = Proxy::start(&format!(
+        "[cache]\ncollapse-wait = \"500ms\"\n{}",
+        one_route("cache = true", "", &[&origin])
+    ));
+    proxy.get("/");
+
+    std::thread::scope(|scope| {
+        let leader = scope.spawn(|| proxy.get("/"));
+        asked.wait();
+        let follower = scope.spawn(|| proxy.get("/"));
+        eventually("the follower waits", || proxy.status()["listeners"][0]["requests_in_flight"] == 2);
+        purge(&proxy, r#"{"urls": ["http://test/"]}"#);
+        assert_eq!(follower.join().unwrap().text(), "new", "it asks anew, about nothing");
+        assert!(asked.is_open() && !go.is_open(), "by its own fetch");
+        go.open();
+        leader.join().unwrap();
+    });
+
+    assert_eq!(proxy.get("/").text(), "new");
+}

@@ -40,14 +40,14 @@ fn fresh(cache: &Cache) -> Head {
 }
 
 fn lead(cache: &Cache) -> Leader {
-    match cache.join(&key(), &req(), 100, &rules()) {
+    match cache.join(&key(), &req(), 100, &rules(), cache.epoch(&key())) {
         Join::Lead(leader) => leader,
         _ => panic!("not the leader"),
     }
 }
 
 fn follow(cache: &Cache) -> Follower {
-    match cache.join(&key(), &req(), 100, &rules()) {
+    match cache.join(&key(), &req(), 100, &rules(), cache.epoch(&key())) {
         Join::Follow(follower) => follower,
         _ => panic!("not a follower"),
     }
@@ -214,7 +214,7 @@ fn readers_that_lag_cannot_make_the_fetches_hold_more_than_their_part() {
     let mut flights = Vec::new();
     for n in 0..20 {
         let Join::Lead(leader) =
-            cache.join(&Key::new("app", "http", "h", &format!("/{n}")), &req(), 100, &rules())
+            cache.join(&Key::new("app", "http", "h", &format!("/{n}")), &req(), 100, &rules(), 0)
         else {
             panic!("not the leader");
         };
@@ -301,7 +301,7 @@ fn a_validated_entry_answers_those_who_wait() {
     assert!(is_stored(&cache));
 
     let refused = Refreshed { entry, storable: Err(CacheReason::NoStore) };
-    assert_eq!(cache.alone(&key()).land(refused), Err(CacheReason::NoStore));
+    assert_eq!(cache.alone(&key(), cache.epoch(&key())).land(refused), Err(CacheReason::NoStore));
     assert!(!is_stored(&cache));
 }
 
