@@ -52,8 +52,12 @@ pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: Sock
     let io = TokioIo::new(Watched::new(stream, prefix, watch.clone()));
     let view = local.snapshot();
     let limits = &view.config.limits;
-    let streams =
-        Streams::new(&local, limits.write_idle, view.listeners[listener].handles.refusal("slow-reader"));
+    let streams = Streams::new(
+        &local,
+        &watch,
+        limits.write_idle,
+        view.listeners[listener].handles.refusal("slow-reader"),
+    );
     let service = {
         let (local, watch, streams) = (local.clone(), watch.clone(), streams.clone());
         service_fn(move |request| {

@@ -3,7 +3,7 @@
 //! h2 bounds what a flood may leave in memory, but answers PING, SETTINGS and WINDOW_UPDATE for as long as
 //! they come, which is a core for each connection that only sends those (CVE-2019-9512, -9515 and their
 //! kin). So each frame that asks for work and brings none costs a token; tokens come back with time, and with the
-//! bytes that the client is sent, for which it rightly sends WINDOW_UPDATE.
+//! bytes and the responses that the client is sent, for which it rightly sends WINDOW_UPDATE.
 
 use std::time::Instant;
 
@@ -14,14 +14,13 @@ const TOKENS_PER_SECOND: u32 = 100;
 /// Bytes sent to the client that are worth a token: a client that grants its window in small pieces sends a
 /// WINDOW_UPDATE for a stream and one for the connection every 16 KiB or so.
 const BYTES_PER_TOKEN: u32 = 2048;
+/// Tokens for a response that was sent whole: some clients acknowledge even the smallest, for the stream and for
+/// the connection. One that was reset earns nothing.
+const TOKENS_PER_RESPONSE: u32 = 2;
 /// RFC 9113 section 4.1: length, type, flags, stream.
 const HEADER_BYTES: usize = 9;
 /// RFC 9113 section 3.4: what comes before the first frame.
 const PREFACE_BYTES: usize = 24;
-
-/// RFC 9113 section 6.8: the last word to a client whose budget is spent. Stream 0, no stream was the last,
-/// ENHANCE_YOUR_CALM.
-pub const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b];
 
 /// More frames that do nothing than a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +38,8 @@ pub struct Frames {
     refilled: Option<Instant>,
     /// Bytes sent that are not worth a token yet.
     sent: u32,
+    /// The highest stream that the client has opened.
+    last_stream: u32,
 }
 
 impl Frames {
@@ -51,7 +52,21 @@ impl Frames {
             tokens: TOKENS_MAX,
             refilled: None,
             sent: 0,
+            last_stream: 0,
         }
+    }
+
+    /// So many responses have gone to the client, whole.
+    pub fn answered(&mut self, responses: u32) {
+        let earned = responses.saturating_mul(TOKENS_PER_RESPONSE);
+        self.tokens = self.tokens.saturating_add(earned).min(TOKENS_MAX);
+    }
+
+    /// RFC 9113 section 6.8: the last word to a client whose budget is spent, ENHANCE_YOUR_CALM. It names the last
+    /// stream that was seen: what is under way may have been acted upon, so none of it is to be sent again.
+    pub fn goaway(&self) -> [u8; 17] {
+        let [a, b, c, d] = self.last_stream.to_be_bytes();
+        [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0x0b]
     }
 
     /// So many bytes have gone to the client.
@@ -83,6 +98,7 @@ impl Frames {
                 self.skip = usize::from(self.header[0]) << 16
                     | usize::from(self.header[1]) << 8
                     | usize::from(self.header[2]);
+                self.note_stream();
                 if !self.does_something() {
                     self.tokens = self.tokens.checked_sub(1).ok_or(Flood)?;
                 }
@@ -101,6 +117,14 @@ impl Frames {
         if back > 0 {
             self.refilled = Some(now);
             self.tokens = self.tokens.saturating_add(back).min(TOKENS_MAX);
+        }
+    }
+
+    fn note_stream(&mut self) {
+        const HEADERS: u8 = 1;
+        let [.., a, b, c, d] = self.header;
+        if self.header[3] == HEADERS {
+            self.last_stream = self.last_stream.max(u32::from_be_bytes([a & 0x7f, b, c, d]));
         }
     }
 
@@ -175,6 +199,22 @@ mod tests {
         frames.sent(1);
         assert_eq!(frames.clone().received(&ping.repeat(4), later), Err(Flood));
         assert_eq!(frames.received(&ping.repeat(3), later), Ok(()));
+
+        frames.answered(2);
+        assert_eq!(frames.clone().received(&ping.repeat(5), later), Err(Flood));
+        assert_eq!(frames.received(&ping.repeat(4), later), Ok(()));
+    }
+
+    #[test]
+    fn the_last_word_names_the_last_stream() {
+        let now = Instant::now();
+        let mut frames = begun(now);
+        assert_eq!(frames.goaway()[9..13], [0, 0, 0, 0]);
+        let mut headers = frame(1, 5, 3);
+        headers[5..9].copy_from_slice(&[0x80, 0, 1, 7]);
+        frames.received(&headers, now).unwrap();
+        frames.received(&frame(1, 5, 3), now).unwrap();
+        assert_eq!(frames.goaway()[9..13], [0, 0, 1, 7]);
     }
 
     proptest::proptest! {

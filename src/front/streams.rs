@@ -8,13 +8,15 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use crate::body::Meter;
+use crate::body::{End, Meter};
 use crate::clock::Deadline;
+use crate::front::watch::Watch;
 use crate::observe::Counter;
 use crate::state::Local;
 
@@ -22,6 +24,7 @@ use crate::state::Local;
 #[derive(Clone)]
 pub struct Streams {
     local: Rc<Local>,
+    watch: Arc<Watch>,
     write_idle: Duration,
     too_slow: Option<Counter>,
     /// Of the request that was last begun. hyper calls the service and spawns what it returns in one
@@ -35,7 +38,10 @@ pin_project! {
         #[pin]
         task: F,
         sent: Rc<Meter>,
+        watch: Arc<Watch>,
         progress: u64,
+        // The socket's, when the deadline was set.
+        blocks: u64,
         deadline: Deadline,
         local: Rc<Local>,
         too_slow: Option<Counter>,
@@ -44,8 +50,14 @@ pin_project! {
 
 impl Streams {
     /// A client may take nothing of a response for `write_idle`; beyond, `too_slow` counts it.
-    pub fn new(local: &Rc<Local>, write_idle: Duration, too_slow: Option<Counter>) -> Self {
-        Streams { local: local.clone(), write_idle, too_slow, newest: Rc::default() }
+    pub fn new(
+        local: &Rc<Local>,
+        watch: &Arc<Watch>,
+        write_idle: Duration,
+        too_slow: Option<Counter>,
+    ) -> Self {
+        let (local, watch) = (local.clone(), watch.clone());
+        Streams { local, watch, write_idle, too_slow, newest: Rc::default() }
     }
 
     /// A request has come: what will be known of its response.
@@ -66,7 +78,9 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Streams {
         tokio::task::spawn_local(Stream {
             task,
             sent,
+            watch: self.watch.clone(),
             progress: 0,
+            blocks: 0,
             deadline: self.local.timers.deadline(self.write_idle),
             local: self.local.clone(),
             too_slow: self.too_slow,
@@ -80,16 +94,27 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         if this.task.poll(cx).is_ready() {
+            if this.sent.end() == Some(End::Whole) {
+                this.watch.answered();
+            }
             return Poll::Ready(());
         }
         if this.sent.is_awaited() || *this.progress != this.sent.progress() {
             *this.progress = this.sent.progress();
+            *this.blocks = this.watch.blocks();
             this.deadline.reset();
         }
         if this.sent.is_awaited() {
             return Poll::Pending;
         }
         ready!(this.deadline.poll_elapsed(cx));
+        // On a slow link all streams wait for the socket, in turn; that its client takes anything is held by the
+        // connection's own limit. A stream is late when the socket is free and its own window is shut.
+        if *this.blocks != this.watch.blocks() {
+            *this.blocks = this.watch.blocks();
+            this.deadline.reset();
+            ready!(this.deadline.poll_elapsed(cx));
+        }
         // With the task goes its half of the stream: h2 resets it.
         if let Some(counter) = *this.too_slow {
             this.local.cells.inc(counter);

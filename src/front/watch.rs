@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::front::frames::{Frames, GOAWAY};
+use crate::front::frames::Frames;
 use crate::front::interim::Interims;
 use crate::net::Stream;
 use crate::proxy;
@@ -37,6 +37,10 @@ pub struct Watch {
     expired: AtomicBool,
     /// A response of ours is on its way, or still in a buffer.
     answering: AtomicBool,
+    /// Responses of HTTP/2 that were sent whole, since this was last asked.
+    answered: AtomicU32,
+    /// How often the socket has taken nothing more.
+    blocks: AtomicU64,
     /// The client sent more frames that do nothing than it may.
     has_flooded: AtomicBool,
     /// With which status a head was refused; 0 when none was.
@@ -144,6 +148,23 @@ impl Watch {
         self.head_begun.load(Relaxed)
     }
 
+    /// A response of HTTP/2 has gone out whole.
+    pub fn answered(&self) {
+        self.answered.store(self.answered.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Grows each time that the socket takes nothing more: then streams wait for each other, not for their client
+    /// alone.
+    pub fn blocks(&self) -> u64 {
+        self.blocks.load(Relaxed)
+    }
+
+    fn block(&self) {
+        if !self.write_blocked.swap(true, Relaxed) {
+            self.blocks.store(self.blocks.load(Relaxed) + 1, Relaxed);
+        }
+    }
+
     /// True when the client sent more frames that do nothing than it may.
     pub fn has_flooded(&self) -> bool {
         self.has_flooded.load(Relaxed)
@@ -186,19 +207,21 @@ impl Watched {
     /// What a client of HTTP/2 has just sent; one that floods us is told so, and is not read any more.
     fn note_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         let Some(frames) = &mut self.frames else { return Ok(()) };
+        frames.answered(self.watch.answered.swap(0, Relaxed));
         if frames.received(bytes, Instant::now()).is_ok() {
             return Ok(());
         }
         self.watch.has_flooded.store(true, Relaxed);
         // Best effort, as above: it may come in the middle of a frame, and nobody may be listening.
-        let _ = Pin::new(&mut self.stream).poll_write(cx, &GOAWAY);
+        let goaway = frames.goaway();
+        let _ = Pin::new(&mut self.stream).poll_write(cx, &goaway);
         let _ = Pin::new(&mut self.stream).poll_flush(cx);
         Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     fn note_write(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match outcome {
-            Poll::Pending => self.watch.write_blocked.store(true, Relaxed),
+            Poll::Pending => self.watch.block(),
             Poll::Ready(_) => self.watch.wrote(),
         }
         if let (Some(frames), Poll::Ready(Ok(bytes))) = (&mut self.frames, &outcome) {
@@ -314,7 +337,7 @@ impl AsyncWrite for Watched {
         let outcome = self.flush(cx);
         match outcome {
             // TLS takes more than the socket does: it is the flush that waits then.
-            Poll::Pending => self.watch.write_blocked.store(true, Relaxed),
+            Poll::Pending => self.watch.block(),
             Poll::Ready(_) => self.watch.flushed(),
         }
         outcome

@@ -181,3 +181,41 @@ fn a_client_that_grants_its_window_in_small_pieces_is_no_flood() {
     assert!(body == big, "the bytes differ");
     assert_eq!(proxy.metric("tidegate_refusals_total", &["reason=\"http2-flood\""]), 0.0);
 }
+
+#[test]
+fn a_client_that_acknowledges_every_small_answer_is_no_flood() {
+    let origin = Origin::saying("small");
+    let proxy = Proxy::before(&origin);
+
+    // As some proxies do: for each answer a grant for the stream and one for the connection, far more often than
+    // a budget that only time fills would bear.
+    let mut client = raw(&proxy);
+    client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let grant = |stream: u32| frame(8, 0, stream, &[0, 0, 0, 5]);
+    for n in 0..2500 {
+        let stream = 2 * n + 1;
+        client.write_all(&frame(1, 5, stream, GET)).unwrap();
+        await_end_of(&mut client, stream);
+        client.write_all(&[grant(stream), grant(0)].concat()).expect("it goes on");
+    }
+
+    assert_eq!(proxy.metric("tidegate_refusals_total", &["reason=\"http2-flood\""]), 0.0);
+}
+
+/// Reads frames until a stream has ended.
+fn await_end_of(client: &mut std::net::TcpStream, stream: u32) {
+    loop {
+        let mut header = [0; 9];
+        client.read_exact(&mut header).unwrap();
+        let [a, b, c, kind, flags, d, e, f, g] = header;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        client.read_exact(&mut payload).unwrap();
+        assert!(kind != 7, "the connection is closed: {payload:?}");
+        if kind == 4 && flags & 1 == 0 {
+            client.write_all(&frame(4, 1, 0, b"")).unwrap();
+        }
+        if kind < 2 && flags & 1 == 1 && u32::from_be_bytes([d, e, f, g]) == stream {
+            return;
+        }
+    }
+}
