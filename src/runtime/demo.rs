@@ -88,7 +88,8 @@ pub fn tour(addresses: &[(String, SocketAddr)], mut out: impl Write) -> io::Resu
          curl -i http://{public}/cached/page      the second time from the cache: cache-status\n  \
          curl -ic jar -b jar http://{public}/     with a cookie jar: always the same server\n  \
          curl http://{admin}/api/v1/status   listeners, routes, every server\n  \
-         curl http://{admin}/metrics         for Prometheus\n\n\
+         curl http://{admin}/metrics         for Prometheus\n  \
+         tidegate purge --all --admin {admin}   empties the cache\n\n\
          Ctrl-C ends it: what is in flight is finished first.\n"
     )?;
     out.flush()

@@ -343,6 +343,20 @@ fn a_response_head_without_end_is_answered_502() {
 }
 
 #[test]
+fn a_response_with_more_fields_than_are_allowed_is_answered_502() {
+    let fields = |count: usize| (0..count).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
+    let origin = Origin::start(move |request| {
+        let count = request.target().trim_start_matches('/').parse().unwrap();
+        crate::support::reply("200 OK", &fields(count), "x")
+    });
+    let proxy = Proxy::start(&one_route("", "eject = false\nretries = 0", &[&origin]));
+
+    // With Content-Length there is one more.
+    assert_eq!(proxy.get("/99").status(), 200);
+    assert_eq!(proxy.get("/100").status(), 502);
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let origin = Origin::start(|request| ok(request.target()));
     let proxy = Proxy::before(&origin);

@@ -12,8 +12,8 @@ use super::content_length;
 use super::names_websocket;
 use crate::fields;
 
-/// Fields of one response. 200: twice what Envoy allows by default.
-const FIELDS_MAX: usize = 200;
+/// Fields of one response: as many as the parser of servers' heads takes, which is the first to count them.
+const FIELDS_MAX: usize = 100;
 
 /// Bytes of one response's fields. 64 KiB: cookies and policies of real servers reach 16 KiB.
 const FIELD_BYTES_MAX: usize = 64 * 1024;
