@@ -1,6 +1,5 @@
 //! A request that the cache may answer: hit, or revalidate, or fetch for all who wait.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,17 +12,14 @@ use crate::cache::{
     CacheReason, CacheStatus, Closed, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times,
     Writer, range, respond, respond_first, respond_stream, update_from_304,
 };
-use crate::config::{CacheMode, RouteCache};
+use crate::config::CacheMode;
 use crate::proxy::exchange::{Exchange, note_stored, unix_now};
 use crate::proxy::origin::{self, Conditions, Fetched, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::proxy::{Fetch, Step};
-use crate::state::View;
 
 /// A request that the store has no answer for.
 pub struct Miss {
-    view: Rc<View>,
-    route: usize,
     key: Key,
     /// Of the key, from before the look-up.
     epoch: u64,
@@ -35,17 +31,10 @@ pub struct Miss {
     observed: Option<bool>,
 }
 
-impl Miss {
-    fn rules(&self) -> &RouteCache {
-        self.view.config.routes[self.route].cache.as_ref().expect("only routes that cache have misses")
-    }
-}
-
 /// Answers from the store, or says what is to be fetched.
 pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> {
-    let (view, route) = (x.view.clone(), x.route_index());
-    let Some(rules) = &view.config.routes[route].cache else { return Ok(Step::Fetch(Fetch::Pass(out))) };
-    let (key, now) = (x.cache_key(rules), x.began_unix());
+    let rules = x.rules();
+    let (key, now) = (x.cache_key(), x.began_unix());
     let epoch = x.local.keep.cache.epoch(&key);
     let found = x.local.keep.cache.lookup(&key, &x.head, now, rules);
     let observed = (rules.mode == CacheMode::Observe).then_some(matches!(found, Lookup::Hit { .. }));
@@ -60,9 +49,9 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
         Lookup::Stale { entry, reason, allowed, .. } => (reason, Some((entry, allowed))),
     };
     if observed.is_none() {
-        x.narrow(rules);
+        x.narrow();
     }
-    let miss = Miss { view: view.clone(), route, key, epoch, why, stale, observed };
+    let miss = Miss { key, epoch, why, stale, observed };
     if let Some((entry, allowed)) = &miss.stale
         && allowed.while_revalidating
     {
@@ -85,7 +74,7 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
     if x.head.headers.contains_key(header::RANGE) && !has_validator {
         return part(x, out, &miss).await;
     }
-    let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), miss.rules(), miss.epoch);
+    let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), x.rules(), miss.epoch);
     match joined {
         Join::Hit { entry, age, ttl } => Ok(hit(x, &entry, age, ttl)),
         Join::Lead(leader) => lead(x, leader, out, &miss).await,
@@ -98,12 +87,13 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
 /// The answer to a POST that is the answer to GET too (RFC 9110 section 9.3.3): it says so by a
 /// Content-Location that is its own address.
 pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
-    let (view, route) = (x.view.clone(), x.route_index());
-    let Some(rules) = &view.config.routes[route].cache else { return x.to_client(fetched) };
-    let key = x.cache_key(rules);
+    if x.head.method != Method::POST || x.route_config().cache.is_none() {
+        return x.to_client(fetched);
+    }
+    let key = x.cache_key();
     let location = fetched.parts.headers.get(header::CONTENT_LOCATION).and_then(|value| value.to_str().ok());
     let is_own = location.and_then(|location| key.same_origin(location)).as_ref() == Some(&key);
-    if x.head.method != Method::POST || !is_own || rules.mode != CacheMode::On || !x.is_all_keyed(rules) {
+    if !is_own || x.rules().mode != CacheMode::On || !x.is_all_keyed() {
         return x.to_client(fetched);
     }
     x.note_cache("miss", CacheReason::Method.as_str());
@@ -113,7 +103,7 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
     let leader = cache.alone(&key, epoch);
     let now = unix_now();
     let why = CacheReason::Method;
-    let miss = Miss { view: view.clone(), route, key, epoch, why, stale: None, observed: None };
+    let miss = Miss { key, epoch, why, stale: None, observed: None };
     publish(x, leader, fetched, &miss, Times { asked: now, received: now })
 }
 
@@ -136,11 +126,11 @@ fn serve_stale(x: &mut Exchange, entry: &Entry, why: CacheReason) -> Response<Bo
 /// RFC 5861 section 3: one request asks the server while others are served what is here.
 fn revalidate_behind(x: &Exchange, miss: &Miss) {
     let mut behind = x.behind();
-    let joined = behind.local.keep.cache.join(&miss.key, &behind.head, unix_now(), miss.rules(), miss.epoch);
+    let joined = behind.local.keep.cache.join(&miss.key, &behind.head, unix_now(), x.rules(), miss.epoch);
     // Anything else: it is being done, or was done a moment ago.
     let Join::Lead(leader) = joined else { return };
-    let (view, key, stale) = (miss.view.clone(), miss.key.clone(), miss.stale.clone());
-    let miss = Miss { view, route: miss.route, key, epoch: miss.epoch, why: miss.why, stale, observed: None };
+    let (key, stale) = (miss.key.clone(), miss.stale.clone());
+    let miss = Miss { key, epoch: miss.epoch, why: miss.why, stale, observed: None };
     tokio::task::spawn_local(async move {
         // Nobody waits for the answer; what of it is stored is read to its end all the same.
         let _ = lead(&mut behind, leader, Outgoing::nothing(), &miss).await;
@@ -207,7 +197,7 @@ async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Respo
     let asked = unix_now();
     let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     let times = Times { asked, received: unix_now() };
-    x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, miss.rules(), miss.epoch);
+    x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, x.rules(), miss.epoch);
     Ok(uncached(x, fetched, miss.why, CacheReason::HeadOnly))
 }
 
@@ -221,7 +211,7 @@ fn validated(
     times: Times,
 ) -> Response<Body> {
     x.note_cache("revalidated", miss.why.as_str());
-    let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, miss.rules());
+    let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, x.rules());
     let mut forward = Forward::new(miss.why);
     forward.status = Some(fetched.parts.status);
     let entry = refreshed.entry.clone();
@@ -245,14 +235,14 @@ fn publish(
     miss: &Miss,
     times: Times,
 ) -> Response<Body> {
-    let head = match x.local.keep.cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules()) {
+    let head = match x.local.keep.cache.judge(&miss.key, &x.head, &fetched.parts, times, x.rules()) {
         Ok(head) => head,
         Err(reason) => {
             leader.release(reason);
             return uncached(x, fetched, miss.why, reason);
         }
     };
-    let writer = leader.publish(head, miss.rules().max_object);
+    let writer = leader.publish(head, x.rules().max_object);
     let (head, reader) = (writer.head().clone(), writer.reader());
     pump(x, writer, std::mem::take(&mut fetched.body));
     let mut forward = Forward::new(miss.why);
@@ -301,7 +291,7 @@ async fn follow(
 ) -> Result<Response<Body>, Failure> {
     let began = Instant::now();
     let limit = x.local.keep.cache.collapse_wait();
-    let followed = x.local.timers.timeout(limit, follower.wait(&x.head, miss.rules())).await;
+    let followed = x.local.timers.timeout(limit, follower.wait(&x.head, x.rules())).await;
     x.facts.queued = Some(began.elapsed());
     let followed = followed.unwrap_or(Followed::GoAlone(CacheReason::WaitedTooLong));
     let mut forward = Forward::new(miss.why);
@@ -335,9 +325,9 @@ async fn observe(
     let cache = &x.local.keep.cache;
     if !is_hit
         && range::asked(&x.head.headers).is_none()
-        && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, miss.rules())
+        && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, x.rules())
     {
-        let writer = leader.publish(head, miss.rules().max_object);
+        let writer = leader.publish(head, x.rules().max_object);
         let reader = writer.reader();
         let body = std::mem::replace(&mut fetched.body, Body::wrap(reader));
         pump(x, writer, body);

@@ -53,9 +53,8 @@ pub struct Exchange {
     /// Host and port, where the server gets another spelling of them.
     respelled: Option<HeaderValue>,
     pub facts: Facts,
+    /// `None`: no client waits for it.
     turn: Option<Box<dyn Turn>>,
-    /// No client waits for it.
-    is_behind: bool,
 }
 
 /// What the record will say.
@@ -111,7 +110,6 @@ impl Exchange {
             turn: Some(turn),
             narrowed: None,
             respelled: None,
-            is_behind: false,
             local,
             view,
             client,
@@ -154,6 +152,11 @@ impl Exchange {
             Some(bytes) => BodyLength::Known(bytes),
             None => BodyLength::Unknown,
         };
+        if length == BodyLength::None {
+            let out = Outgoing { wants_websocket: asked.wants_websocket, ..Outgoing::nothing() };
+            self.facts.received = out.meter.clone();
+            return Ok(out);
+        }
         if let (Some(limit), BodyLength::Known(bytes)) = (limit, length)
             && bytes > limit
         {
@@ -163,11 +166,7 @@ impl Exchange {
         let body = Metered::new(Body::Incoming(incoming), limit, Some(idle));
         let meter = body.meter();
         self.facts.received = meter.clone();
-        let body = if length == BodyLength::None { Body::Empty } else { Body::wrap(body) };
-        if length == BodyLength::None {
-            meter.finish(End::Whole);
-        }
-        Ok(Outgoing { body, meter, length, wants_websocket: asked.wants_websocket })
+        Ok(Outgoing { body: Body::wrap(body), meter, length, wants_websocket: asked.wants_websocket })
     }
 
     /// Step: may the cache answer?
@@ -240,40 +239,45 @@ impl Exchange {
         keyed_authority(self.keyed_scheme(), self.authority.to_str().unwrap_or_default())
     }
 
-    /// Under which stored responses for this request are found: as received, before any change.
-    pub fn cache_key(&self, rules: &RouteCache) -> Key {
+    fn keyed_target(&self) -> Cow<'_, str> {
         let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = keyed_target(target, &rules.key.query);
+        keyed_target(target, &self.rules().key.query)
+    }
+
+    /// Under which stored responses for this request are found: as received, before any change.
+    pub fn cache_key(&self) -> Key {
         let owner = &self.upstream().config.name;
-        Key::new(owner, self.keyed_scheme(), self.authority.to_str().unwrap_or_default(), &target)
+        Key::new(
+            owner,
+            self.keyed_scheme(),
+            self.authority.to_str().unwrap_or_default(),
+            &self.keyed_target(),
+        )
     }
 
     /// What of the address is not in the key does not reach the server either: nothing that it does
     /// because of it may be stored. That is how the host is spelled, and parameters that do not count.
-    pub fn narrow(&mut self, rules: &RouteCache) {
+    pub fn narrow(&mut self) {
         let keyed = self.keyed_authority();
         if keyed.as_bytes() != self.authority.as_bytes() {
             self.respelled = HeaderValue::from_str(&keyed).ok();
         }
-        let Some(target) = self.head.uri.path_and_query() else { return };
-        if let Cow::Owned(narrowed) = keyed_target(target.as_str(), &rules.key.query) {
+        if let Cow::Owned(narrowed) = self.keyed_target() {
             self.narrowed = PathAndQuery::try_from(narrowed).ok();
         }
     }
 
     /// Whether a GET like this one would be looked up, and the server be told just what it was told now.
-    pub fn is_all_keyed(&self, rules: &RouteCache) -> bool {
+    pub fn is_all_keyed(&self) -> bool {
         let mut get = self.head.clone();
         get.method = Method::GET;
         // What a POST brings is in no key, but its answer says that it is the address's own.
         get.headers.remove(header::CONTENT_LENGTH);
         get.headers.remove(header::TRANSFER_ENCODING);
-        let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let is_whole = matches!(keyed_target(target, &rules.key.query), Cow::Borrowed(_));
-        is_whole
+        matches!(self.keyed_target(), Cow::Borrowed(_))
             && self.keyed_authority().as_bytes() == self.authority.as_bytes()
             && !self.is_told_otherwise()
-            && plan_request(&get, Some(rules)) == RequestPlan::Lookup
+            && plan_request(&get, Some(self.rules())) == RequestPlan::Lookup
     }
 
     /// Host and port, as the server gets them.
@@ -305,15 +309,17 @@ impl Exchange {
             respelled: self.respelled.clone(),
             facts: Facts::begin(&self.local, Rc::default()),
             turn: None,
-            is_behind: true,
         }
     }
 
     /// After an unsafe method: what it made worthless is forgotten, or validated before it is used again.
     pub async fn invalidate(&self, parts: &response::Parts) {
-        let Some(rules) = &self.route_config().cache else { return };
-        let key = self.cache_key(rules);
-        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts, &rules.key.query);
+        if self.route_config().cache.is_none() {
+            return;
+        }
+        let key = self.cache_key();
+        let query = &self.rules().key.query;
+        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts, query);
         let groups = policy::invalidated_groups(&self.head.method, parts);
         if !groups.is_empty() {
             let keep = self.local.keep.clone();
@@ -330,8 +336,9 @@ impl Exchange {
         seconds(self.facts.time)
     }
 
-    pub fn route_index(&self) -> usize {
-        self.route
+    /// What the cache may do here; only for a route that caches.
+    pub fn rules(&self) -> &RouteCache {
+        self.route_config().cache.as_ref().expect("only a route that caches comes to the cache")
     }
 
     pub fn route_config(&self) -> &crate::config::Route {
@@ -491,13 +498,11 @@ impl Facts {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.is_behind {
-            return;
-        }
+        // It ends last, when all is counted and logged.
+        let Some(_turn) = self.turn.take() else { return };
         let total = self.facts.began.elapsed();
         self.count(total);
         self.log(total);
-        drop(self.turn.take());
     }
 }
 
