@@ -10,12 +10,22 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pin_project_lite::pin_project;
 
 /// Between two sweeps: a quarter of the shortest time-out an operator would set.
 pub const TICK: Duration = Duration::from_millis(50);
+
+/// Seconds since 1970 at `time`; a clock before that stands at its beginning.
+pub fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Seconds since 1970 now: what caching counts in.
+pub fn unix_now() -> u64 {
+    unix_seconds(SystemTime::now())
+}
 
 /// One worker's table of pending time-outs.
 #[derive(Default)]

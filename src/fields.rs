@@ -14,27 +14,25 @@ pub fn of(line: &str) -> impl DoubleEndedIterator<Item = &str> {
     line.split(',').map(|e| e.trim_matches([' ', '\t'])).filter(|e| !e.is_empty())
 }
 
+/// The values of the cookies called `name`, in all of the `Cookie` lines, as they were sent. Other cookies may hold
+/// bytes that are no ASCII.
+fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {
+    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';'));
+    pairs.filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
 /// All that the request's cookies called `name` say, byte for byte: a server may take the first of several or
 /// the last, with quotes or without.
 pub fn cookie_bytes(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
-    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';'));
-    let value = |pair: &'_ [u8]| {
-        let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(value.to_vec())
-    };
-    let values: Vec<Vec<u8>> = pairs.filter_map(value).collect();
+    let values: Vec<&[u8]> = cookies(headers, name).collect();
     (!values.is_empty()).then(|| values.join(&b"; "[..]))
 }
 
-/// The value of the first cookie called `name`, in any of the `Cookie` lines.
+/// The value of the first cookie called `name` that is text, without its quotes.
 pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get_all(header::COOKIE).iter().find_map(|line| {
-        // Other cookies may hold bytes that are no ASCII.
-        line.as_bytes().split(|&b| b == b';').find_map(|pair| {
-            let value = pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-            let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-            std::str::from_utf8(value).ok()
-        })
+    cookies(headers, name).find_map(|value| {
+        let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
+        std::str::from_utf8(value).ok()
     })
 }
 

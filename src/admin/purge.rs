@@ -1,7 +1,7 @@
 //! `POST /api/v1/cache/purge`: stored responses go, or become stale.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::purge::{Address, How, Selector};
 use crate::cache::{Key, keyed_target};
+use crate::clock::unix_now;
 use crate::state::{Keep, Snapshot};
 
 /// Bytes of one request: a thousand long addresses.
@@ -59,8 +60,7 @@ pub async fn purge(
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json".to_owned()));
     }
     let (selector, is_soft) = read(&body, snapshot).map_err(|mistake| (StatusCode::BAD_REQUEST, mistake))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let how = if is_soft { How::Soft(now) } else { How::Hard };
+    let how = if is_soft { How::Soft(unix_now()) } else { How::Hard };
     let began = Instant::now();
     // It may look at everything that is stored: not on the thread that probes servers.
     let purged = tokio::task::spawn_blocking(move || keep.cache.purge(&selector, how)).await;

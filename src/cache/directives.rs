@@ -81,8 +81,7 @@ impl CacheControl {
     /// An empty field, one that is no structured field (RFC 9651 §3.2), and one in which a known
     /// directive has a value of another type are as if they were not there (RFC 9213 §2.1).
     fn of_targeted(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
-        let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-        let members: Dictionary = Parser::new(&lines.join(&b", "[..])).parse().ok()?;
+        let members: Dictionary = Parser::new(&joined(headers, name)).parse().ok()?;
         if members.is_empty() {
             return None;
         }
@@ -177,13 +176,18 @@ impl CacheControl {
 /// The strings of a structured list, such as `Cache-Groups` (RFC 9875 §2); of one that cannot be read
 /// there are none.
 pub fn strings(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-    let Ok(list) = Parser::new(&lines.join(&b", "[..])).parse::<List>() else { return Vec::new() };
+    let Ok(list) = Parser::new(&joined(headers, name)).parse::<List>() else { return Vec::new() };
     let text = |entry: &ListEntry| match entry {
         ListEntry::Item(item) => item.bare_item.as_string().map(|text| text.as_str().to_owned()),
         ListEntry::InnerList(_) => None,
     };
     list.iter().filter_map(text).collect()
+}
+
+/// All lines of a structured field as one (RFC 9651 §4.2).
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    lines.join(&b", "[..])
 }
 
 /// `Age` in seconds: the first member of the first line, digits only, else it is not there

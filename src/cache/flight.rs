@@ -715,7 +715,7 @@ impl<T> Slots<T> {
 }
 
 /// A panic while a lock was held ends one connection; the state is whole between any two lines.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

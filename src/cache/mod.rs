@@ -21,8 +21,6 @@ mod vary;
 
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use http::Method;
@@ -63,6 +61,7 @@ use crate::config::QueryKey;
 use crate::config::RouteCache;
 
 use crate::cache::flight::Flights;
+use crate::cache::flight::lock;
 use crate::cache::policy::Assessment;
 use crate::cache::purge::How;
 use crate::cache::purge::Selector;
@@ -346,10 +345,6 @@ impl Cache {
         }
         Lookup::Miss(refusal)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -159,6 +159,11 @@ impl Meta {
         self.initial_age.saturating_add(now.saturating_sub(self.received))
     }
 
+    /// Seconds of freshness left; negative when stale.
+    pub fn ttl(&self, now: u64) -> i64 {
+        i64::try_from(self.lifetime).unwrap_or(i64::MAX).saturating_sub_unsigned(self.age(now))
+    }
+
     /// True when requests that waited for it may use it without asking again.
     pub fn is_shareable(&self) -> bool {
         !self.no_cache && self.lifetime > self.initial_age && self.part.is_none()
@@ -302,7 +307,7 @@ fn part(
 pub fn assess(meta: &Meta, req: &request::Parts, now: u64, rules: &RouteCache) -> Assessment {
     let asks = asks(req, rules);
     let age = meta.age(now);
-    let ttl = i64::try_from(meta.lifetime).unwrap_or(i64::MAX).saturating_sub_unsigned(age);
+    let ttl = meta.ttl(now);
     let overdue = age.saturating_sub(meta.lifetime);
     let is_stale = age >= meta.lifetime;
     let accepts_stale = !meta.must_revalidate && asks.max_stale.is_some_and(|most| overdue <= most);

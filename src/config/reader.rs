@@ -340,8 +340,8 @@ impl<'a> Table<'a> {
         self.get(name).and_then(|value| value.duration(Duration::ZERO..=DAY)).unwrap_or(default)
     }
 
-    pub(super) fn boolean(&self, name: &'static str) -> bool {
-        self.get(name).and_then(|value| value.boolean()).unwrap_or(false)
+    pub(super) fn boolean(&self, name: &'static str, default: bool) -> bool {
+        self.get(name).and_then(|value| value.boolean()).unwrap_or(default)
     }
 
     pub(super) fn word<T: Copy>(&self, name: &'static str, default: T, words: &[(&str, T)]) -> T {

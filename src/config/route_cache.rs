@@ -41,7 +41,7 @@ pub(super) fn read(value: &Value<'_>, cache: &Cache) -> Option<RouteCache> {
         rules.set_cookie,
         &[("explicit", SetCookie::Explicit), ("never", SetCookie::Never)],
     );
-    rules.client_directives = switch(&table, "client-directives", rules.client_directives);
+    rules.client_directives = table.boolean("client-directives", rules.client_directives);
     rules.bypass = table.get("bypass").map(|value| bypass(&value)).unwrap_or_default();
     rules.key = table.get("key").map(|value| key(&value)).unwrap_or_default();
     Some(rules)
@@ -61,8 +61,8 @@ fn freshness(table: &Table<'_>, rules: &mut RouteCache) {
     {
         value.wrong("leaves responses without a lifetime", "say how long they are fresh with ttl");
     }
-    rules.heuristic = switch(table, "heuristic", rules.heuristic);
-    rules.targeted = switch(table, "targeted", rules.targeted);
+    rules.heuristic = table.boolean("heuristic", rules.heuristic);
+    rules.targeted = table.boolean("targeted", rules.targeted);
     rules.negative = table.get("negative").and_then(|value| negative(&value));
     let window = |name| table.get(name).and_then(|value| value.duration(Duration::ZERO..=TTL_MAX));
     rules.stale_while_revalidate = window("stale-while-revalidate").unwrap_or_default();
@@ -155,8 +155,4 @@ fn name(item: &Value<'_>) -> Option<NamePattern> {
         return item.refuse("is not a name", "write \"page\", or \"utm_*\" for all that begin so");
     }
     Some(NamePattern { text: text.to_owned(), is_prefix })
-}
-
-fn switch(table: &Table<'_>, key: &'static str, default: bool) -> bool {
-    table.get(key).and_then(|value| value.boolean()).unwrap_or(default)
 }

@@ -85,7 +85,7 @@ fn server(value: &Value<'_>) -> Option<Server> {
     } else if value.is_table() {
         let table = value.table(keys::SERVER, HELP)?;
         let address = table.need("address", HELP).and_then(|value| value.parsed(pattern::server));
-        (address, table.number("weight", 1, 1..=1000), table.boolean("backup"))
+        (address, table.number("weight", 1, 1..=1000), table.boolean("backup", false))
     } else {
         return value.expected("a server", HELP);
     };
@@ -148,7 +148,7 @@ fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
 fn health(value: &Value<'_>) -> Option<Health> {
     const HELP: &str = "write { path = \"/healthz\" } or { tcp = true }";
     let table = value.table(keys::HEALTH, HELP)?;
-    let is_tcp = table.boolean("tcp");
+    let is_tcp = table.boolean("tcp", false);
     let host = table.get("host").and_then(|value| value.parsed(pattern::authority));
     let expect = table.get("expect").and_then(|value| expect(&value)).unwrap_or(vec![(200, 399)]);
 
@@ -228,7 +228,7 @@ fn tls(value: &Value<'_>, servers: &[Server]) -> Option<UpstreamTls> {
             .wrong("no server of this upstream is spoken to over TLS", "begin their addresses with https://");
     }
     let ca_value = table.get("ca");
-    let insecure = table.boolean("insecure");
+    let insecure = table.boolean("insecure", false);
     if let Some(ca) = ca_value.as_ref().filter(|_| insecure) {
         ca.wrong("is not used when insecure = true", "leave one of them out");
     }

@@ -12,8 +12,9 @@ use crate::cache::{
     CacheReason, CacheStatus, Closed, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times,
     Writer, range, respond, respond_first, respond_stream, update_from_304,
 };
+use crate::clock::unix_now;
 use crate::config::CacheMode;
-use crate::proxy::exchange::{Exchange, note_stored, unix_now};
+use crate::proxy::exchange::{Exchange, note_stored};
 use crate::proxy::origin::{self, Conditions, Fetched, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::proxy::{Fetch, Step};
@@ -116,11 +117,10 @@ fn hit(x: &mut Exchange, entry: &Entry, age: u64, ttl: i64) -> Response<Body> {
 /// A stale entry, where that is allowed.
 fn serve_stale(x: &mut Exchange, entry: &Entry, why: CacheReason) -> Response<Body> {
     x.note_cache("stale", why.as_str());
-    let (now, meta) = (unix_now(), &entry.head.meta);
-    x.note_hit_age(entry.age(now));
-    let ttl = meta.lifetime as i64 - meta.age(now) as i64;
-    let response = respond(entry, &x.head, entry.age(now));
-    x.stored_to_client(response, CacheStatus::Hit { ttl, detail: Some(why) })
+    let now = unix_now();
+    let (age, ttl) = (entry.age(now), entry.head.meta.ttl(now));
+    x.note_hit_age(age);
+    x.stored_to_client(respond(entry, &x.head, age), CacheStatus::Hit { ttl, detail: Some(why) })
 }
 
 /// RFC 5861 section 3: one request asks the server while others are served what is here.

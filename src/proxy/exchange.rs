@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -18,6 +18,7 @@ use hyper::ext::ReasonPhrase;
 use crate::body::{Body, BodyError, End, Meter, Metered};
 use crate::cache::policy;
 use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
+use crate::clock::unix_seconds;
 use crate::config::{CacheMode, RouteCache};
 use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::filter::guard;
@@ -333,7 +334,7 @@ impl Exchange {
 
     /// When the request began, in seconds since 1970.
     pub fn began_unix(&self) -> u64 {
-        seconds(self.facts.time)
+        unix_seconds(self.facts.time)
     }
 
     /// What the cache may do here; only for a route that caches.
@@ -532,15 +533,6 @@ pub fn note_stored(local: &Local, view: &View, outcome: Result<(), CacheReason>)
         Ok(()) => view.cache.stored,
         Err(reason) => view.cache.not_stored[reason as usize],
     });
-}
-
-/// Seconds since 1970: what the cache counts in.
-pub fn unix_now() -> u64 {
-    seconds(SystemTime::now())
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn bypass_status(reason: &'static str) -> HeaderValue {

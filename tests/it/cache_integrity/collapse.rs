@@ -130,8 +130,8 @@ fn what_cannot_be_shared_lets_all_who_wait_go_at_once_and_together() {
     }
 }
 
-#[test]
-fn nobody_waits_for_another_longer_than_collapse_wait() {
+/// A proxy with this `collapse-wait`, and a leader whose fetch is held until the gate opens.
+fn held_leader(collapse_wait: &str) -> (Gate, Origin, Proxy, Client) {
     let gate = Gate::default();
     let opened = gate.clone();
     let hold = move |conn: &mut Conn| {
@@ -140,10 +140,16 @@ fn nobody_waits_for_another_longer_than_collapse_wait() {
     };
     let origin = first_and_others(hold, FRESH, "own");
     let text = one_route("cache = true", "eject = false", &[&origin]);
-    let proxy = Proxy::start(&format!("{text}[cache]\ncollapse-wait = \"200ms\"\n"));
+    let proxy = Proxy::start(&format!("{text}[cache]\ncollapse-wait = \"{collapse_wait}\"\n"));
     let mut leader = proxy.client();
     leader.send(GET);
     eventually("the first fetch has begun", || origin.count() == 1);
+    (gate, origin, proxy, leader)
+}
+
+#[test]
+fn nobody_waits_for_another_longer_than_collapse_wait() {
+    let (gate, _origin, proxy, mut leader) = held_leader("200ms");
 
     let answers: Vec<Message> = crowd_of(&proxy, 3).iter_mut().map(Client::response).collect();
 
@@ -155,18 +161,7 @@ fn nobody_waits_for_another_longer_than_collapse_wait() {
 
 #[test]
 fn a_collapse_wait_of_nothing_waits_for_nobody() {
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let hold = move |conn: &mut Conn| {
-        opened.wait();
-        say(conn, reply("200 OK", FRESH, "held"))
-    };
-    let origin = first_and_others(hold, FRESH, "own");
-    let text = one_route("cache = true", "eject = false", &[&origin]);
-    let proxy = Proxy::start(&format!("{text}[cache]\ncollapse-wait = \"0s\"\n"));
-    let mut leader = proxy.client();
-    leader.send(GET);
-    eventually("the first fetch has begun", || origin.count() == 1);
+    let (gate, _origin, proxy, mut leader) = held_leader("0s");
 
     assert_eq!(proxy.client().send(GET).response().text(), "own");
     assert!(!gate.is_open());
