@@ -5,7 +5,6 @@
 #![allow(missing_docs, reason = "criterion's macros make functions without")]
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::Criterion;
 use criterion::criterion_group;
@@ -54,26 +53,6 @@ fn router(c: &mut Criterion) {
     group.finish();
 }
 
-fn limits() -> Limits {
-    let time = Duration::from_secs(10);
-    Limits {
-        connections: 10_000,
-        connections_per_client: 100,
-        headers: 100,
-        header_bytes: 32 * 1024,
-        uri_bytes: 8 * 1024,
-        head_timeout: time,
-        tls_timeout: time,
-        body_idle: time,
-        keep_alive: time,
-        write_idle: time,
-        tunnel_idle: time,
-        http2_streams: 100,
-        http2_resets: 20,
-        http2_header_list: 32 * 1024,
-    }
-}
-
 /// What a browser sends for a picture of a page.
 fn browser_head() -> http::request::Parts {
     let mut request = Request::get("/assets/pictures/harbour.jpg?width=640").version(Version::HTTP_11);
@@ -102,7 +81,7 @@ fn browser_head() -> http::request::Parts {
 }
 
 fn heads(c: &mut Criterion) {
-    let (limits, head) = (limits(), browser_head());
+    let (limits, head) = (Limits::default(), browser_head());
     let mut group = c.benchmark_group("head/browser");
     group.bench_function("guard", |b| b.iter(|| guard::check_request(black_box(&head), &limits)));
     let peer = forward::Peer::new("192.0.2.1".parse().expect("an address"), false, "https", 443);

@@ -129,6 +129,28 @@ pub struct Limits {
     pub http2_header_list: u32,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Limits {
+            connections: 20_000,
+            connections_per_client: 1_000,
+            headers: 100,
+            header_bytes: 32 << 10,
+            uri_bytes: 8 << 10,
+            head_timeout: seconds(10),
+            tls_timeout: seconds(10),
+            body_idle: seconds(30),
+            keep_alive: seconds(60),
+            write_idle: seconds(30),
+            tunnel_idle: seconds(3600),
+            http2_streams: 128,
+            http2_resets: 20,
+            http2_header_list: 32 << 10,
+        }
+    }
+}
+
 /// One `[[listener]]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {

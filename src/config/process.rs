@@ -67,23 +67,28 @@ fn access(value: &Value<'_>) -> Option<AccessTarget> {
 /// `[limits]`: the largest values are what the machine, or hyper, can still hold.
 pub(super) fn limits(root: &Table<'_>) -> Limits {
     let table = root.section("limits", keys::LIMITS);
+    let default = Limits::default();
     let limits = Limits {
-        connections: table.number("connections", 20_000, 1..=10_000_000),
-        connections_per_client: table.number("connections-per-client", 1_000, 1..=10_000_000),
-        headers: table.number("headers", 100, 10..=1_000),
+        connections: table.number("connections", default.connections, 1..=10_000_000),
+        connections_per_client: table.number(
+            "connections-per-client",
+            default.connections_per_client,
+            1..=10_000_000,
+        ),
+        headers: table.number("headers", default.headers, 10..=1_000),
         // hyper reads no head into less than 8 KiB.
-        header_bytes: table.size("header-bytes", 32 << 10, 8 * KIB..=MIB),
+        header_bytes: table.size("header-bytes", default.header_bytes, 8 * KIB..=MIB),
         // hyper refuses targets of more than 65,534 bytes by itself, with another status.
-        uri_bytes: table.size("uri-bytes", 8 << 10, 256..=60 * KIB),
-        head_timeout: table.duration("head-timeout", seconds(10)),
-        tls_timeout: table.duration("tls-timeout", seconds(10)),
-        body_idle: table.duration("body-idle", seconds(30)),
-        keep_alive: table.duration("keep-alive", seconds(60)),
-        write_idle: table.duration("write-idle", seconds(30)),
-        tunnel_idle: table.duration("tunnel-idle", seconds(3600)),
-        http2_streams: table.number("http2-streams", 128, 1..=10_000),
-        http2_resets: table.number("http2-resets", 20, 1..=10_000),
-        http2_header_list: table.size("http2-header-list", 32 << 10, 4 * KIB..=MIB),
+        uri_bytes: table.size("uri-bytes", default.uri_bytes, 256..=60 * KIB),
+        head_timeout: table.duration("head-timeout", default.head_timeout),
+        tls_timeout: table.duration("tls-timeout", default.tls_timeout),
+        body_idle: table.duration("body-idle", default.body_idle),
+        keep_alive: table.duration("keep-alive", default.keep_alive),
+        write_idle: table.duration("write-idle", default.write_idle),
+        tunnel_idle: table.duration("tunnel-idle", default.tunnel_idle),
+        http2_streams: table.number("http2-streams", default.http2_streams, 1..=10_000),
+        http2_resets: table.number("http2-resets", default.http2_resets, 1..=10_000),
+        http2_header_list: table.size("http2-header-list", default.http2_header_list, 4 * KIB..=MIB),
     };
     if let Some(value) = table.get("uri-bytes").filter(|_| limits.uri_bytes > limits.header_bytes) {
         value.wrong("is more than header-bytes", "the target is a part of the head");

@@ -34,9 +34,6 @@ use crate::state::{Local, Stage};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long the client may take to hang up after our last word.
 const LINGER: Duration = Duration::from_secs(1);
-/// Bytes of one stream's response that may wait for its client. hyper's default of 400 KiB times
-/// 128 streams would be promised to every slow reader.
-const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 /// Receive windows. The connection's must stay at 1 MiB or above: h2 budgets small DATA frames by it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -172,7 +169,7 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
         .max_header_list_size(limits.http2_header_list)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_send_buf_size(HTTP2_SEND_BUFFER);
+        .max_send_buf_size(proxy::HTTP2_PIECE);
     builder
 }
 

@@ -31,9 +31,10 @@ use crate::state::{HIT_AGES, Local, Route, View};
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
 
-/// The largest piece of a body that a stream of HTTP/2 is given at once: its client's pace is
-/// measured in these.
-const HTTP2_PIECE: usize = 16 * 1024;
+/// The largest piece of a body that a stream of HTTP/2 is given at once, and the most of it that may wait for its
+/// client, whose pace is measured in these. hyper's default of 400 KiB times 128 streams would be promised to every
+/// slow reader.
+pub const HTTP2_PIECE: usize = 16 * 1024;
 
 /// A request's own state. When it is dropped, the request is over and is counted and logged.
 pub struct Exchange {

@@ -24,6 +24,7 @@ use crate::proxy::origin::{Fetched, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::state::Local;
 
+pub use exchange::HTTP2_PIECE;
 pub use reply::{raw_reason, raw_refusal};
 
 /// The connection that a request came by: the same for all requests of it.

@@ -1,30 +1,12 @@
 //! Tables of heads and of what is said to them.
 
-use std::time::Duration;
-
 use http::Request;
 use http::Response;
 
 use super::*;
 
 fn limits() -> Limits {
-    let time = Duration::from_secs(1);
-    Limits {
-        connections: 1,
-        connections_per_client: 1,
-        headers: 20,
-        header_bytes: 1000,
-        uri_bytes: 100,
-        head_timeout: time,
-        tls_timeout: time,
-        body_idle: time,
-        keep_alive: time,
-        write_idle: time,
-        tunnel_idle: time,
-        http2_streams: 1,
-        http2_resets: 1,
-        http2_header_list: 1,
-    }
+    Limits { headers: 20, header_bytes: 1000, uri_bytes: 100, ..Limits::default() }
 }
 
 fn head(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
