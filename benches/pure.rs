@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "criterion's macros make functions without")]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::Criterion;
 use criterion::criterion_group;
@@ -125,13 +126,25 @@ fn heads(c: &mut Criterion) {
 }
 
 /// Everyone is up, everyone weighs a little differently.
-struct Crowd(usize);
+struct Crowd(usize, Vec<u32>);
+
+impl Crowd {
+    fn new(len: usize) -> Self {
+        Crowd(len, (0..len as u32).collect())
+    }
+}
 
 impl Servers for Crowd {
     fn len(&self) -> usize {
         self.0
     }
-    fn may_serve(&self, server: usize) -> bool {
+    fn candidates(&self) -> &[u32] {
+        &self.1
+    }
+    fn epoch(&self) -> u64 {
+        0
+    }
+    fn is_candidate(&self, server: usize) -> bool {
         server < self.0
     }
     fn weight(&self, server: usize) -> u32 {
@@ -145,7 +158,7 @@ impl Servers for Crowd {
 fn picks(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick");
     for len in [10, 10_000] {
-        let crowd = Crowd(len);
+        let crowd = Crowd::new(len);
         let spec =
             |i| ServerSpec { name: format!("10.0.{}.{}:80", i / 256, i % 256), weight: crowd.weight(i) };
         let specs: Vec<_> = (0..len).map(spec).collect();
@@ -157,7 +170,7 @@ fn picks(c: &mut Criterion) {
             group.bench_function(format!("{name}/{len}-servers"), |b| {
                 b.iter(|| {
                     key = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                    worker.pick(&Pool::new(black_box(&crowd), &[]), Some(key), &mut rng)
+                    worker.pick(&Pool::new(black_box(&crowd), &[], Duration::ZERO), Some(key), &mut rng)
                 });
             });
         }

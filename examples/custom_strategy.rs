@@ -9,6 +9,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate::runtime;
 use tidegate::upstream::balance::Pick;
@@ -36,15 +37,23 @@ impl Strategy for FirstAvailable {
 }
 
 /// In the proxy these are live numbers; here, who is up.
-struct Up([bool; 3]);
+struct Up(Vec<u32>);
 
 impl Servers for Up {
     fn len(&self) -> usize {
-        self.0.len()
+        3
     }
 
-    fn may_serve(&self, server: usize) -> bool {
-        self.0[server]
+    fn candidates(&self) -> &[u32] {
+        &self.0
+    }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
+
+    fn is_candidate(&self, server: usize) -> bool {
+        self.0.contains(&(server as u32))
     }
 
     fn weight(&self, _server: usize) -> u32 {
@@ -73,15 +82,15 @@ fn main() -> ExitCode {
 
     let mut worker = strategy.for_worker(0);
     let mut rng = fastrand::Rng::new();
-    let cases: [(&str, [bool; 3], &[usize]); 4] = [
-        ("all are up", [true, true, true], &[]),
-        ("the first was tried", [true, true, true], &[0]),
-        ("only the last is up", [false, false, true], &[]),
-        ("none is up", [false, false, false], &[]),
+    let cases: [(&str, &[u32], &[usize]); 4] = [
+        ("all are up", &[0, 1, 2], &[]),
+        ("the first was tried", &[0, 1, 2], &[0]),
+        ("only the last is up", &[2], &[]),
+        ("none is up", &[], &[]),
     ];
     for (case, up, tried) in cases {
-        let up = Up(up);
-        match worker.pick(&Pool::new(&up, tried), None, &mut rng) {
+        let up = Up(up.to_vec());
+        match worker.pick(&Pool::new(&up, tried, Duration::ZERO), None, &mut rng) {
             Some(pick) => println!("{case}: {} ({})", names[pick.server], pick.reason.as_str()),
             None => println!("{case}: nobody, the client gets a 503"),
         }

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 use crate::config::{self, HashKey};
 use crate::fields;
 use crate::observe::{Cells, Counter};
-use crate::upstream::balance::{Pick, PickReason, Pool, Servers, Strategy};
+use crate::upstream::balance::{KeyKind, Pick, PickReason, Pool, Servers, Strategy};
 use crate::upstream::conns::Conns;
 use crate::upstream::health_state::{EjectVerdict, PoolCount};
 use crate::upstream::server::{Condition, Server};
@@ -37,7 +37,7 @@ pub struct Upstream {
 /// One worker's side of an upstream.
 pub struct WorkerPool {
     strategy: RefCell<Box<dyn Strategy>>,
-    needs_key: bool,
+    key: KeyKind,
     /// One per server.
     pub conns: Vec<Rc<Conns>>,
 }
@@ -56,7 +56,7 @@ pub struct Asks<'a> {
 
 struct Live<'a> {
     servers: &'a [Server],
-    now: Duration,
+    candidates: Vec<u32>,
 }
 
 impl Upstream {
@@ -68,15 +68,26 @@ impl Upstream {
         now: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Pick> {
-        let live = Live { servers: &self.servers, now };
+        let may_serve = |server: usize| self.servers[server].state.may_serve(now);
+        let of = |is_backup: bool| -> Vec<u32> {
+            let fits = |&server: &usize| {
+                self.servers[server].is_backup == is_backup
+                    && may_serve(server)
+                    && !asks.tried.contains(&server)
+            };
+            (0..self.servers.len()).filter(fits).map(|server| server as u32).collect()
+        };
+        let primaries = of(false);
+        let candidates = if primaries.is_empty() { of(true) } else { primaries };
+        let live = Live { servers: &self.servers, candidates };
         if let Some(server) = self.stuck_to(asks.headers)
-            && live.may_serve(server)
+            && may_serve(server)
             && !asks.tried.contains(&server)
         {
             return Some(Pick { server, reason: PickReason::Sticky });
         }
-        let key = worker.needs_key.then(|| self.key(asks));
-        worker.strategy.borrow_mut().pick(&Pool::new(&live, asks.tried), key, rng)
+        let key = (worker.key != KeyKind::None).then(|| self.key(asks));
+        worker.strategy.borrow_mut().pick(&Pool::new(&live, asks.tried, now), key, rng)
     }
 
     /// The server that the client's cookie names.
@@ -147,7 +158,7 @@ impl WorkerPool {
         let strategy = prototype.for_worker(seed);
         let (idle_max, idle_timeout) = (upstream.config.idle_connections, upstream.config.idle_timeout);
         WorkerPool {
-            needs_key: strategy.needs_key(),
+            key: strategy.key(),
             strategy: RefCell::new(strategy),
             conns: upstream.servers.iter().map(|_| Conns::new(idle_max, idle_timeout)).collect(),
         }
@@ -164,8 +175,16 @@ impl Servers for Live<'_> {
         self.servers.len()
     }
 
-    fn may_serve(&self, server: usize) -> bool {
-        self.servers[server].state.may_serve(self.now)
+    fn candidates(&self) -> &[u32] {
+        &self.candidates
+    }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
+
+    fn is_candidate(&self, server: usize) -> bool {
+        self.candidates.contains(&(server as u32))
     }
 
     fn weight(&self, server: usize) -> u32 {
@@ -174,9 +193,5 @@ impl Servers for Live<'_> {
 
     fn in_flight(&self, server: usize) -> u32 {
         self.servers[server].state.in_flight()
-    }
-
-    fn is_backup(&self, server: usize) -> bool {
-        self.servers[server].is_backup
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::KeyKind;
 use super::Pick;
 use super::PickReason;
 use super::Pool;
@@ -81,7 +82,7 @@ impl Strategy for ConsistentHash {
         Box::new(self.clone())
     }
 
-    fn needs_key(&self) -> bool {
-        true
+    fn key(&self) -> KeyKind {
+        KeyKind::Configured
     }
 }

@@ -1,9 +1,9 @@
 //! Which server gets the next request.
 //!
-//! Pure: servers, their live numbers, a key and a random source come in; an index and a reason go out. Health,
-//! draining, backups and the servers already tried are applied once, by [`Pool`], for every strategy. To add one: a
-//! file, a line in [`Registry::builtin`], a word in the reference configuration. An embedder adds theirs with
-//! [`Registry::register`].
+//! Pure: servers, their live numbers, a key, the time and a random source come in; an index and a reason go out.
+//! Health, draining, priority, slow start, limits and the servers already tried are applied once, around every strategy:
+//! here by [`Pool`], above by `upstream::roster` and `upstream::pool`. To add a strategy: a file, a line in
+//! [`Registry::builtin`], a word in the reference configuration. An embedder adds theirs with [`Registry::register`].
 //!
 //! A strategy belongs to one worker and is never shared: what it remembers needs no lock.
 
@@ -25,19 +25,63 @@ pub use registry::ServerSpec;
 pub use round_robin::RoundRobin;
 pub use weighted_round_robin::WeightedRoundRobin;
 
+use std::time::Duration;
+
 /// A way to choose.
 pub trait Strategy: Send {
-    /// One of the servers that `pool` says may serve; `None` exactly when there is none.
+    /// One of the servers that `pool` says may serve; `None` exactly when there is none. `key` is there when
+    /// [`Strategy::key`] asks for one.
     fn pick(&mut self, pool: &Pool<'_>, key: Option<u64>, rng: &mut fastrand::Rng) -> Option<Pick>;
 
     /// The same strategy for one worker. `seed` differs between workers, so that they do not all begin with
     /// the same server.
     fn for_worker(&self, seed: u64) -> Box<dyn Strategy>;
 
-    /// Whether `pick` looks at the key; making one costs a hash.
-    fn needs_key(&self) -> bool {
-        false
+    /// What `pick` wants to have hashed; making a key costs a hash.
+    fn key(&self) -> KeyKind {
+        KeyKind::None
     }
+
+    /// What became of a request that this worker sent to `server`: once for each attempt, at the head of its response
+    /// or its failure. `now` is the time since any one moment, here and in [`Pool::now`].
+    fn learn(&mut self, _server: usize, _heard: &Heard, _now: Duration) {}
+
+    /// A request of this worker to `server` is over, body and all: it is less busy by one.
+    fn ended(&mut self, _server: usize) {}
+}
+
+/// What a strategy hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// Nothing.
+    None,
+    /// What `hash = …` says.
+    Configured,
+    /// The client's IPv4 address or IPv6 /64, whatever `hash` says.
+    ClientNetwork,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// From the attempt's beginning to the response's head, or to the failure.
+    pub took: Duration,
+    /// Which of them.
+    pub answer: Answer,
+}
+
+/// How a server answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// With a response.
+    Served,
+    /// With 429 or 503: it has too much to do. `retry_after` is what it says of when it will have less.
+    Busy {
+        /// `Retry-After` (RFC 9110 section 10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// Not at all.
+    Failed,
 }
 
 /// A chosen server.
@@ -89,60 +133,56 @@ impl PickReason {
     }
 }
 
-/// The live numbers of an upstream's servers.
+/// Servers of one priority group and their live numbers, as indices from 0.
 pub trait Servers {
     /// How many there are; indices below it are valid.
     fn len(&self) -> usize;
 
-    /// Healthy, not ejected, not draining.
-    fn may_serve(&self, server: usize) -> bool;
+    /// Those that may serve as far as health, draining and weight go, in rising order. A list that is made when
+    /// something changes, not for each pick.
+    fn candidates(&self) -> &[u32];
 
-    /// Its share, slow start included; 0 gets nothing.
+    /// Another number whenever the candidates or a weight are others than before: a strategy that has made something of
+    /// them makes it anew.
+    fn epoch(&self) -> u64;
+
+    /// Whether it is among [`Servers::candidates`]. Constant time; false for an index that is out of range.
+    fn is_candidate(&self, server: usize) -> bool;
+
+    /// Its share; not 0 for a candidate.
     fn weight(&self, server: usize) -> u32;
 
-    /// Requests it is serving now.
+    /// Requests it is serving now, for all workers.
     fn in_flight(&self, server: usize) -> u32;
 
-    /// Used only when no other may serve.
-    fn is_backup(&self, _server: usize) -> bool {
-        false
+    /// Requests that all of them are serving now.
+    fn in_flight_of_all(&self) -> u64 {
+        (0..self.len()).map(|server| u64::from(self.in_flight(server))).sum()
     }
 
-    /// An upstream without servers.
+    /// Whether its limits leave room for one more request.
+    fn has_room(&self, _server: usize) -> bool {
+        true
+    }
+
+    /// A group without servers.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 /// What a strategy sees: the servers, and who of them may have this request.
-///
-/// When nobody is healthy nobody may serve, and the client gets a 503; there is no "panic mode" that would
-/// send requests to servers known to be down.
 #[derive(Clone, Copy)]
 pub struct Pool<'a> {
     servers: &'a dyn Servers,
     tried: &'a [usize],
-    tier: Option<Tier>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tier {
-    Primary,
-    Backup,
+    now: Duration,
 }
 
 impl<'a> Pool<'a> {
-    /// The servers without those `tried`; backups when no primary is left. `tried` is short: it is searched.
-    pub fn new(servers: &'a dyn Servers, tried: &'a [usize]) -> Self {
-        let mut pool = Pool { servers, tried, tier: Some(Tier::Primary) };
-        // Ends at the first server when all is well.
-        for tier in [Some(Tier::Primary), Some(Tier::Backup), None] {
-            pool.tier = tier;
-            if (0..servers.len()).any(|server| pool.may_serve(server)) {
-                break;
-            }
-        }
-        pool
+    /// The servers without those `tried`, which is short: it is searched. `now` is the time since any one moment.
+    pub fn new(servers: &'a dyn Servers, tried: &'a [usize], now: Duration) -> Self {
+        Pool { servers, tried, now }
     }
 
     /// How many servers there are, whether they may serve or not.
@@ -150,19 +190,30 @@ impl<'a> Pool<'a> {
         self.servers.len()
     }
 
-    /// Nobody may serve.
+    /// Nobody may serve. Linear when many were tried or are full, else constant.
     pub fn is_empty(&self) -> bool {
-        self.tier.is_none()
+        self.eligible().next().is_none()
     }
 
-    /// Whether `server` may have this request. False for an index that is out of range.
+    /// The time.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// See [`Servers::candidates`]: those who may serve are among them.
+    pub fn candidates(&self) -> &'a [u32] {
+        self.servers.candidates()
+    }
+
+    /// See [`Servers::epoch`].
+    pub fn epoch(&self) -> u64 {
+        self.servers.epoch()
+    }
+
+    /// Whether `server` may have this request: it is a candidate, was not tried and has room. False for an index
+    /// that is out of range.
     pub fn may_serve(&self, server: usize) -> bool {
-        let Some(tier) = self.tier else { return false };
-        server < self.servers.len()
-            && self.servers.may_serve(server)
-            && self.servers.is_backup(server) == (tier == Tier::Backup)
-            && self.servers.weight(server) > 0
-            && !self.tried.contains(&server)
+        self.servers.is_candidate(server) && !self.tried.contains(&server) && self.servers.has_room(server)
     }
 
     /// Its share.
@@ -175,9 +226,14 @@ impl<'a> Pool<'a> {
         self.servers.in_flight(server)
     }
 
-    /// Those who may serve, in order.
+    /// Requests that all servers are serving now.
+    pub fn in_flight_of_all(&self) -> u64 {
+        self.servers.in_flight_of_all()
+    }
+
+    /// Those who may serve, in order. Linear in servers: for when a few draws among the candidates found nobody.
     pub fn eligible(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.len()).filter(|&server| self.may_serve(server))
+        self.candidates().iter().map(|&server| server as usize).filter(|&server| self.may_serve(server))
     }
 
     /// Whether `one` is less busy for its weight than `other`. The request to come counts, so that of two idle servers

@@ -37,7 +37,7 @@ impl Strategy for PowerOfTwo {
 fn draw_two(pool: &Pool<'_>, rng: &mut fastrand::Rng) -> Option<(usize, usize)> {
     let mut first = None;
     for _ in 0..DRAWS_MAX {
-        let drawn = rng.usize(..pool.len());
+        let drawn = pool.candidates()[rng.usize(..pool.candidates().len())] as usize;
         if first == Some(drawn) || !pool.may_serve(drawn) {
             continue;
         }

@@ -39,7 +39,7 @@ impl Strategy for Random {
 /// Any server, kept as often as its weight says: no sum over all of them, and no table to keep true.
 fn draw(pool: &Pool<'_>, weight_max: u32, rng: &mut fastrand::Rng) -> Option<usize> {
     for _ in 0..DRAWS_MAX {
-        let server = rng.usize(..pool.len());
+        let server = pool.candidates()[rng.usize(..pool.candidates().len())] as usize;
         if pool.may_serve(server) && rng.u32(..weight_max) < pool.weight(server) {
             return Some(server);
         }

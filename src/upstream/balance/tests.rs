@@ -7,27 +7,43 @@ use super::*;
 
 /// Servers as numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Fake(pub(crate) Vec<FakeServer>);
+pub(crate) struct Fake(pub(crate) Vec<FakeServer>, Vec<u32>, u64);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FakeServer {
     pub(crate) up: bool,
     pub(crate) weight: u32,
     pub(crate) in_flight: u32,
-    pub(crate) backup: bool,
 }
 
 impl Fake {
-    fn of_weights(weights: &[u32]) -> Self {
-        Fake(
-            weights
-                .iter()
-                .map(|&weight| FakeServer { up: true, weight, in_flight: 0, backup: false })
-                .collect(),
-        )
+    pub(crate) fn new(servers: Vec<FakeServer>) -> Self {
+        let mut fake = Fake(servers, Vec::new(), 0);
+        fake.changed();
+        fake
     }
 
-    fn specs(&self) -> Vec<ServerSpec> {
+    pub(crate) fn of_weights(weights: &[u32]) -> Self {
+        Fake::new(weights.iter().map(|&weight| FakeServer { up: true, weight, in_flight: 0 }).collect())
+    }
+
+    /// After `up` or `weight` of a server was changed.
+    pub(crate) fn changed(&mut self) {
+        let may_serve = |&server: &usize| self.0[server].up && self.0[server].weight > 0;
+        self.1 = (0..self.0.len()).filter(may_serve).map(|server| server as u32).collect();
+        self.2 += 1;
+    }
+
+    pub(crate) fn set_up(&mut self, server: usize, up: bool) {
+        self.0[server].up = up;
+        self.changed();
+    }
+
+    pub(crate) fn pool<'a>(&'a self, tried: &'a [usize]) -> Pool<'a> {
+        Pool::new(self, tried, Duration::ZERO)
+    }
+
+    pub(crate) fn specs(&self) -> Vec<ServerSpec> {
         let spec =
             |(i, s): (usize, &FakeServer)| ServerSpec { name: format!("10.0.0.{i}:80"), weight: s.weight };
         self.0.iter().enumerate().map(spec).collect()
@@ -38,8 +54,14 @@ impl Servers for Fake {
     fn len(&self) -> usize {
         self.0.len()
     }
-    fn may_serve(&self, server: usize) -> bool {
-        self.0[server].up
+    fn candidates(&self) -> &[u32] {
+        &self.1
+    }
+    fn epoch(&self) -> u64 {
+        self.2
+    }
+    fn is_candidate(&self, server: usize) -> bool {
+        self.0.get(server).is_some_and(|s| s.up && s.weight > 0)
     }
     fn weight(&self, server: usize) -> u32 {
         self.0[server].weight
@@ -47,15 +69,12 @@ impl Servers for Fake {
     fn in_flight(&self, server: usize) -> u32 {
         self.0[server].in_flight
     }
-    fn is_backup(&self, server: usize) -> bool {
-        self.0[server].backup
-    }
 }
 
 fn picks(name: &str, fake: &Fake, count: usize) -> Vec<usize> {
     let mut strategy = Registry::builtin().build(name, &fake.specs()).unwrap();
     let mut rng = fastrand::Rng::with_seed(7);
-    let pool = Pool::new(fake, &[]);
+    let pool = fake.pool(&[]);
     (0..count).map(|_| strategy.pick(&pool, None, &mut rng).unwrap().server).collect()
 }
 
@@ -70,7 +89,7 @@ fn round_robin_takes_turns_and_steps_over_who_is_down() {
     let mut fake = Fake::of_weights(&[1, 9, 1]);
     assert_eq!(picks("round-robin", &fake, 5), [0, 1, 2, 0, 1]);
 
-    fake.0[1].up = false;
+    fake.set_up(1, false);
     assert_eq!(picks("round-robin", &fake, 5), [0, 2, 0, 2, 0]);
 }
 
@@ -93,7 +112,7 @@ fn random_follows_the_weights_also_when_draws_fail() {
     }
     // A heavy server that is down makes nearly every draw fail: the walk decides.
     let mut fake = Fake::of_weights(&[100_000, 1, 3]);
-    fake.0[0].up = false;
+    fake.set_up(0, false);
     let counts = counts("random", &fake, 10_000);
     assert!(counts[1].abs_diff(2500) < 250, "{counts:?}");
 }
@@ -130,7 +149,7 @@ fn two_choices_keep_the_fullest_server_near_the_average() {
     let mut fake = Fake::of_weights(&[1; 100]);
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..10_000 {
-        let pick = PowerOfTwo.pick(&Pool::new(&fake, &[]), None, &mut rng).unwrap();
+        let pick = PowerOfTwo.pick(&fake.pool(&[]), None, &mut rng).unwrap();
         fake.0[pick.server].in_flight += 1;
     }
     assert!(fake.0.iter().all(|s| s.in_flight <= 105));
@@ -139,7 +158,7 @@ fn two_choices_keep_the_fullest_server_near_the_average() {
 fn owners(fake: &Fake, keys: u64) -> Vec<Pick> {
     let mut strategy = ConsistentHash::new(&fake.specs());
     let mut rng = fastrand::Rng::with_seed(1);
-    let pool = Pool::new(fake, &[]);
+    let pool = fake.pool(&[]);
     let place = |key: u64| xxhash_rust::xxh3::xxh3_64(&key.to_le_bytes());
     (0..keys).map(|key| strategy.pick(&pool, Some(place(key)), &mut rng).unwrap()).collect()
 }
@@ -148,7 +167,7 @@ fn owners(fake: &Fake, keys: u64) -> Vec<Pick> {
 fn a_key_stays_and_only_the_share_of_a_lost_server_moves() {
     let all = Fake::of_weights(&[1; 10]);
     let mut down = all.clone();
-    down.0[9].up = false;
+    down.set_up(9, false);
     let gone = Fake::of_weights(&[1; 9]);
 
     let before = owners(&all, 10_000);
@@ -171,21 +190,6 @@ fn keys_are_shared_by_weight() {
 }
 
 #[test]
-fn backups_serve_only_when_no_primary_may() {
-    let mut fake = Fake::of_weights(&[1, 1, 1]);
-    fake.0[2].backup = true;
-    let eligible = |fake: &Fake, tried: &[usize]| Pool::new(fake, tried).eligible().collect::<Vec<_>>();
-
-    assert_eq!(eligible(&fake, &[]), [0, 1]);
-    assert_eq!(eligible(&fake, &[0]), [1]);
-    assert_eq!(eligible(&fake, &[0, 1]), [2]);
-    assert!(eligible(&fake, &[0, 1, 2]).is_empty());
-    fake.0[0].up = false;
-    fake.0[1].weight = 0;
-    assert_eq!(eligible(&fake, &[]), [2]);
-}
-
-#[test]
 fn workers_do_not_all_begin_with_the_same_server() {
     let fake = Fake::of_weights(&[1; 8]);
     let registry = Registry::builtin();
@@ -194,7 +198,7 @@ fn workers_do_not_all_begin_with_the_same_server() {
         let mut begins: Vec<usize> = (0..64)
             .map(|seed| {
                 let mut rng = fastrand::Rng::with_seed(seed);
-                strategy.for_worker(seed).pick(&Pool::new(&fake, &[]), None, &mut rng).unwrap().server
+                strategy.for_worker(seed).pick(&fake.pool(&[]), None, &mut rng).unwrap().server
             })
             .collect();
         begins.sort_unstable();
@@ -216,10 +220,10 @@ fn an_embedder_may_add_and_replace_strategies() {
 
 prop_compose! {
     fn any_fake()(
-        servers in prop::collection::vec((any::<bool>(), 0..5_u32, 0..4_u32, any::<bool>()), 0..12)
+        servers in prop::collection::vec((any::<bool>(), 0..5_u32, 0..4_u32), 0..12)
     ) -> Fake {
-        let server = |(up, weight, in_flight, backup)| FakeServer { up, weight, in_flight, backup };
-        Fake(servers.into_iter().map(server).collect())
+        let server = |(up, weight, in_flight)| FakeServer { up, weight, in_flight };
+        Fake::new(servers.into_iter().map(server).collect())
     }
 }
 
@@ -237,7 +241,7 @@ proptest! {
             let mut strategy = registry.build(name, &fake.specs()).unwrap().for_worker(seed);
             let mut rng = fastrand::Rng::with_seed(seed);
             // The second pool has other servers: no strategy may trust an old index.
-            for pool in [Pool::new(&fake, &tried), Pool::new(&later, &tried), Pool::new(&fake, &[])] {
+            for pool in [fake.pool(&tried), later.pool(&tried), fake.pool(&[])] {
                 for _ in 0..4 {
                     match strategy.pick(&pool, key, &mut rng) {
                         Some(pick) => prop_assert!(pool.may_serve(pick.server), "{}", name),
