@@ -3,6 +3,8 @@
 //! One enum instead of a boxed trait object: no allocation for the bodies of
 //! everyday requests, and no virtual call per frame.
 
+mod replay;
+
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
@@ -15,6 +17,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::clock::Deadline;
+
+pub use replay::Replay;
 
 /// Why a body ended before its end. Whoever reads it must not make it look whole.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -127,6 +131,7 @@ pub struct Metered {
     meter: Rc<Meter>,
     limit: u64,
     idle: Option<Deadline>,
+    total: Option<Deadline>,
     piece_max: usize,
     /// What is left of a piece that was larger.
     rest: Bytes,
@@ -181,7 +186,13 @@ impl Metered {
         if inner.is_empty() {
             meter.finish(End::Whole);
         }
-        Metered { inner, meter, limit: u64::MAX, idle: None, piece_max, rest: Bytes::new() }
+        Metered { inner, meter, limit: u64::MAX, idle: None, total: None, piece_max, rest: Bytes::new() }
+    }
+
+    /// The same, which must end within `total` as a whole.
+    pub fn within(mut self, total: Option<Deadline>) -> Self {
+        self.total = total;
+        self
     }
 
     /// What is known of it, now and when it has gone.
@@ -223,6 +234,11 @@ impl HttpBody for Metered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(total) = &this.total
+            && total.poll_elapsed(cx).is_ready()
+        {
+            return this.fail(End::TooSlow { after: total.after() });
+        }
         let Poll::Ready(frame) = this.next(cx) else {
             this.meter.is_awaited.set(true);
             let Some(idle) = &this.idle else { return Poll::Pending };

@@ -36,11 +36,32 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     })
 }
 
+/// The values that a response's `Set-Cookie` lines give the cookie `name`, without quotes; those that are text and say
+/// something.
+pub fn set_cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    let pairs =
+        headers.get_all(header::SET_COOKIE).iter().filter_map(|line| line.to_str().ok()?.split(';').next());
+    pairs.filter_map(move |pair| {
+        let value = pair.trim().strip_prefix(name)?.strip_prefix('=')?;
+        let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
+        (!value.is_empty()).then_some(value)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_cookie_that_a_server_sets_is_found_without_its_attributes() {
+        let mut headers = HeaderMap::new();
+        for line in ["a=1", "sid=\"x y\"; Path=/; HttpOnly", "sid=; Max-Age=0", "sidx=3"] {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(line));
+        }
+        assert_eq!(set_cookies(&headers, "sid").collect::<Vec<_>>(), ["x y"]);
+    }
 
     #[test]
     fn a_cookie_is_found_among_others() {

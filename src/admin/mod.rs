@@ -25,6 +25,7 @@ use tracing::debug;
 
 use crate::observe::{Family, Losses};
 use crate::state::{Keep, Snapshot, Stage};
+use crate::upstream::server::Condition;
 
 /// From a connection's first byte to the end of a head, and between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -143,9 +144,22 @@ impl Admin {
         if let Some(lost) = &self.lost {
             metrics.set_total(metrics.counter(Family::AccessLogLost, &[]), lost.total());
         }
-        for server in self.snapshot.upstreams.iter().flat_map(|u| &u.servers) {
-            metrics.set(server.handles.healthy, i64::from(server.state.may_serve(now)));
-            metrics.set(server.handles.in_flight, i64::from(server.state.in_flight()));
+        for upstream in &self.snapshot.upstreams {
+            let (members, handles) = (upstream.members(), &upstream.handles);
+            metrics.set(handles.queued, upstream.state.queue.len() as i64);
+            metrics.set(handles.sessions, upstream.state.sessions.len() as i64);
+            metrics.set(handles.panic, i64::from(upstream.roster(now).is_panicking));
+            // Several addresses of one name share their series.
+            for server in &members.servers {
+                metrics.set(server.entry.handles.healthy, 0);
+                metrics.set(server.entry.handles.in_flight, 0);
+            }
+            for server in &members.servers {
+                let is_well = server.state.condition(now) == Condition::Healthy;
+                let (healthy, in_flight) = (server.entry.handles.healthy, server.entry.handles.in_flight);
+                metrics.set(healthy, metrics.level(healthy) + i64::from(is_well));
+                metrics.set(in_flight, metrics.level(in_flight) + i64::from(server.state.in_flight()));
+            }
         }
         typed("text/plain; version=0.0.4; charset=utf-8", metrics.render())
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::config::{HostPattern, PathPattern};
+use crate::config::{BACKUP, HostPattern, PathPattern};
 use crate::state::Stage;
 use crate::upstream::pool::Upstream;
 
@@ -49,14 +49,17 @@ struct UpstreamStatus<'a> {
     name: &'a str,
     balance: &'a str,
     sticky: bool,
-    servers: Vec<ServerStatus<'a>>,
+    queued: usize,
+    panic: bool,
+    servers: Vec<ServerStatus>,
 }
 
 #[derive(Serialize)]
-struct ServerStatus<'a> {
-    address: &'a str,
+struct ServerStatus {
+    address: String,
     state: &'static str,
     weight: u32,
+    priority: u32,
     backup: bool,
     tls: bool,
     in_flight: u32,
@@ -111,26 +114,30 @@ pub fn of(admin: &Admin) -> Status<'_> {
 
 fn upstream<'a>(admin: &Admin, upstream: &'a Upstream) -> UpstreamStatus<'a> {
     let (metrics, now) = (&admin.keep.metrics, admin.keep.now());
-    let servers = upstream.servers.iter().map(|server| {
-        let requests = &server.handles.requests;
+    let members = upstream.members();
+    let servers = members.servers.iter().map(|server| {
+        let requests = &server.entry.handles.requests;
         let failures = metrics.total(requests.none());
         let answered: u64 = [100, 200, 300, 400, 500].iter().map(|c| metrics.total(requests.of(*c))).sum();
         ServerStatus {
-            address: &server.name,
+            address: server.id.clone(),
             state: server.state.condition(now).as_str(),
             weight: server.weight,
-            backup: server.is_backup,
-            tls: server.tls.is_some(),
+            priority: server.priority,
+            backup: server.priority == u32::from(BACKUP),
+            tls: server.entry.tls.is_some(),
             in_flight: server.state.in_flight(),
             requests: answered + failures,
             failures,
-            ejections: metrics.total(server.handles.ejections),
+            ejections: metrics.total(server.entry.handles.ejections),
         }
     });
     UpstreamStatus {
         name: &upstream.config.name,
         balance: &upstream.config.balance,
-        sticky: upstream.sticky.is_some(),
+        sticky: upstream.config.sticky.is_some(),
+        queued: upstream.state.queue.len(),
+        panic: upstream.roster(now).is_panicking,
         servers: servers.collect(),
     }
 }

@@ -65,10 +65,22 @@ pub const UPSTREAM: &[&str] = &[
     "servers",
     "balance",
     "hash",
+    "load-factor",
     "sticky",
     "health",
     "eject",
+    "slow-start",
+    "spill-over",
+    "panic-threshold",
+    "max-requests",
+    "max-connections",
+    "queue",
     "retries",
+    "retry-on",
+    "retry-budget",
+    "retry-body",
+    "total-timeout",
+    "try-timeout",
     "host",
     "tls",
     "connect-timeout",
@@ -79,15 +91,29 @@ pub const UPSTREAM: &[&str] = &[
     "idle-connections",
 ];
 /// One of `servers`, as a table.
-pub const SERVER: &[&str] = &["address", "weight", "backup"];
+pub const SERVER: &[&str] =
+    &["address", "weight", "priority", "backup", "drain", "max-requests", "max-connections"];
 /// `hash` of an upstream, as a table.
-pub const HASH: &[&str] = &["header", "cookie"];
+pub const HASH: &[&str] = &["header", "cookie", "query"];
 /// `sticky` of an upstream.
-pub const STICKY: &[&str] = &["cookie", "secret-file", "max-age"];
+pub const STICKY: &[&str] = &["cookie", "secret-file", "max-age", "hash", "learn", "size", "idle"];
+/// `queue` of an upstream.
+pub const QUEUE: &[&str] = &["size", "timeout"];
+/// `retry-budget` of an upstream.
+pub const RETRY_BUDGET: &[&str] = &["percent", "per-second", "concurrent"];
 /// `health` of an upstream.
 pub const HEALTH: &[&str] = &["path", "host", "expect", "tcp", "interval", "timeout", "rise", "fall"];
 /// `eject` of an upstream.
-pub const EJECT: &[&str] = &["failures", "time", "max-time", "max-percent"];
+pub const EJECT: &[&str] = &[
+    "failures",
+    "error-rate",
+    "latency-factor",
+    "window",
+    "min-requests",
+    "time",
+    "max-time",
+    "max-percent",
+];
 /// `tls` of an upstream.
 pub const UPSTREAM_TLS: &[&str] = &["ca", "server-name", "insecure"];
 /// `[cache]`.
@@ -112,6 +138,8 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("upstream.NAME.servers", SERVER),
     ("upstream.NAME.hash", HASH),
     ("upstream.NAME.sticky", STICKY),
+    ("upstream.NAME.queue", QUEUE),
+    ("upstream.NAME.retry-budget", RETRY_BUDGET),
     ("upstream.NAME.health", HEALTH),
     ("upstream.NAME.eject", EJECT),
     ("upstream.NAME.tls", UPSTREAM_TLS),

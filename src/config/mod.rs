@@ -10,12 +10,14 @@ mod model;
 pub mod keys;
 mod mistake;
 mod reader;
+mod resilience;
 
 mod pattern;
 mod units;
 
 mod process;
 mod route_cache;
+mod sticky;
 mod traffic;
 mod upstream;
 
@@ -182,11 +184,13 @@ mod tests {
         let file = folder.path().join("reference.toml");
         fs::write(&file, references().1).unwrap();
         fs::write(folder.path().join("sticky.key"), [7; 32]).unwrap();
+        fs::write(folder.path().join("new.key"), [8; 32]).unwrap();
 
         let config = load(&file, STRATEGIES).unwrap_or_else(|mistakes| panic!("{mistakes}"));
 
         let sessions = config.upstreams.iter().find(|upstream| upstream.name == "sessions").unwrap();
-        assert_eq!(sessions.sticky.as_ref().unwrap().secret, Some(vec![7; 32]));
+        let Some(Sticky::Cookie(sticky)) = &sessions.sticky else { panic!("{:?}", sessions.sticky) };
+        assert_eq!(sticky.secrets, [vec![8; 32], vec![7; 32]]);
     }
 
     #[test]
@@ -211,7 +215,7 @@ mod tests {
             [upstream.app]
             servers = ["127.0.0.1:3000", "127.0.0.1:3001"]
             [upstream.assets]
-            servers = ["https://assets-1.internal", { address = "https://assets-2.internal:8443", backup = true }]
+            servers = [{ address = "https://assets-1.internal", max-requests = 500, max-connections = 500 }, { address = "https://assets-2.internal:8443", backup = true }]
             balance = "consistent-hash"
             hash = { header = "x-tenant" }
             health = { path = "/healthz" }
@@ -219,6 +223,13 @@ mod tests {
             servers = ["127.0.0.1:4000", "127.0.0.1:4001"]
             hash = { cookie = "session" }
             sticky = {}
+            [upstream.tenants]
+            servers = ["127.0.0.1:4100", "127.0.0.1:4101"]
+            hash = { query = "tenant" }
+            sticky = { hash = { query = "tenant" } }
+            [upstream.shop]
+            servers = ["127.0.0.1:4200", "127.0.0.1:4201"]
+            sticky = { learn = "JSESSIONID" }
             "#,
             Path::new("t.toml"),
             STRATEGIES,
@@ -441,7 +452,7 @@ mod tests {
         ("[[route]]\nupstream = \"\"\nhost = \"a\"", "8:12: route[1].upstream: is empty"),
         (
             "colour = 1",
-            "7:1: upstream.app.colour: unknown key; known: servers, balance, hash, sticky, health, eject, retries, host, tls, connect-timeout, tls-timeout, first-byte-timeout, body-idle, idle-timeout, idle-connections",
+            "7:1: upstream.app.colour: unknown key; known: servers, balance, hash, load-factor, sticky, health, eject, slow-start, spill-over, panic-threshold, max-requests, max-connections, queue, retries, retry-on, retry-budget, retry-body, total-timeout, try-timeout, host, tls, connect-timeout, tls-timeout, first-byte-timeout, body-idle, idle-timeout, idle-connections",
         ),
         (
             "connect_timeout = \"1s\"",
@@ -478,7 +489,7 @@ mod tests {
         ),
         (
             "hash = { header = \"a\", cookie = \"b\" }",
-            "7:8: upstream.app.hash: hashes one thing; write \"client-ip\", \"path\", { header = \"x\" } or { cookie = \"x\" }",
+            "7:8: upstream.app.hash: hashes one thing; write \"client-ip\", \"path\", \"host\", { header = \"x\" }, { cookie = \"x\" } or { query = \"x\" }",
         ),
         (
             "health = {}",

@@ -392,14 +392,36 @@ pub struct Upstream {
     pub balance: String,
     /// What a hashing strategy hashes.
     pub hash: HashKey,
+    /// Of `consistent-hash`: in percent of the average, how busy a server may be before its keys go on to the next;
+    /// `None` is as busy as it likes.
+    pub load_factor: Option<u32>,
     /// `None`: no stickiness.
     pub sticky: Option<Sticky>,
     /// `None`: servers are believed healthy until requests fail.
     pub health: Option<Health>,
     /// Passive ejection; `None` when `eject = false`.
     pub eject: Option<Eject>,
+    /// How long a server that comes (back) takes to its whole share; zero: it has it at once.
+    pub slow_start: Duration,
+    /// The next priority group helps while less than this percentage of a group's weight may serve; 0: only when
+    /// nobody of it may.
+    pub spill_over: u32,
+    /// Below this percentage of servers that may serve, health is ignored; 0: never.
+    pub panic_threshold: u32,
+    /// Requests at once, of all workers; `None`: as many as clients send.
+    pub max_requests: Option<u32>,
+    /// Connections at once, idle ones included, of all workers.
+    pub max_connections: Option<u32>,
+    /// Where requests wait when every server is at its limit.
+    pub queue: Queue,
     /// Further attempts after the first; 0 is none.
     pub retries: u32,
+    /// What else there is to say of them.
+    pub retry: Retry,
+    /// From the request to the end of its response; `None`: as long as each stage is within its own limit.
+    pub total_timeout: Option<Duration>,
+    /// From the beginning of one attempt to its response's head; `None`: as long as each stage is within its own limit.
+    pub try_timeout: Option<Duration>,
     /// What `Host` the servers see.
     pub host: HostHeader,
     /// For `https://` servers.
@@ -429,8 +451,47 @@ pub struct Server {
     pub tls: bool,
     /// 1 to 1000; 1 by default.
     pub weight: u32,
-    /// Used only when no other server may serve.
-    pub backup: bool,
+    /// 0 is the first group, 9 the last but backups, which are [`BACKUP`].
+    pub priority: u8,
+    /// Gets no new requests, but those of its sessions.
+    pub drain: bool,
+    /// Requests at once, of all workers.
+    pub max_requests: Option<u32>,
+    /// Connections at once, idle ones included, of all workers.
+    pub max_connections: Option<u32>,
+}
+
+/// The priority of a backup: after every other.
+pub const BACKUP: u8 = 10;
+
+/// `queue = { size, timeout }`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Requests that may wait; 0: none.
+    pub size: usize,
+    /// How long.
+    pub timeout: Duration,
+}
+
+/// `retry-on`, `retry-budget` and `retry-body`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retry {
+    /// No connection came about.
+    pub on_connect: bool,
+    /// The server broke off before its response.
+    pub on_reset: bool,
+    /// No response in time.
+    pub on_timeout: bool,
+    /// Responses with these statuses, in rising order.
+    pub on_statuses: Vec<u16>,
+    /// Retries to so many of a hundred requests.
+    pub budget_percent: u32,
+    /// Retries each second besides.
+    pub budget_per_second: u32,
+    /// Retries at once, of all workers.
+    pub concurrent: u32,
+    /// Bytes of a request's body that are kept to be sent again.
+    pub body: u64,
 }
 
 /// What a hashing strategy hashes.
@@ -444,17 +505,44 @@ pub enum HashKey {
     Header(String),
     /// A cookie, by name.
     Cookie(String),
+    /// A query parameter, by name; its first value, as it stands.
+    Query(String),
+    /// The host the client asks for.
+    Host,
 }
 
-/// `sticky = { cookie, secret-file }`.
+/// How a client stays with a server.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sticky {
-    /// Name of the cookie.
-    pub cookie: String,
-    /// At least 32 bytes; `None`: a secret made at start, so sessions do not survive a restart.
-    pub secret: Option<Vec<u8>>,
+pub enum Sticky {
+    /// `sticky = { cookie, secret-file }`: by a cookie of ours.
+    Cookie(StickyCookie),
+    /// `sticky = { hash }`: by something of the application's that the client sends.
+    Hash(HashKey),
+    /// `sticky = { learn }`: by a cookie that a server sets.
+    Learn(StickyLearn),
+}
+
+/// A cookie of ours.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StickyCookie {
+    /// Its name.
+    pub name: String,
+    /// At least 32 bytes each: the first signs, all are believed. None: a secret made at start, so sessions do not
+    /// survive a restart.
+    pub secrets: Vec<Vec<u8>>,
     /// `Max-Age` of the cookie; `None`: until the browser closes.
     pub max_age: Option<Duration>,
+}
+
+/// A cookie of the application's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StickyLearn {
+    /// Its name.
+    pub cookie: String,
+    /// Sessions that are remembered; beyond, those go that were not used for longest.
+    pub size: usize,
+    /// How long one is remembered that is not used.
+    pub idle: Duration,
 }
 
 /// `health = { path, ... }` or `health = { tcp = true, ... }`.
@@ -488,11 +576,20 @@ pub enum Probe {
     },
 }
 
-/// `eject = { failures, time, max-time, max-percent }`.
+/// `eject = { failures, error-rate, latency-factor, ... }`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Eject {
     /// Failures in a row (connect, reset, time-out, 502-504) that eject a server.
     pub failures: u32,
+    /// Failures of a hundred requests within the window that eject a server.
+    pub error_rate: Option<u32>,
+    /// A server is ejected whose mean time to the first byte, within the window, is more than so many times that of the
+    /// pool's median server.
+    pub latency_factor: Option<u32>,
+    /// What those two look back at.
+    pub window: Duration,
+    /// Requests to a server within the window, below which the two say nothing.
+    pub min_requests: u32,
     /// The first ejection; the n-th in a row takes n times as long.
     pub time: Duration,
     /// The longest.

@@ -172,6 +172,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A time-out or an interval: more than nothing, at most a day.
+    pub(super) fn time_out(&self) -> Option<Duration> {
+        self.duration(MOMENT..=DAY)
+    }
+
     /// The value that a word stands for.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;
@@ -194,8 +199,12 @@ impl<'a> Value<'a> {
 
     /// The same, where a table without any keys stands in for what is no table.
     pub(super) fn table_or_empty(&self, known: &'static [&'static str], help: &str) -> Table<'a> {
-        let absent = || Table::checked(self.reader, None, self.span.clone(), self.key.clone(), known);
-        self.table(known, help).unwrap_or_else(absent)
+        self.table(known, help).unwrap_or_else(|| self.absent(known))
+    }
+
+    /// The table that this value stands for when it is not one: as if it had none of its keys.
+    pub(super) fn absent(&self, known: &'static [&'static str]) -> Table<'a> {
+        Table::checked(self.reader, None, self.span.clone(), self.key.clone(), known)
     }
 
     /// A table whose keys the operator chooses.
@@ -320,6 +329,15 @@ impl<'a> Table<'a> {
         found.and_then(|number| T::try_from(number).ok()).unwrap_or(default)
     }
 
+    /// A number that has no default.
+    pub(super) fn optional<T: TryFrom<u64>>(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Option<T> {
+        self.get(name).and_then(|value| value.whole(range)).and_then(|number| T::try_from(number).ok())
+    }
+
     pub(super) fn size<T: TryFrom<u64>>(
         &self,
         name: &'static str,
@@ -332,7 +350,7 @@ impl<'a> Table<'a> {
 
     /// A time-out or an interval: more than nothing, at most a day.
     pub(super) fn duration(&self, name: &'static str, default: Duration) -> Duration {
-        self.get(name).and_then(|value| value.duration(MOMENT..=DAY)).unwrap_or(default)
+        self.get(name).and_then(|value| value.time_out()).unwrap_or(default)
     }
 
     /// A wait that may be `"0s"`: not at all.

@@ -1,24 +1,18 @@
 //! `[upstream.NAME]`.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
-use std::time::Duration;
 
 use super::keys;
 use super::mistake::did_you_mean;
-use super::model::{Eject, HashKey, Health, HostHeader, Probe, Server, Sticky, Upstream, UpstreamTls};
+use super::model::{BACKUP, HashKey, Health, HostHeader, Probe, Server, Upstream, UpstreamTls};
 use super::pattern;
 use super::reader::{Table, Value};
+use super::resilience;
+use super::sticky;
 use super::units::seconds;
 
-/// Less could be guessed: 32 bytes are the key of HMAC-SHA-256.
-const SECRET_BYTES_MIN: usize = 32;
-/// A secret is a key, not a film.
-const SECRET_BYTES_MAX: usize = 4096;
-/// Browsers keep no cookie longer (RFC 6265bis §5.5).
-const COOKIE_AGE_MAX: Duration = seconds(400 * 86_400);
+/// More at once than any machine carries.
+const AT_ONCE_MAX: u64 = 10_000_000;
 
 /// All upstreams, in the order of their names.
 pub(super) fn upstreams(root: &Table<'_>, strategies: &[&str]) -> Vec<Upstream> {
@@ -38,17 +32,28 @@ fn upstream(name: &str, value: &Value<'_>, strategies: &[&str]) -> Upstream {
         .map(|value| servers(&value))
         .unwrap_or_default();
 
+    let chosen = table.get("balance").and_then(|value| balance(&value, strategies));
+    let balance = chosen.as_deref().unwrap_or("round-robin");
+    fair_turns(&table, balance, &servers);
+
     Upstream {
         name: name.to_owned(),
-        balance: table
-            .get("balance")
-            .and_then(|value| balance(&value, strategies))
-            .unwrap_or("round-robin".to_owned()),
+        balance: balance.to_owned(),
         hash: table.get("hash").and_then(|value| hash(&value)).unwrap_or(HashKey::ClientIp),
-        sticky: table.get("sticky").and_then(|value| sticky(&value)),
+        load_factor: table.get("load-factor").and_then(|value| load_factor(&value, balance)),
+        sticky: table.get("sticky").and_then(|value| sticky::read(&value)),
         health: table.get("health").and_then(|value| health(&value)),
-        eject: eject(table.get("eject")),
+        eject: resilience::eject(table.get("eject")),
+        slow_start: table.wait("slow-start", seconds(10)),
+        spill_over: table.number("spill-over", 0, 0..=100),
+        panic_threshold: table.number("panic-threshold", 0, 0..=100),
+        max_requests: table.optional("max-requests", 1..=AT_ONCE_MAX),
+        max_connections: table.optional("max-connections", 1..=AT_ONCE_MAX),
+        queue: resilience::queue(&table),
         retries: table.number("retries", 2, 0..=10),
+        retry: resilience::retry(&table),
+        total_timeout: table.get("total-timeout").and_then(|value| value.time_out()),
+        try_timeout: table.get("try-timeout").and_then(|value| value.time_out()),
         host: table.get("host").and_then(|value| host_header(&value)).unwrap_or(HostHeader::Preserve),
         tls: table.get("tls").and_then(|value| tls(&value, &servers)).unwrap_or_default(),
         connect_timeout: table.duration("connect-timeout", seconds(2)),
@@ -80,16 +85,61 @@ fn servers(value: &Value<'_>) -> Vec<Server> {
 
 fn server(value: &Value<'_>) -> Option<Server> {
     const HELP: &str = "such as \"127.0.0.1:3000\" or { address = \"127.0.0.1:3000\", weight = 2 }";
-    let (address, weight, backup) = if value.is_string() {
-        (value.parsed(pattern::server), 1, false)
-    } else if value.is_table() {
-        let table = value.table(keys::SERVER, HELP)?;
-        let address = table.need("address", HELP).and_then(|value| value.parsed(pattern::server));
-        (address, table.number("weight", 1, 1..=1000), table.boolean("backup", false))
-    } else {
+    if !value.is_string() && !value.is_table() {
         return value.expected("a server", HELP);
+    }
+    let (address, table) = match value.is_string() {
+        true => (value.parsed(pattern::server), value.absent(keys::SERVER)),
+        false => {
+            let table = value.table(keys::SERVER, HELP)?;
+            (table.need("address", HELP).and_then(|value| value.parsed(pattern::server)), table)
+        }
     };
-    address.map(|pattern::Address { host, port, tls }| Server { host, port, tls, weight, backup })
+    let pattern::Address { host, port, tls } = address?;
+    Some(Server {
+        host,
+        port,
+        tls,
+        weight: table.number("weight", 1, 1..=1000),
+        priority: priority(&table),
+        drain: table.boolean("drain", false),
+        max_requests: table.optional("max-requests", 1..=AT_ONCE_MAX),
+        max_connections: table.optional("max-connections", 1..=AT_ONCE_MAX),
+    })
+}
+
+fn priority(table: &Table<'_>) -> u8 {
+    let priority = table.number("priority", 0, 0..=9);
+    if !table.boolean("backup", false) {
+        return priority;
+    }
+    if let Some(value) = table.get("priority") {
+        value
+            .wrong("means nothing to a backup", "a backup comes after every priority; leave one of them out");
+    }
+    BACKUP
+}
+
+/// Else the operator believes that a server gets the share that is written beside it.
+fn fair_turns(table: &Table<'_>, balance: &str, servers: &[Server]) {
+    let mut weights = [None; BACKUP as usize + 1];
+    let differs = |server: &Server| {
+        *weights[usize::from(server.priority)].get_or_insert(server.weight) != server.weight
+    };
+    if balance == "round-robin" && servers.iter().any(differs) {
+        let help = "write balance = \"weighted-round-robin\"";
+        match table.get("servers") {
+            Some(value) => value.wrong("round-robin gives each server the same, whatever its weight", help),
+            None => table.wrong("round-robin gives each server the same, whatever its weight", help),
+        }
+    }
+}
+
+fn load_factor(value: &Value<'_>, balance: &str) -> Option<u32> {
+    if balance != "consistent-hash" {
+        value.wrong(format!("means nothing to {balance}"), "leave it out, or balance = \"consistent-hash\"");
+    }
+    value.whole(101..=1000).and_then(|percent| u32::try_from(percent).ok())
 }
 
 fn balance(value: &Value<'_>, strategies: &[&str]) -> Option<String> {
@@ -100,49 +150,21 @@ fn balance(value: &Value<'_>, strategies: &[&str]) -> Option<String> {
     value.refuse(format!("unknown strategy {text:?}"), did_you_mean(text, strategies))
 }
 
-fn hash(value: &Value<'_>) -> Option<HashKey> {
-    const HELP: &str = "write \"client-ip\", \"path\", { header = \"x\" } or { cookie = \"x\" }";
+/// What of a request is hashed.
+pub(super) fn hash(value: &Value<'_>) -> Option<HashKey> {
+    const HELP: &str = "write \"client-ip\", \"path\", \"host\", { header = \"x\" }, { cookie = \"x\" } or { query = \"x\" }";
     if value.is_string() {
-        return value
-            .word(&[("client-ip", 0), ("path", 1)])
-            .map(|n| [HashKey::ClientIp, HashKey::Path][n].clone());
+        const WORDS: [HashKey; 3] = [HashKey::ClientIp, HashKey::Path, HashKey::Host];
+        return value.word(&[("client-ip", 0), ("path", 1), ("host", 2)]).map(|n| WORDS[n].clone());
     }
     let table = value.table(keys::HASH, HELP)?;
     let token = |value: Value<'_>| value.parsed(pattern::token);
-    match (table.get("header"), table.get("cookie")) {
-        (Some(header), None) => token(header).map(|name| HashKey::Header(name.to_ascii_lowercase())),
-        (None, Some(cookie)) => token(cookie).map(HashKey::Cookie),
+    match (table.get("header"), table.get("cookie"), table.get("query")) {
+        (Some(header), None, None) => token(header).map(|name| HashKey::Header(name.to_ascii_lowercase())),
+        (None, Some(cookie), None) => token(cookie).map(HashKey::Cookie),
+        (None, None, Some(query)) => token(query).map(HashKey::Query),
         _ => value.refuse("hashes one thing", HELP),
     }
-}
-
-fn sticky(value: &Value<'_>) -> Option<Sticky> {
-    let table = value.table(keys::STICKY, "such as { cookie = \"tidegate\" }")?;
-    let cookie = table.get("cookie").and_then(|value| value.parsed(pattern::token));
-    Some(Sticky {
-        cookie: cookie.unwrap_or("tidegate".to_owned()),
-        secret: table.get("secret-file").and_then(|value| secret(&value)),
-        max_age: table.get("max-age").and_then(|value| value.duration(seconds(1)..=COOKIE_AGE_MAX)),
-    })
-}
-
-fn secret(value: &Value<'_>) -> Option<Vec<u8>> {
-    let path = value.path()?;
-    match read_secret(&path) {
-        Err(error) => value.refuse(format!("cannot read {}: {error}", path.display()), ""),
-        Ok(secret) if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len()) => value.refuse(
-            format!("{} has {} bytes", path.display(), secret.len()),
-            "a secret has 32 to 4096; make one with: head -c 32 /dev/urandom > FILE",
-        ),
-        Ok(secret) => Some(secret),
-    }
-}
-
-/// Reads one byte more than is allowed, so that too much is seen without being read.
-fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
-    let mut secret = Vec::new();
-    File::open(path)?.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut secret)?;
-    Ok(secret)
 }
 
 fn health(value: &Value<'_>) -> Option<Health> {
@@ -187,29 +209,6 @@ fn expect(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
         Some((status, status))
     };
     Some(items.iter().filter_map(range).collect())
-}
-
-/// On unless the operator says `false`.
-fn eject(value: Option<Value<'_>>) -> Option<Eject> {
-    let mut eject = Eject { failures: 5, time: seconds(10), max_time: seconds(300), max_percent: 50 };
-    let Some(value) = value else { return Some(eject) };
-    if let Some(is_on) = value.as_bool() {
-        return is_on.then_some(eject);
-    }
-    if !value.is_table() {
-        return value.expected("true, false or a table", "such as { failures = 5 }");
-    }
-
-    let table = value.table(keys::EJECT, "")?;
-    eject.failures = table.number("failures", eject.failures, 1..=1000);
-    eject.time = table.duration("time", eject.time);
-    // A first ejection beyond the default longest lengthens it; one beyond a written longest is a mistake.
-    eject.max_time = table.duration("max-time", eject.max_time.max(eject.time));
-    eject.max_percent = table.number("max-percent", eject.max_percent, 1..=100);
-    if let Some(max_time) = table.get("max-time").filter(|_| eject.max_time < eject.time) {
-        max_time.wrong("is shorter than time", "the longest ejection cannot be shorter than the first");
-    }
-    Some(eject)
 }
 
 fn host_header(value: &Value<'_>) -> Option<HostHeader> {

@@ -30,6 +30,7 @@ use crate::router;
 use crate::state::{HIT_AGES, Local, Route, View};
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
+use crate::upstream::side::Side;
 
 /// The largest piece of a body that a stream of HTTP/2 is given at once, and the most of it that may wait for its
 /// client, whose pace is measured in these. hyper's default of 400 KiB times 128 streams would be promised to every
@@ -64,8 +65,8 @@ pub struct Facts {
     began: Instant,
     time: SystemTime,
     pub status: u16,
-    /// Of the last attempt.
-    pub server: Option<usize>,
+    /// Of the last attempt: among whom, and which.
+    pub server: Option<(Rc<Side>, usize)>,
     pub attempts: u32,
     pub connect: Option<Duration>,
     pub first_byte: Option<Duration>,
@@ -443,7 +444,7 @@ impl Exchange {
         let facts = &self.facts;
         let has_route = self.route + 1 < self.view.routes.len();
         let upstream = has_route.then(|| self.upstream());
-        let server = upstream.zip(facts.server).map(|(u, server)| u.servers[server].name.as_str());
+        let server = facts.server.as_ref().map(|(side, server)| side.members.servers[*server].id.as_str());
         let field = |name| self.head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         let us = |time: Option<Duration>| time.map(|t| t.as_micros() as u64);
         let cut = facts.sent.end().is_some_and(|end| end != End::Whole);
@@ -478,6 +479,11 @@ impl Exchange {
 }
 
 impl Facts {
+    /// Time since the request came.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     fn begin(local: &Local, sent: Rc<Meter>) -> Self {
         let began = Instant::now();
         Facts {

@@ -25,6 +25,12 @@ pub enum Failure {
     BodyTooLarge,
     /// No server of the upstream may serve.
     NoServer,
+    /// All that may serve are full, and so is the queue before them.
+    QueueFull,
+    /// All that may serve were full for too long.
+    QueueTimedOut,
+    /// The request as a whole took too long.
+    TotalTimedOut,
     /// The last attempt failed.
     Attempt(AttemptError),
     /// A server answered what may not be passed on.
@@ -46,7 +52,15 @@ struct Words {
 impl Failure {
     /// True when a server is to blame, not the client or the configuration.
     pub fn blames_server(&self) -> bool {
-        matches!(self, Failure::NoServer | Failure::Attempt(_) | Failure::BadResponse(_))
+        matches!(
+            self,
+            Failure::NoServer
+                | Failure::QueueFull
+                | Failure::QueueTimedOut
+                | Failure::TotalTimedOut
+                | Failure::Attempt(_)
+                | Failure::BadResponse(_)
+        )
     }
 
     fn words(&self) -> Words {
@@ -55,6 +69,13 @@ impl Failure {
             Failure::NoRoute => (StatusCode::NOT_FOUND, "no-route", "destination_not_found"),
             Failure::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "http_request_error"),
             Failure::NoServer => (StatusCode::SERVICE_UNAVAILABLE, "no-server", "destination_unavailable"),
+            Failure::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "queue-full", "connection_limit_reached"),
+            Failure::QueueTimedOut => {
+                (StatusCode::SERVICE_UNAVAILABLE, "queue-timed-out", "connection_limit_reached")
+            }
+            Failure::TotalTimedOut => {
+                (StatusCode::GATEWAY_TIMEOUT, "total-timed-out", "http_response_timeout")
+            }
             Failure::Attempt(error) => return attempt(error),
             Failure::BadResponse(bad) => (StatusCode::BAD_GATEWAY, bad.as_str(), "http_protocol_error"),
             Failure::OnlyIfCached => (StatusCode::GATEWAY_TIMEOUT, "only-if-cached", "http_request_denied"),
@@ -82,11 +103,14 @@ fn attempt(error: &AttemptError) -> Words {
         AttemptError::Dial(DialError::TlsTimedOut { .. }) => {
             (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
         }
+        AttemptError::NoLeave => (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached"),
         AttemptError::Stale(_) | AttemptError::Reset(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
         AttemptError::Malformed(_) | AttemptError::InterimFlood => {
             (StatusCode::BAD_GATEWAY, "http_protocol_error")
         }
-        AttemptError::FirstByteTimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
+        AttemptError::FirstByteTimedOut { .. } | AttemptError::TryTimedOut { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout")
+        }
         AttemptError::RequestBody(end) => return request_body(*end),
     };
     Words { status, reason: error.as_str(), error: error_type }

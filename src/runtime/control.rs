@@ -69,9 +69,15 @@ impl Control {
             }
         });
         for upstream in &self.snapshot.upstreams {
-            for server in 0..upstream.servers.len() {
+            for server in 0..upstream.members().servers.len() {
                 let rng = fastrand::Rng::new();
-                tokio::task::spawn_local(probe::watch(upstream.clone(), server, timers.clone(), rng));
+                tokio::task::spawn_local(probe::watch(
+                    upstream.clone(),
+                    server,
+                    self.keep.began(),
+                    timers.clone(),
+                    rng,
+                ));
             }
         }
         let lost = self.access.as_ref().map(AccessLog::losses);

@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::cache::Cache;
 use crate::config;
 use crate::observe::Metrics;
+use crate::upstream::pool_state::PoolState;
 use crate::upstream::server::ServerState;
 
 /// The process's own state.
@@ -23,6 +24,7 @@ pub struct Keep {
     pub seats: Arc<Seats>,
     began: Instant,
     workers: usize,
+    pools: Mutex<HashMap<String, Arc<PoolState>>>,
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
     /// Signs sticky cookies where no secret is configured.
     secret: [u8; 32],
@@ -65,6 +67,7 @@ impl Keep {
             seats: Arc::new(Seats::new(workers)),
             began: Instant::now(),
             workers,
+            pools: Mutex::default(),
             servers: Mutex::default(),
             secret,
         })
@@ -73,6 +76,11 @@ impl Keep {
     /// Worker threads.
     pub fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// When the process began.
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// Time since the process began.
@@ -85,10 +93,17 @@ impl Keep {
         &self.secret
     }
 
-    /// The state of a server, the same as long as the process lives.
-    pub fn server(&self, upstream: &str, server: &str) -> Arc<ServerState> {
+    /// What workers share of an upstream, the same as long as the process lives.
+    pub fn pool(&self, upstream: &str) -> Arc<PoolState> {
+        let new = || Arc::new(PoolState::new(self.workers));
+        lock(&self.pools).entry(upstream.to_owned()).or_insert_with(new).clone()
+    }
+
+    /// The state of a server, the same as long as the process lives. `is_draining` is how it begins.
+    pub fn server(&self, upstream: &str, server: &str, is_draining: bool) -> Arc<ServerState> {
+        let pool = self.pool(upstream);
         let mut servers = lock(&self.servers);
-        let new = || Arc::new(ServerState::new(self.workers));
+        let new = || Arc::new(ServerState::new(self.workers, pool, is_draining));
         servers.entry((upstream.to_owned(), server.to_owned())).or_insert_with(new).clone()
     }
 }

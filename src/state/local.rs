@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::clock::Timers;
 use crate::observe::{AccessWriter, Cells};
 use crate::state::{Keep, Snapshot, Stage};
-use crate::upstream::pool::WorkerPool;
+use crate::upstream::pool::{Upstream, WorkerPool};
 
 /// A worker's own state.
 pub struct Local {
@@ -52,7 +52,9 @@ impl Local {
     ) -> Rc<Self> {
         let mut rng = fastrand::Rng::new();
         let seed = rng.u64(..) ^ worker as u64;
-        let pools = snapshot.upstreams.iter().map(|upstream| WorkerPool::new(upstream, seed)).collect();
+        let workers = keep.workers();
+        let pool = |upstream: &Arc<Upstream>| WorkerPool::new(upstream, worker, workers, seed);
+        let pools = snapshot.upstreams.iter().map(pool).collect();
         Rc::new(Local {
             worker,
             cells: keep.metrics.cells(worker),
@@ -74,6 +76,10 @@ impl Local {
     /// Called each [`crate::clock::TICK`]: wakes what has waited too long.
     pub fn tick(&self, now: Instant) {
         self.timers.sweep(now);
+        let view = self.snapshot();
+        for (upstream, pool) in view.upstreams.iter().zip(&view.pools) {
+            pool.side(upstream).tick();
+        }
         self.moment.set((now, SystemTime::now()));
     }
 
@@ -86,14 +92,15 @@ impl Local {
     /// Called each second: closes idle connections to servers, writes out access-log lines.
     pub fn sweep(&self, now: Instant) {
         let view = self.snapshot();
-        view.pools.iter().for_each(|pool| pool.sweep(now));
         for (upstream, pool) in view.upstreams.iter().zip(&view.pools) {
-            for (server, conns) in upstream.servers.iter().zip(&pool.conns) {
+            let side = pool.side(upstream);
+            side.sweep(now);
+            for (server, conns) in side.members.servers.iter().zip(&side.conns) {
                 let idle = conns.idle() as i64;
                 let active = conns.open_count() as i64 - idle;
                 conns.reported(active, idle, |active_by, idle_by| {
-                    self.cells.gauge_add(server.handles.active, active_by);
-                    self.cells.gauge_add(server.handles.idle, idle_by);
+                    self.cells.gauge_add(server.entry.handles.active, active_by);
+                    self.cells.gauge_add(server.entry.handles.idle, idle_by);
                 });
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::HeaderValue;
 
@@ -14,11 +14,12 @@ use crate::net::tls::{Acceptor, Connector, TlsError};
 use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
 use crate::router::Router;
 use crate::state::Keep;
-use crate::upstream::balance::{Registry, ServerSpec};
-use crate::upstream::pool::Upstream;
+use crate::upstream::balance::{PickReason, Registry};
+use crate::upstream::members::Recipe;
+use crate::upstream::pool::{Upstream, UpstreamHandles};
 use crate::upstream::retry;
-use crate::upstream::server::{Server, ServerHandles};
-use crate::upstream::sticky::{StickyKey, StickyTable};
+use crate::upstream::server::{Entry, Server, ServerHandles};
+use crate::upstream::sticky::StickyKey;
 
 /// One configuration, compiled and immutable.
 pub struct Snapshot {
@@ -175,7 +176,7 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
 }
 
 /// Reasons besides the guard's refusals; `proxy::reply` and `front::connection` say them.
-const REPLIES: [&str; 22] = [
+const REPLIES: [&str; 27] = [
     "slow-head",
     "slow-reader",
     "http2-flood",
@@ -186,6 +187,11 @@ const REPLIES: [&str; 22] = [
     "body-too-slow",
     "body-cut",
     "no-server",
+    "queue-full",
+    "queue-timed-out",
+    "total-timed-out",
+    "connection-limit",
+    "try-timed-out",
     "connect-failed",
     "connect-timed-out",
     "tls-failed",
@@ -213,54 +219,79 @@ fn route(name: &str, upstream: &str, config: &Config, metrics: &Metrics) -> Rout
 }
 
 fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Result<Upstream, BuildError> {
-    let servers = config.servers.iter().map(|s| server(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
-    let specs: Vec<_> =
-        servers.iter().map(|s| ServerSpec { name: s.name.clone(), weight: s.weight }).collect();
     let strategy = registry
-        .build(&config.balance, &specs)
+        .factory(&config.balance)
         .ok_or_else(|| BuildError::Strategy(config.name.clone(), config.balance.clone()))?;
-    let sticky = config.sticky.as_ref().map(|sticky| {
-        let key = StickyKey::new(sticky.secret.as_deref().unwrap_or(keep.secret()));
-        StickyTable::new(&key, &config.name, servers.iter().map(|s| s.name.as_str()))
-    });
+    let is_by_hash = matches!(config.sticky, Some(config::Sticky::Hash(_)));
+    let cookies = match &config.sticky {
+        Some(config::Sticky::Cookie(cookie)) if cookie.secrets.is_empty() => {
+            vec![StickyKey::new(keep.secret())]
+        }
+        Some(config::Sticky::Cookie(cookie)) => {
+            cookie.secrets.iter().map(|key| StickyKey::new(key)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let recipe = Recipe {
+        strategy,
+        by_hash: is_by_hash.then(|| registry.factory("consistent-hash")).flatten(),
+        cookies: (!cookies.is_empty()).then(|| (config.name.clone(), cookies)),
+    };
     if config.tls.insecure {
         tracing::warn!(upstream = config.name, "tls.insecure: the servers' certificates are not verified");
     }
-    let retries = retry::REASONS.map(|why| keep.metrics.counter(Family::Retries, &[&config.name, why]));
-    Ok(Upstream {
-        config: config.clone(),
-        servers,
-        sticky,
-        strategy: Mutex::new(strategy),
-        retries: retries.to_vec(),
-    })
+    let servers = config.servers.iter().map(|s| server(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
+    let handles = upstream_handles(&config.name, &keep.metrics);
+    Ok(Upstream::new(Arc::new(config.clone()), keep.pool(&config.name), handles, recipe, servers))
 }
 
-fn server(config: &config::Server, pool: &config::Upstream, keep: &Keep) -> Result<Server, BuildError> {
+fn upstream_handles(name: &str, metrics: &Metrics) -> UpstreamHandles {
+    let by = |family, word: &str| metrics.counter(family, &[name, word]);
+    UpstreamHandles {
+        retries: retry::REASONS.map(|why| by(Family::Retries, why)).to_vec(),
+        retries_stopped: retry::Stop::ALL.map(|why| by(Family::RetriesStopped, why.as_str())).to_vec(),
+        picks: PickReason::WORDS.map(|why| by(Family::Picks, why)).to_vec(),
+        queued: metrics.gauge(Family::RequestsQueued, &[name]),
+        panic: metrics.gauge(Family::Panic, &[name]),
+        sessions: metrics.gauge(Family::Sessions, &[name]),
+    }
+}
+
+fn server(config: &config::Server, pool: &config::Upstream, keep: &Keep) -> Result<Arc<Server>, BuildError> {
     let name = authority(config);
     let tls = config.tls.then(|| Connector::new(&pool.tls, &config.host)).transpose();
-    let labels: &[&str] = &[&pool.name, &name];
-    let metrics = &keep.metrics;
-    let handles = ServerHandles {
+    let entry = Entry {
+        host: HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static("")),
+        tls: tls.map_err(|error| BuildError::UpstreamTls(pool.name.clone(), error))?,
+        weight: config.weight,
+        priority: u32::from(config.priority),
+        max_requests: config.max_requests,
+        max_connections: config.max_connections,
+        handles: server_handles(&pool.name, &name, &keep.metrics),
+        name: name.clone(),
+    };
+    Ok(Arc::new(Server {
+        address: resolve(config, &pool.name, &name)?,
+        weight: entry.weight,
+        priority: entry.priority,
+        state: keep.server(&pool.name, &name, config.drain),
+        id: name,
+        entry: Arc::new(entry),
+    }))
+}
+
+fn server_handles(pool: &str, name: &str, metrics: &Metrics) -> ServerHandles {
+    let labels: &[&str] = &[pool, name];
+    ServerHandles {
         requests: metrics.classes(Family::ServerRequests, labels),
         connect: metrics.histogram(Family::ServerConnectDuration, labels),
         first_byte: metrics.histogram(Family::ServerFirstByte, labels),
         ejections: metrics.counter(Family::Ejections, labels),
         healthy: metrics.gauge(Family::ServerHealthy, labels),
         in_flight: metrics.gauge(Family::ServerRequestsInFlight, labels),
-        active: metrics.gauge(Family::ServerConnections, &[&pool.name, &name, "active"]),
-        idle: metrics.gauge(Family::ServerConnections, &[&pool.name, &name, "idle"]),
-    };
-    Ok(Server {
-        address: resolve(config, &pool.name, &name)?,
-        host: HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static("")),
-        tls: tls.map_err(|error| BuildError::UpstreamTls(pool.name.clone(), error))?,
-        weight: config.weight,
-        is_backup: config.backup,
-        state: keep.server(&pool.name, &name),
-        handles,
-        name,
-    })
+        active: metrics.gauge(Family::ServerConnections, &[pool, name, "active"]),
+        idle: metrics.gauge(Family::ServerConnections, &[pool, name, "idle"]),
+    }
 }
 
 /// Host and port, IPv6 in brackets.

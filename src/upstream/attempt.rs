@@ -17,6 +17,7 @@ use crate::net::dial::{self, DialError, DialLimits};
 use crate::net::tls::Connector;
 use crate::upstream::conns::{Conns, Lease};
 use crate::upstream::interim::{Flood, Interim, Mailbox};
+use crate::upstream::limits::Leave;
 
 /// Header fields of one response; more is the server's fault. The same default as for requests.
 const RESPONSE_HEADERS: usize = 100;
@@ -66,6 +67,8 @@ pub struct Failed {
 pub enum AttemptError {
     /// There is no connection, so nothing was sent.
     Dial(DialError),
+    /// The connection that was there has gone, and there may be no other one just now. Nothing was sent.
+    NoLeave,
     /// A kept-alive connection was closed by the server before it answered.
     Stale(hyper::Error),
     /// The server broke off before its response's head was whole.
@@ -79,27 +82,44 @@ pub enum AttemptError {
         /// The limit.
         after: Duration,
     },
+    /// The attempt as a whole took too long.
+    TryTimedOut {
+        /// The limit.
+        after: Duration,
+    },
     /// The client's side of the request broke: no fault of the server.
     RequestBody(End),
 }
 
-/// Sends `request` over a kept-alive connection, or a new one where there is none.
+/// Sends `request` over a kept-alive connection, or a new one where there is none, with `leave` where connections are
+/// limited.
 pub async fn send(
     target: &Target<'_>,
+    leave: Option<Leave>,
     request: http::Request<Body>,
     meter: &Meter,
 ) -> Result<Answer, Failed> {
     let mut request = request;
     // Kept-alive ones first; one that turns out closed gives the request back unsent.
-    while !target.afresh
-        && let Some(lease) = target.conns.take(Instant::now())
-    {
+    let leave = loop {
+        let found = if target.afresh { Err(None) } else { target.conns.take(Instant::now()) };
+        let lease = match found {
+            Ok(lease) => lease,
+            Err(spare) => break leave.or(spare),
+        };
         match exchange(target, lease, request, meter, None).await {
             Err(Unanswered { unsent: Some(unsent), error: AttemptError::Stale(_) }) => request = unsent,
             Err(unanswered) => return Err(unanswered.into()),
             Ok(answer) => return Ok(answer),
         }
-    }
+    };
+    let leave = match leave {
+        None => match target.conns.leave_to_dial() {
+            Some(leave) => leave,
+            None => return Err(Failed { error: AttemptError::NoLeave, body: Some(request.into_body()) }),
+        },
+        leave => leave,
+    };
     let began = Instant::now();
     let stream = match dial::dial(target.address, target.tls, target.dial, target.timers).await {
         Ok(stream) => stream,
@@ -108,7 +128,7 @@ pub async fn send(
         }
     };
     let connect = began.elapsed();
-    match target.conns.open(stream, RESPONSE_HEADERS).await {
+    match target.conns.open(stream, RESPONSE_HEADERS, leave).await {
         Ok(lease) => exchange(target, lease, request, meter, Some(connect)).await.map_err(Failed::from),
         Err(error) => Err(Failed { error: AttemptError::Reset(error), body: Some(request.into_body()) }),
     }
@@ -191,9 +211,10 @@ impl AttemptError {
             | AttemptError::Reset(_)
             | AttemptError::Malformed(_)
             | AttemptError::InterimFlood
+            | AttemptError::TryTimedOut { .. }
             | AttemptError::FirstByteTimedOut { .. } => true,
             // A server may close an idle connection whenever it likes.
-            AttemptError::Stale(_) | AttemptError::RequestBody(_) => false,
+            AttemptError::Stale(_) | AttemptError::NoLeave | AttemptError::RequestBody(_) => false,
         }
     }
 
@@ -204,11 +225,13 @@ impl AttemptError {
             AttemptError::Dial(DialError::ConnectTimedOut { .. }) => "connect-timed-out",
             AttemptError::Dial(DialError::Tls(_)) => "tls-failed",
             AttemptError::Dial(DialError::TlsTimedOut { .. }) => "tls-timed-out",
+            AttemptError::NoLeave => "connection-limit",
             AttemptError::Stale(_) => "stale-connection",
             AttemptError::Reset(_) => "reset",
             AttemptError::Malformed(_) => "malformed-response",
             AttemptError::InterimFlood => "response-interim-flood",
             AttemptError::FirstByteTimedOut { .. } => "first-byte-timed-out",
+            AttemptError::TryTimedOut { .. } => "try-timed-out",
             AttemptError::RequestBody(_) => "request-body",
         }
     }
@@ -224,10 +247,12 @@ impl fmt::Display for AttemptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AttemptError::Dial(error) => error.fmt(f),
+            AttemptError::NoLeave => f.write_str("no connection is to be had: the limit is reached"),
             AttemptError::Stale(_) => f.write_str("the server closed a kept-alive connection"),
             AttemptError::Reset(_) => f.write_str("the server broke off before its response"),
             AttemptError::Malformed(_) => f.write_str("the server's response is not HTTP"),
             AttemptError::InterimFlood => f.write_str("too many interim responses"),
+            AttemptError::TryTimedOut { after } => write!(f, "the attempt took longer than {after:?}"),
             AttemptError::FirstByteTimedOut { after } => write!(f, "no response within {after:?}"),
             AttemptError::RequestBody(end) => write!(f, "the request's body: {end}"),
         }
@@ -239,7 +264,9 @@ impl std::error::Error for AttemptError {
         match self {
             AttemptError::Dial(error) => error.source(),
             AttemptError::Stale(e) | AttemptError::Reset(e) | AttemptError::Malformed(e) => Some(e),
-            AttemptError::InterimFlood
+            AttemptError::NoLeave
+            | AttemptError::InterimFlood
+            | AttemptError::TryTimedOut { .. }
             | AttemptError::FirstByteTimedOut { .. }
             | AttemptError::RequestBody(_) => None,
         }

@@ -22,7 +22,8 @@ use tokio::task::AbortHandle;
 use crate::body::{Body, BodyError, End, Meter};
 use crate::net::Stream;
 use crate::upstream::interim::Mailbox;
-use crate::upstream::server::InFlight;
+use crate::upstream::limits::{Leave, Quota};
+use crate::upstream::side::InFlight;
 
 /// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
@@ -38,6 +39,8 @@ pub struct Conns {
     idle: RefCell<Vec<Idle>>,
     idle_max: usize,
     idle_timeout: Duration,
+    /// `None`: as many as there are requests.
+    quota: Option<Arc<Quota>>,
     open: Cell<usize>,
     /// What the gauges say: (active, idle).
     reported: Cell<(i64, i64)>,
@@ -70,34 +73,78 @@ struct Conn {
     sender: http1::SendRequest<Body>,
     task: AbortHandle,
     interims: Arc<Mailbox>,
+    /// Where connections are limited.
+    leave: Option<Leave>,
 }
 
 impl Conns {
-    /// Keeps at most `idle_max` unused connections, each for at most `idle_timeout`.
-    pub fn new(idle_max: usize, idle_timeout: Duration) -> Rc<Self> {
+    /// Keeps at most `idle_max` unused connections, each for at most `idle_timeout`; opens no more than `quota` gives
+    /// leave for.
+    pub fn new(idle_max: usize, idle_timeout: Duration, quota: Option<Arc<Quota>>) -> Rc<Self> {
         Rc::new(Conns {
             idle: RefCell::default(),
             idle_max,
             idle_timeout,
+            quota,
             open: Cell::new(0),
             reported: Cell::default(),
         })
     }
 
-    /// The connection that was used last, if one is left that is still open.
-    pub fn take(self: &Rc<Self>, now: Instant) -> Option<Lease> {
+    /// The connection that was used last, if one is left that is still open; otherwise the leave of one that was not.
+    pub fn take(self: &Rc<Self>, now: Instant) -> Result<Lease, Option<Leave>> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { conn, since }) = idle.pop() {
+        let mut spare = None;
+        while let Some(Idle { mut conn, since }) = idle.pop() {
             if !conn.sender.is_closed() && now.duration_since(since) < self.idle_timeout {
-                return Some(Lease { conn: Some(conn), home: self.clone(), reused: true });
+                return Ok(Lease { conn: Some(conn), home: self.clone(), reused: true });
             }
+            spare = conn.leave.take().or(spare);
             self.close(conn);
         }
-        None
+        Err(spare)
     }
 
-    /// Speaks HTTP/1.1 over a fresh `stream`.
-    pub async fn open(self: &Rc<Self>, stream: Stream, headers_max: usize) -> hyper::Result<Lease> {
+    /// Leave for one more request's connection: `Some(None)` where none is needed, because there is no limit, or one
+    /// is idle.
+    pub fn leave(&self) -> Option<Option<Leave>> {
+        match &self.quota {
+            Some(quota) if self.idle.borrow().is_empty() => quota.take().map(Some),
+            _ => Some(None),
+        }
+    }
+
+    /// Whether [`Conns::leave`] would give one.
+    pub fn has_room(&self) -> bool {
+        self.quota.as_ref().is_none_or(|quota| !self.idle.borrow().is_empty() || quota.has_room())
+    }
+
+    /// The same for a request that must have a new one: an idle one is closed for it.
+    pub fn leave_to_dial(&self) -> Option<Option<Leave>> {
+        let Some(quota) = &self.quota else { return Some(None) };
+        let traded = self.idle.borrow_mut().pop().and_then(|Idle { mut conn, .. }| {
+            let leave = conn.leave.take();
+            self.close(conn);
+            leave
+        });
+        traded.or_else(|| quota.take()).map(Some)
+    }
+
+    /// Closes what is idle when someone, on any worker, waits for leave.
+    pub fn make_room(&self) {
+        if self.quota.as_ref().is_some_and(|quota| quota.is_wanted()) {
+            let idle = std::mem::take(&mut *self.idle.borrow_mut());
+            idle.into_iter().for_each(|i| self.close(i.conn));
+        }
+    }
+
+    /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for.
+    pub async fn open(
+        self: &Rc<Self>,
+        stream: Stream,
+        headers_max: usize,
+        leave: Option<Leave>,
+    ) -> hyper::Result<Lease> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
             .max_header_size(RESPONSE_HEAD_BYTES)
@@ -109,7 +156,7 @@ impl Conns {
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task: task.abort_handle(), interims: Arc::default() };
+        let conn = Conn { sender, task: task.abort_handle(), interims: Arc::default(), leave };
         Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
     }
 
@@ -142,6 +189,7 @@ impl Conns {
     }
 
     fn close(&self, conn: Conn) {
+        // Its leave goes with it.
         conn.task.abort();
         self.open.set(self.open.get() - 1);
     }
@@ -176,7 +224,9 @@ impl Lease {
     pub fn give_back(mut self) {
         let Some(conn) = self.conn.take() else { return };
         let mut idle = self.home.idle.borrow_mut();
-        if conn.sender.is_closed() || idle.len() >= self.home.idle_max {
+        let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted());
+        if is_wanted || conn.sender.is_closed() || idle.len() >= self.home.idle_max {
+            drop(idle);
             self.home.close(conn);
         } else {
             idle.push(Idle { conn, since: Instant::now() });

@@ -151,6 +151,19 @@ impl Ejection {
         if self.failures < eject.failures {
             return EjectVerdict::Counted;
         }
+        self.out(now, eject, pool)
+    }
+
+    /// Its numbers stand out from the pool's: out, however its last requests went.
+    pub fn eject(&mut self, now: Duration, eject: &Eject, pool: PoolCount) -> EjectVerdict {
+        if self.is_ejected(now) {
+            return EjectVerdict::AlreadyEjected;
+        }
+        self.fade(now, eject);
+        self.out(now, eject, pool)
+    }
+
+    fn out(&mut self, now: Duration, eject: &Eject, pool: PoolCount) -> EjectVerdict {
         if !may_eject(eject.max_percent, pool) {
             return EjectVerdict::PoolLimit;
         }
@@ -201,7 +214,16 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    const EJECT: Eject = Eject { failures: 3, time: at(10), max_time: at(25), max_percent: 50 };
+    const EJECT: Eject = Eject {
+        failures: 3,
+        error_rate: None,
+        latency_factor: None,
+        window: at(10),
+        min_requests: 1,
+        time: at(10),
+        max_time: at(25),
+        max_percent: 50,
+    };
     const TEN: PoolCount = PoolCount { ejected: 0, total: 10 };
 
     #[test]

@@ -1,15 +1,27 @@
 //! Pools of servers: which one, over which connection, and how it is doing.
 //!
-//! `balance`, `sticky`, `health_state` and `retry` decide and touch nothing; `conns`, `attempt`
-//! and `probe` act. `interim` carries what a server says before its response.
+//! `balance`, `roster`, `sticky`, `health_state`, `outlier`, `retry` and `budget` decide and touch nothing; `side` and
+//! `course` put their decisions together for a request; `conns`, `attempt` and `probe` act. `pool_state`, with `limits`,
+//! `queue` and `learned`, is what workers share. `interim` carries what a server says before its response.
 
 pub mod attempt;
 pub mod balance;
+pub mod budget;
 pub mod conns;
+pub mod course;
+pub mod hash;
 pub mod health_state;
 pub mod interim;
+pub mod learned;
+pub mod limits;
+pub mod members;
+pub mod outlier;
 pub mod pool;
+pub mod pool_state;
 pub mod probe;
+pub mod queue;
 pub mod retry;
+pub mod roster;
 pub mod server;
+pub mod side;
 pub mod sticky;

@@ -1,197 +1,194 @@
-//! A named pool: its servers, its strategy, and one worker's connections to it.
+//! A named pool: its servers as they are now, and what all workers know of it.
 
 use std::cell::RefCell;
-use std::hash::Hasher;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Release},
+};
+use std::time::Duration;
 
-use http::HeaderMap;
-use tracing::{debug, warn};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+use arc_swap::ArcSwap;
+use tracing::{debug, info, warn};
 
-use crate::config::{self, HashKey};
-use crate::fields;
-use crate::observe::{Cells, Counter};
-use crate::upstream::balance::{KeyKind, Pick, PickReason, Pool, Servers, Strategy};
-use crate::upstream::conns::Conns;
+use crate::config;
+use crate::observe::{Cells, Counter, Gauge};
+use crate::upstream::balance::PickReason;
+use crate::upstream::budget::{Allowance, Budget};
 use crate::upstream::health_state::{EjectVerdict, PoolCount};
+use crate::upstream::members::{Members, Recipe};
+use crate::upstream::pool_state::PoolState;
+use crate::upstream::roster::{Roster, Rules};
 use crate::upstream::server::{Condition, Server};
-use crate::upstream::sticky::StickyTable;
+use crate::upstream::side::{Side, known};
 
 /// An upstream as a snapshot knows it.
 pub struct Upstream {
     /// What the file says.
-    pub config: config::Upstream,
-    /// In the order of the file.
-    pub servers: Vec<Server>,
-    /// `None`: no stickiness.
-    pub sticky: Option<StickyTable>,
-    /// Each worker makes its own strategy from it, once per snapshot.
-    pub strategy: Mutex<Box<dyn Strategy>>,
-    /// Retries, by the reasons of [`crate::upstream::retry::REASONS`].
+    pub config: Arc<config::Upstream>,
+    /// What workers share.
+    pub state: Arc<PoolState>,
+    /// Where its numbers are counted.
+    pub handles: UpstreamHandles,
+    recipe: Recipe,
+    members: ArcSwap<Members>,
+    /// Grows with every other set of members.
+    generation: AtomicU64,
+}
+
+/// Where an upstream's numbers are counted.
+#[allow(missing_docs, reason = "named as the families are")]
+pub struct UpstreamHandles {
+    /// By the reasons of [`crate::upstream::retry::REASONS`].
     pub retries: Vec<Counter>,
+    /// In the order of [`crate::upstream::retry::Stop::ALL`].
+    pub retries_stopped: Vec<Counter>,
+    /// In the order of [`PickReason::WORDS`].
+    pub picks: Vec<Counter>,
+    pub queued: Gauge,
+    pub panic: Gauge,
+    pub sessions: Gauge,
 }
 
 /// One worker's side of an upstream.
 pub struct WorkerPool {
-    strategy: RefCell<Box<dyn Strategy>>,
-    key: KeyKind,
-    /// One per server.
-    pub conns: Vec<Rc<Conns>>,
-}
-
-/// What a pick looks at.
-pub struct Asks<'a> {
-    /// The client, as believed.
-    pub client: IpAddr,
-    /// The request's path.
-    pub path: &'a str,
-    /// The request's fields.
-    pub headers: &'a HeaderMap,
-    /// Servers that failed this request.
-    pub tried: &'a [usize],
-}
-
-struct Live<'a> {
-    servers: &'a [Server],
-    candidates: Vec<u32>,
+    worker: usize,
+    seed: u64,
+    /// Of [`Upstream::generation`].
+    side: RefCell<(u64, Rc<Side>)>,
+    /// Of retries.
+    pub budget: RefCell<Budget>,
+    /// What it allows.
+    pub allowance: Allowance,
 }
 
 impl Upstream {
-    /// A server for a request; `None` when none may serve. `now` is the time since the process began.
-    pub fn pick(
-        &self,
-        worker: &WorkerPool,
-        asks: &Asks<'_>,
-        now: Duration,
-        rng: &mut fastrand::Rng,
-    ) -> Option<Pick> {
-        let may_serve = |server: usize| self.servers[server].state.may_serve(now);
-        let of = |is_backup: bool| -> Vec<u32> {
-            let fits = |&server: &usize| {
-                self.servers[server].is_backup == is_backup
-                    && may_serve(server)
-                    && !asks.tried.contains(&server)
-            };
-            (0..self.servers.len()).filter(fits).map(|server| server as u32).collect()
-        };
-        let primaries = of(false);
-        let candidates = if primaries.is_empty() { of(true) } else { primaries };
-        let live = Live { servers: &self.servers, candidates };
-        if let Some(server) = self.stuck_to(asks.headers)
-            && may_serve(server)
-            && !asks.tried.contains(&server)
-        {
-            return Some(Pick { server, reason: PickReason::Sticky });
-        }
-        let key = (worker.key != KeyKind::None).then(|| self.key(asks));
-        worker.strategy.borrow_mut().pick(&Pool::new(&live, asks.tried, now), key, rng)
+    /// Of these servers to begin with.
+    pub fn new(
+        config: Arc<config::Upstream>,
+        state: Arc<PoolState>,
+        handles: UpstreamHandles,
+        recipe: Recipe,
+        servers: Vec<Arc<Server>>,
+    ) -> Self {
+        let members = ArcSwap::from_pointee(Members::new(servers, &recipe));
+        Upstream { config, state, handles, recipe, members, generation: AtomicU64::new(0) }
     }
 
-    /// The server that the client's cookie names.
-    pub fn stuck_to(&self, headers: &HeaderMap) -> Option<usize> {
-        let (table, sticky) = self.sticky.as_ref().zip(self.config.sticky.as_ref())?;
-        table.server_of(fields::cookie(headers, &sticky.cookie)?)
+    /// Its servers now.
+    pub fn members(&self) -> Arc<Members> {
+        self.members.load_full()
+    }
+
+    /// From the next request on it has these servers; requests in flight end where they are. What is new gets its share
+    /// by slow start.
+    pub fn replace(&self, servers: Vec<Arc<Server>>, now: Duration) {
+        let before = self.members();
+        for server in servers.iter().filter(|server| before.index_of(&server.id).is_none()) {
+            server.state.comes_back(now);
+        }
+        self.members.store(Arc::new(Members::new(servers, &self.recipe)));
+        self.generation.fetch_add(1, Release);
     }
 
     /// A server failed a request; ejects it when it has failed too often.
-    pub fn blame(&self, server: usize, why: &str, now: Duration, cells: &Cells) {
+    pub fn blame(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
         let Some(eject) = &self.config.eject else { return };
-        let ejected = |s: &&Server| s.state.condition(now) == Condition::Ejected;
-        let count =
-            PoolCount { ejected: self.servers.iter().filter(ejected).count(), total: self.servers.len() };
-        let server = &self.servers[server];
-        match server.state.failed(now, eject, count) {
+        let verdict = server.state.failed(now, eject, count(members, now));
+        self.note(server, &verdict, why, now, cells);
+    }
+
+    /// A server's numbers stand out.
+    pub fn eject(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
+        let Some(eject) = &self.config.eject else { return };
+        let verdict = server.state.stands_out(now, eject, count(members, now));
+        self.note(server, &verdict, why, now, cells);
+    }
+
+    fn note(&self, server: &Server, verdict: &EjectVerdict, why: &str, now: Duration, cells: &Cells) {
+        let (upstream, name) = (&self.config.name, &server.id);
+        match verdict {
             EjectVerdict::Ejected { until } => {
-                cells.inc(server.handles.ejections);
-                let (upstream, server, time) = (&self.config.name, &server.name, until - now);
-                warn!(upstream, server, cause = why, ?time, "server ejected");
+                cells.inc(server.entry.handles.ejections);
+                let time = *until - now;
+                warn!(upstream, server = name, cause = why, ?time, "server ejected");
             }
+            // Not a warning: it comes with every further failure, and a dead pool would fill the log with it.
             EjectVerdict::PoolLimit => {
-                let (upstream, server) = (&self.config.name, &server.name);
-                // Not a warning: it comes with every further failure, and a dead pool would fill the log with it.
-                debug!(upstream, server, cause = why, "server not ejected: too few would be left");
+                debug!(upstream, server = name, cause = why, "server not ejected: too few would be left");
             }
             EjectVerdict::Counted | EjectVerdict::AlreadyEjected => {}
         }
     }
 
     /// A server answered.
-    pub fn praise(&self, server: usize, now: Duration) {
+    pub fn praise(&self, server: &Server, now: Duration) {
         if let Some(eject) = &self.config.eject {
-            self.servers[server].state.succeeded(now, eject);
+            server.state.succeeded(now, eject);
         }
+    }
+
+    /// From now on a server gets requests of its sessions only, or all that are its share. False when it is so already.
+    pub fn drain(&self, server: &Server, is_draining: bool, now: Duration) -> bool {
+        let is_new = server.state.drain(is_draining, now);
+        if is_new {
+            let (upstream, server) = (&self.config.name, &server.id);
+            let what = if is_draining { "server is draining" } else { "server serves again" };
+            info!(upstream, server, cause = "admin", "{what}");
+        }
+        is_new
+    }
+
+    /// Who may serve now.
+    pub fn roster(&self, now: Duration) -> Roster {
+        let members = self.members();
+        let known: Vec<_> = members.servers.iter().map(|server| known(server, now)).collect();
+        let rules =
+            Rules { spill_over: self.config.spill_over, panic_threshold: self.config.panic_threshold };
+        Roster::new(members.groups.iter().map(|group| &known[group.range.clone()]), rules)
     }
 
     /// True when some server may serve.
     pub fn is_ready(&self, now: Duration) -> bool {
-        self.servers.iter().any(|s| s.state.may_serve(now))
+        !self.roster(now).is_empty()
     }
 
-    fn key(&self, asks: &Asks<'_>) -> u64 {
-        match &self.config.hash {
-            HashKey::ClientIp => match asks.client {
-                IpAddr::V4(ip) => xxh3_64(&ip.octets()),
-                IpAddr::V6(ip) => xxh3_64(&ip.octets()),
-            },
-            HashKey::Path => xxh3_64(asks.path.as_bytes()),
-            HashKey::Header(name) => {
-                let mut hash = Xxh3Default::new();
-                for value in asks.headers.get_all(name) {
-                    hash.write(value.as_bytes());
-                }
-                hash.finish()
-            }
-            HashKey::Cookie(name) => {
-                xxh3_64(fields::cookie(asks.headers, name).unwrap_or_default().as_bytes())
-            }
-        }
+    /// Where picks for this reason are counted.
+    pub fn picks(&self, reason: PickReason) -> Counter {
+        self.handles.picks[reason.index()]
     }
+}
+
+fn count(members: &Members, now: Duration) -> PoolCount {
+    let ejected = |server: &&Arc<Server>| server.state.condition(now) == Condition::Ejected;
+    PoolCount { ejected: members.servers.iter().filter(ejected).count(), total: members.servers.len() }
 }
 
 impl WorkerPool {
-    /// `seed` differs between workers.
-    pub fn new(upstream: &Upstream, seed: u64) -> Self {
-        let prototype = upstream.strategy.lock().unwrap_or_else(PoisonError::into_inner);
-        let strategy = prototype.for_worker(seed);
-        let (idle_max, idle_timeout) = (upstream.config.idle_connections, upstream.config.idle_timeout);
+    /// For worker `worker` of `workers`. `seed` differs between them.
+    pub fn new(upstream: &Upstream, worker: usize, workers: usize, seed: u64) -> Self {
+        let retry = &upstream.config.retry;
+        let generation = upstream.generation.load(Acquire);
+        let side = Side::new(upstream.members(), &upstream.config, &upstream.state, worker, seed, None);
         WorkerPool {
-            key: strategy.key(),
-            strategy: RefCell::new(strategy),
-            conns: upstream.servers.iter().map(|_| Conns::new(idle_max, idle_timeout)).collect(),
+            worker,
+            seed,
+            side: RefCell::new((generation, side)),
+            budget: RefCell::default(),
+            allowance: Allowance::of_worker(retry.budget_percent, retry.budget_per_second, workers),
         }
     }
 
-    /// Closes connections that have been idle for too long.
-    pub fn sweep(&self, now: Instant) {
-        self.conns.iter().for_each(|conns| conns.sweep(now));
-    }
-}
-
-impl Servers for Live<'_> {
-    fn len(&self) -> usize {
-        self.servers.len()
-    }
-
-    fn candidates(&self) -> &[u32] {
-        &self.candidates
-    }
-
-    fn epoch(&self) -> u64 {
-        0
-    }
-
-    fn is_candidate(&self, server: usize) -> bool {
-        self.candidates.contains(&(server as u32))
-    }
-
-    fn weight(&self, server: usize) -> u32 {
-        self.servers[server].weight
-    }
-
-    fn in_flight(&self, server: usize) -> u32 {
-        self.servers[server].state.in_flight()
+    /// The servers as they are now.
+    pub fn side(&self, upstream: &Upstream) -> Rc<Side> {
+        let generation = upstream.generation.load(Acquire);
+        if self.side.borrow().0 != generation {
+            let before = self.side.borrow().1.clone();
+            let (config, state) = (&upstream.config, &upstream.state);
+            let side = Side::new(upstream.members(), config, state, self.worker, self.seed, Some(&before));
+            self.side.replace((generation, side));
+        }
+        self.side.borrow().1.clone()
     }
 }

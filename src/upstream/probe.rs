@@ -20,12 +20,19 @@ const ANSWER_BYTES: usize = 16 * 1024;
 const JITTER: f64 = 0.1;
 
 /// Probes one server for ever.
-pub async fn watch(upstream: Arc<Upstream>, server: usize, timers: Rc<Timers>, mut rng: fastrand::Rng) {
+pub async fn watch(
+    upstream: Arc<Upstream>,
+    server: usize,
+    began: std::time::Instant,
+    timers: Rc<Timers>,
+    mut rng: fastrand::Rng,
+) {
     let Some(health) = upstream.config.health.clone() else { return };
+    let member = upstream.members().servers[server].clone();
+    let server = &member;
     // The first probe comes at once; the later ones spread out.
     let mut last = String::new();
     loop {
-        let server = &upstream.servers[server];
         let failure = match timers.timeout(health.timeout, ask(server, &upstream, &health, &timers)).await {
             Ok(Ok(())) => None,
             Ok(Err(why)) => Some(why),
@@ -34,11 +41,11 @@ pub async fn watch(upstream: Arc<Upstream>, server: usize, timers: Rc<Timers>, m
         let outcome = if failure.is_none() { Outcome::Success } else { Outcome::Failure };
         last = failure.unwrap_or(last);
         let name = &upstream.config.name;
-        match server.state.probed(outcome, health.rise, health.fall) {
+        match server.state.probed(outcome, health.rise, health.fall, began.elapsed()) {
             Some(ProbeChange::Fell) => {
-                warn!(upstream = name, server = server.name, cause = last, "server is unhealthy");
+                warn!(upstream = name, server = server.id, cause = last, "server is unhealthy");
             }
-            Some(ProbeChange::Rose) => info!(upstream = name, server = server.name, "server is healthy"),
+            Some(ProbeChange::Rose) => info!(upstream = name, server = server.id, "server is healthy"),
             None => {}
         }
         tokio::time::sleep(wait(health.interval, rng.f64())).await;
@@ -57,9 +64,9 @@ async fn ask(
 ) -> Result<(), String> {
     let limits = DialLimits { connect: upstream.config.connect_timeout, tls: upstream.config.tls_timeout };
     let mut stream =
-        dial(server.address, server.tls.as_ref(), limits, timers).await.map_err(|e| with_cause(&e))?;
+        dial(server.address, server.entry.tls.as_ref(), limits, timers).await.map_err(|e| with_cause(&e))?;
     let Probe::Http { path, host, expect } = &health.probe else { return Ok(()) };
-    let host = host.as_deref().unwrap_or(&server.name);
+    let host = host.as_deref().unwrap_or(&server.entry.name);
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-probe\r\nconnection: close\r\n\r\n"
     );

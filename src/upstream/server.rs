@@ -12,25 +12,44 @@ use crate::config;
 use crate::net::tls::Connector;
 use crate::observe::{ClassCounters, Counter, Gauge, Histogram};
 use crate::upstream::health_state::{EjectVerdict, Ejection, Outcome, PoolCount, ProbeChange, ProbeState};
+use crate::upstream::limits::Ceiling;
+use crate::upstream::pool_state::PoolState;
 
-/// A server as a snapshot knows it.
-pub struct Server {
-    /// Its address, as configured; in logs, metrics and hashes.
+/// What all addresses of one entry of `servers` have in common.
+pub struct Entry {
+    /// Host and port, as configured; in metrics.
     pub name: String,
-    /// Where to connect.
-    pub address: SocketAddr,
     /// What `host = "server"` sends.
     pub host: HeaderValue,
     /// `None`: in the clear.
     pub tls: Option<Connector>,
     /// Its share.
     pub weight: u32,
-    /// Used only when no other server may serve.
-    pub is_backup: bool,
-    /// What outlives the snapshot.
-    pub state: Arc<ServerState>,
+    /// Lower ones come first.
+    pub priority: u32,
+    /// Requests at once, for each of its addresses.
+    pub max_requests: Option<u32>,
+    /// Connections at once, for each of its addresses.
+    pub max_connections: Option<u32>,
     /// Where its numbers are counted.
     pub handles: ServerHandles,
+}
+
+/// A server as a snapshot knows it.
+pub struct Server {
+    /// What it has from the configuration.
+    pub entry: Arc<Entry>,
+    /// Its name, the entry's, with the address where the entry is a name that stands for several; in logs, cookies
+    /// and hashes.
+    pub id: String,
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Its share.
+    pub weight: u32,
+    /// Lower ones come first.
+    pub priority: u32,
+    /// What outlives the snapshot.
+    pub state: Arc<ServerState>,
 }
 
 /// Where a server's numbers are counted.
@@ -50,21 +69,43 @@ pub struct ServerHandles {
 /// A server's health and load. Workers read it for every pick, so what they read is plain atomics;
 /// the locks are for changes, which are rare.
 pub struct ServerState {
-    /// One cell per worker, written by that worker alone.
-    in_flight: Box<[CachePadded<AtomicU32>]>,
+    /// One per worker, written by that worker alone.
+    tallies: Box<[CachePadded<Tally>]>,
+    /// Requests at once, counted where there is a limit.
+    pub requests: Ceiling,
+    /// Connections at once, counted where there is a limit.
+    pub connections: Ceiling,
     is_probed_healthy: AtomicBool,
+    is_draining: AtomicBool,
     /// Milliseconds since the process began; 0: never ejected.
     ejected_until: AtomicU64,
+    /// Milliseconds since the process began: when it last came (back); 0: it was always there.
+    came_back: AtomicU64,
     /// The ejection has failures to forget: a success must take the lock.
     is_uneasy: AtomicBool,
     probe: Mutex<ProbeState>,
     ejection: Mutex<Ejection>,
+    pool: Arc<PoolState>,
 }
 
-/// A request that a server is busy with.
-pub struct InFlight {
-    state: Arc<ServerState>,
-    worker: usize,
+/// What one worker has seen of a server.
+#[derive(Default)]
+struct Tally {
+    in_flight: AtomicU32,
+    attempts: AtomicU64,
+    failures: AtomicU64,
+    first_byte_us: AtomicU64,
+}
+
+/// What all workers have seen of a server since it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tallies {
+    /// Attempts that were answered or failed.
+    pub attempts: u64,
+    /// Those that failed by the server's fault, gateway errors included.
+    pub failures: u64,
+    /// Sum of the times to the first byte of those that were answered, in microseconds.
+    pub first_byte_us: u64,
 }
 
 /// What the status page calls a server.
@@ -74,63 +115,145 @@ pub enum Condition {
     Healthy,
     Unhealthy,
     Ejected,
+    /// Well, but only for the sessions it has.
+    Draining,
 }
 
 impl ServerState {
     /// Healthy until shown otherwise.
-    pub fn new(workers: usize) -> Self {
+    pub fn new(workers: usize, pool: Arc<PoolState>, is_draining: bool) -> Self {
         ServerState {
-            in_flight: (0..workers).map(|_| CachePadded::default()).collect(),
+            tallies: (0..workers).map(|_| CachePadded::default()).collect(),
+            requests: Ceiling::default(),
+            connections: Ceiling::default(),
             is_probed_healthy: AtomicBool::new(true),
+            is_draining: AtomicBool::new(is_draining),
             ejected_until: AtomicU64::new(0),
+            came_back: AtomicU64::new(0),
             is_uneasy: AtomicBool::new(false),
             probe: Mutex::default(),
             ejection: Mutex::default(),
+            pool,
         }
-    }
-
-    /// Neither failed by probes nor ejected.
-    pub fn may_serve(&self, now: Duration) -> bool {
-        self.condition(now) == Condition::Healthy
     }
 
     /// How it is doing. `now` is the time since the process began, here and below.
     pub fn condition(&self, now: Duration) -> Condition {
         if !self.is_probed_healthy.load(Relaxed) {
             Condition::Unhealthy
-        } else if self.ejected_until.load(Relaxed) > now.as_millis() as u64 {
+        } else if self.ejected_until.load(Relaxed) > millis(now) {
             Condition::Ejected
+        } else if self.is_draining.load(Relaxed) {
+            Condition::Draining
         } else {
             Condition::Healthy
         }
     }
 
+    /// When its condition changes by itself.
+    pub fn changes_at(&self, now: Duration) -> Option<Duration> {
+        let until = self.ejected_until.load(Relaxed);
+        (until > millis(now)).then(|| Duration::from_millis(until))
+    }
+
+    /// How much of its share it gets, of 1000: a tenth when it has just come back, all of it after `slow_start`,
+    /// linearly between.
+    pub fn ramp(&self, now: Duration, slow_start: Duration) -> u32 {
+        const WHOLE: u64 = 1000;
+        const FIRST: u64 = 100;
+        let came_back = self.came_back.load(Relaxed);
+        let (since, whole) = (millis(now).saturating_sub(came_back), slow_start.as_millis() as u64);
+        if came_back == 0 || since >= whole {
+            return WHOLE as u32;
+        }
+        (FIRST + (WHOLE - FIRST) * since / whole) as u32
+    }
+
+    /// It is new in a pool that serves already, or serves again.
+    pub fn comes_back(&self, at: Duration) {
+        self.came_back.store(millis(at).max(1), Relaxed);
+    }
+
     /// Requests it is busy with, for all workers.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.iter().map(|cell| cell.load(Relaxed)).sum()
+        self.tallies.iter().map(|tally| tally.in_flight.load(Relaxed)).sum()
+    }
+
+    /// What all workers have seen of it.
+    pub fn tallies(&self) -> Tallies {
+        self.tallies.iter().fold(Tallies::default(), |sum, tally| Tallies {
+            attempts: sum.attempts + tally.attempts.load(Relaxed),
+            failures: sum.failures + tally.failures.load(Relaxed),
+            first_byte_us: sum.first_byte_us + tally.first_byte_us.load(Relaxed),
+        })
     }
 
     /// A request of this worker begins.
-    pub fn begin(self: &Arc<Self>, worker: usize) -> InFlight {
-        let cell = &self.in_flight[worker];
+    pub fn begin(&self, worker: usize) {
+        let cell = &self.tallies[worker].in_flight;
         cell.store(cell.load(Relaxed) + 1, Relaxed);
-        InFlight { state: self.clone(), worker }
+    }
+
+    /// A request of this worker has ended.
+    pub fn end(&self, worker: usize) {
+        let cell = &self.tallies[worker].in_flight;
+        cell.store(cell.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// An attempt of this worker was answered (after `first_byte`), or failed.
+    pub fn tally(&self, worker: usize, outcome: Outcome, first_byte: Option<Duration>) {
+        let tally = &self.tallies[worker];
+        let add = |cell: &AtomicU64, by: u64| cell.store(cell.load(Relaxed) + by, Relaxed);
+        add(&tally.attempts, 1);
+        add(&tally.failures, u64::from(outcome == Outcome::Failure));
+        add(&tally.first_byte_us, first_byte.map_or(0, |time| time.as_micros() as u64));
     }
 
     /// A probe came back.
-    pub fn probed(&self, outcome: Outcome, rise: u32, fall: u32) -> Option<ProbeChange> {
+    pub fn probed(&self, outcome: Outcome, rise: u32, fall: u32, now: Duration) -> Option<ProbeChange> {
         let change = lock(&self.probe).record(outcome, rise, fall)?;
-        self.is_probed_healthy.store(matches!(change, ProbeChange::Rose), Relaxed);
+        let is_healthy = matches!(change, ProbeChange::Rose);
+        if is_healthy {
+            self.comes_back(now);
+        }
+        self.is_probed_healthy.store(is_healthy, Relaxed);
+        self.pool.changed();
         Some(change)
+    }
+
+    /// Whether it is to get requests of its sessions only. False when it was so already.
+    pub fn drain(&self, is_draining: bool, now: Duration) -> bool {
+        if self.is_draining.swap(is_draining, Relaxed) == is_draining {
+            return false;
+        }
+        if !is_draining {
+            self.comes_back(now);
+        }
+        self.pool.changed();
+        true
     }
 
     /// A request failed by the server's fault.
     pub fn failed(&self, now: Duration, eject: &config::Eject, pool: PoolCount) -> EjectVerdict {
-        let mut ejection = lock(&self.ejection);
-        let verdict = ejection.failure(now, eject, pool);
+        self.out(&mut lock(&self.ejection), |ejection| ejection.failure(now, eject, pool))
+    }
+
+    /// Its numbers stand out from the pool's.
+    pub fn stands_out(&self, now: Duration, eject: &config::Eject, pool: PoolCount) -> EjectVerdict {
+        self.out(&mut lock(&self.ejection), |ejection| ejection.eject(now, eject, pool))
+    }
+
+    fn out(
+        &self,
+        ejection: &mut Ejection,
+        judge: impl FnOnce(&mut Ejection) -> EjectVerdict,
+    ) -> EjectVerdict {
+        let verdict = judge(ejection);
         self.is_uneasy.store(true, Relaxed);
         if let EjectVerdict::Ejected { until } = verdict {
-            self.ejected_until.store(until.as_millis() as u64, Relaxed);
+            self.ejected_until.store(millis(until), Relaxed);
+            self.comes_back(until);
+            self.pool.changed();
         }
         verdict
     }
@@ -152,15 +275,13 @@ impl Condition {
             Condition::Healthy => "healthy",
             Condition::Unhealthy => "unhealthy",
             Condition::Ejected => "ejected",
+            Condition::Draining => "draining",
         }
     }
 }
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let cell = &self.state.in_flight[self.worker];
-        cell.store(cell.load(Relaxed).saturating_sub(1), Relaxed);
-    }
+fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 /// The state behind it is a few numbers, valid after any panic.

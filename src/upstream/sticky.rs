@@ -47,7 +47,7 @@ impl StickyKey {
     }
 }
 
-/// The values of an upstream's servers, made once for each configuration.
+/// The values of an upstream's servers, made once for each set of them.
 #[derive(Debug, Default)]
 pub struct StickyTable {
     values: Vec<String>,
@@ -56,13 +56,18 @@ pub struct StickyTable {
 }
 
 impl StickyTable {
-    /// For `servers` (their names) in the order of the pool; of two with one name the first counts.
-    pub fn new<'a>(key: &StickyKey, upstream: &str, servers: impl IntoIterator<Item = &'a str>) -> Self {
+    /// For `servers` (their names) in the order of the pool; of two with one name the first counts. The first key signs,
+    /// all are believed.
+    pub fn new<'a>(keys: &[StickyKey], upstream: &str, servers: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = StickyTable::default();
         for (index, server) in servers.into_iter().enumerate() {
-            let value = key.cookie_value(upstream, server);
-            table.servers.entry(value.clone()).or_insert(index);
-            table.values.push(value);
+            for (number, key) in keys.iter().enumerate() {
+                let value = key.cookie_value(upstream, server);
+                table.servers.entry(value.clone()).or_insert(index);
+                if number == 0 {
+                    table.values.push(value);
+                }
+            }
         }
         table
     }
@@ -115,19 +120,32 @@ mod tests {
     fn a_cookie_names_its_server_and_only_with_the_right_secret_and_upstream() {
         let key = StickyKey::new(SECRET);
         let servers = ["10.0.0.1:80", "10.0.0.2:80"];
-        let table = StickyTable::new(&key, "app", servers);
-        let turned = StickyTable::new(&key, "app", servers.into_iter().rev());
+        let keys = [key];
+        let table = StickyTable::new(&keys, "app", servers);
+        let turned = StickyTable::new(&keys, "app", servers.into_iter().rev());
 
         let value = table.value_of(1).unwrap();
 
-        assert_eq!(value, key.cookie_value("app", servers[1]));
+        assert_eq!(value, keys[0].cookie_value("app", servers[1]));
         assert_eq!(table.server_of(value), Some(1));
         assert_eq!(turned.server_of(value), Some(0));
-        assert_eq!(StickyTable::new(&key, "api", servers).server_of(value), None);
-        assert_eq!(StickyTable::new(&StickyKey::new(&[8; 32]), "app", servers).server_of(value), None);
+        assert_eq!(StickyTable::new(&keys, "api", servers).server_of(value), None);
+        assert_eq!(StickyTable::new(&[StickyKey::new(&[8; 32])], "app", servers).server_of(value), None);
         for forged in ["", "10.0.0.2:80", &value[1..], &value.to_uppercase()] {
             assert_eq!(table.server_of(forged), None, "{forged}");
         }
+    }
+
+    #[test]
+    fn all_keys_are_believed_and_the_first_one_signs() {
+        let (old, new) = (|| StickyKey::new(SECRET), || StickyKey::new(&[9; 32]));
+        let before = StickyTable::new(&[old()], "app", ["a", "b"]);
+        let during = StickyTable::new(&[new(), old()], "app", ["a", "b"]);
+        let after = StickyTable::new(&[new()], "app", ["a", "b"]);
+
+        let (old, new) = (before.value_of(1).unwrap(), during.value_of(1).unwrap());
+        assert_eq!((during.server_of(old), during.server_of(new)), (Some(1), Some(1)));
+        assert_eq!((after.server_of(old), after.server_of(new)), (None, Some(1)));
     }
 
     #[test]

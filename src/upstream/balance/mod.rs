@@ -110,13 +110,38 @@ pub enum PickReason {
     Hash,
     /// The key's own server may not serve: the next on the ring.
     HashNext,
-    /// The client's cookie names it.
+    /// The client's session is with it.
     Sticky,
+    /// It has just come back, and there is no other.
+    SlowStart,
+    /// Too few are healthy: health is ignored.
+    Panic,
     /// A word of an embedder's strategy.
     Custom(&'static str),
 }
 
 impl PickReason {
+    /// Every word, in the order of the metric's labels; an embedder's own are all "custom".
+    pub const WORDS: [&str; 11] = [
+        "round-robin",
+        "weighted-round-robin",
+        "least-connections",
+        "power-of-two",
+        "random",
+        "hash",
+        "hash-next",
+        "sticky",
+        "slow-start",
+        "panic",
+        "custom",
+    ];
+
+    /// Its place among the words.
+    pub fn index(self) -> usize {
+        let word = self.as_str();
+        Self::WORDS.iter().position(|known| *known == word).unwrap_or(Self::WORDS.len() - 1)
+    }
+
     /// The word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -128,6 +153,8 @@ impl PickReason {
             PickReason::Hash => "hash",
             PickReason::HashNext => "hash-next",
             PickReason::Sticky => "sticky",
+            PickReason::SlowStart => "slow-start",
+            PickReason::Panic => "panic",
             PickReason::Custom(word) => word,
         }
     }
@@ -176,13 +203,20 @@ pub trait Servers {
 pub struct Pool<'a> {
     servers: &'a dyn Servers,
     tried: &'a [usize],
+    /// What is index 0 here, as `tried` counts.
+    first: usize,
     now: Duration,
 }
 
 impl<'a> Pool<'a> {
     /// The servers without those `tried`, which is short: it is searched. `now` is the time since any one moment.
     pub fn new(servers: &'a dyn Servers, tried: &'a [usize], now: Duration) -> Self {
-        Pool { servers, tried, now }
+        Pool { servers, tried, first: 0, now }
+    }
+
+    /// The same, where `tried` counts the first of `servers` as `first`.
+    pub fn starting_at(self, first: usize) -> Self {
+        Pool { first, ..self }
     }
 
     /// How many servers there are, whether they may serve or not.
@@ -213,7 +247,9 @@ impl<'a> Pool<'a> {
     /// Whether `server` may have this request: it is a candidate, was not tried and has room. False for an index
     /// that is out of range.
     pub fn may_serve(&self, server: usize) -> bool {
-        self.servers.is_candidate(server) && !self.tried.contains(&server) && self.servers.has_room(server)
+        self.servers.is_candidate(server)
+            && !self.tried.contains(&(self.first + server))
+            && self.servers.has_room(server)
     }
 
     /// Its share.

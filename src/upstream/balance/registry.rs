@@ -54,6 +54,11 @@ impl Registry {
         self.factories.keys().map(String::as_str)
     }
 
+    /// Makes strategies of that name; `None` when nobody registered it.
+    pub fn factory(&self, name: &str) -> Option<Factory> {
+        self.factories.get(name).cloned()
+    }
+
     /// A strategy for `servers`; `None` when nobody registered `name`. Each worker takes its own from it with
     /// [`Strategy::for_worker`].
     pub fn build(&self, name: &str, servers: &[ServerSpec]) -> Option<Box<dyn Strategy>> {

@@ -1,0 +1,476 @@
+//! One worker's side of an upstream's servers: who may serve, who is next, and its connections to them.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+
+use crate::config;
+use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Servers, Strategy};
+use crate::upstream::conns::Conns;
+use crate::upstream::hash;
+use crate::upstream::health_state::Outcome;
+use crate::upstream::limits::{Leave, Quota};
+use crate::upstream::members::Members;
+use crate::upstream::pool_state::PoolState;
+use crate::upstream::queue::Call;
+use crate::upstream::roster::{self, Known, Rank, Roster};
+use crate::upstream::server::{Condition, Server};
+
+/// Draws again when a server that has just come back is spared; then it gets the request after all.
+const SPARED_MAX: usize = 3;
+
+/// One worker's side of [`Members`].
+pub struct Side {
+    /// The servers.
+    pub members: Arc<Members>,
+    /// One per server.
+    pub conns: Vec<Rc<Conns>>,
+    config: Arc<config::Upstream>,
+    state: Arc<PoolState>,
+    worker: usize,
+    groups: Vec<GroupSide>,
+    roster: RefCell<Roster>,
+    /// Of the roster: [`PoolState::epoch`] when it was made.
+    made_at: Cell<u64>,
+    /// Grows with every roster.
+    epoch: Cell<u64>,
+    has_limits: bool,
+}
+
+struct GroupSide {
+    strategy: RefCell<Box<dyn Strategy>>,
+    key: KeyKind,
+    by_hash: Option<RefCell<Box<dyn Strategy>>>,
+}
+
+/// What a pick looks at.
+#[derive(Clone, Copy)]
+pub struct Asks<'a> {
+    /// The client, as believed.
+    pub client: IpAddr,
+    /// The request's path.
+    pub path: &'a str,
+    /// Its query, without the question mark.
+    pub query: &'a str,
+    /// The host it asks for, perhaps with a port.
+    pub authority: &'a str,
+    /// The request's fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// A server for a request, and its place there.
+pub struct Picked {
+    /// Index into [`Members::servers`].
+    pub server: usize,
+    /// Why this one.
+    pub reason: PickReason,
+    /// The server is busy with the request until this is dropped.
+    pub in_flight: InFlight,
+    /// Leave for a connection, where they are limited and none is idle.
+    pub leave: Option<Leave>,
+}
+
+/// Why there is no server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpicked {
+    /// None may serve.
+    Nobody,
+    /// Those that may serve have as much to do as they may.
+    Full {
+        /// There is room that this request may not have.
+        is_for_others: bool,
+    },
+}
+
+/// A request that a server is busy with.
+pub struct InFlight {
+    side: Rc<Side>,
+    server: usize,
+}
+
+/// What a strategy sees of one group.
+struct View<'a> {
+    side: &'a Side,
+    rank: &'a Rank,
+    first: usize,
+    epoch: u64,
+}
+
+impl Side {
+    /// `worker`'s side. Connections of `before` to servers that stay are kept. `seed` differs between workers.
+    pub fn new(
+        members: Arc<Members>,
+        config: &Arc<config::Upstream>,
+        state: &Arc<PoolState>,
+        worker: usize,
+        seed: u64,
+        before: Option<&Side>,
+    ) -> Rc<Self> {
+        let groups = members.groups.iter().map(|group| {
+            let (strategy, by_hash) = group.for_worker(seed);
+            let key = strategy.key();
+            GroupSide { strategy: RefCell::new(strategy), key, by_hash: by_hash.map(RefCell::new) }
+        });
+        let has_limits = config.max_requests.is_some()
+            || config.max_connections.is_some()
+            || members
+                .servers
+                .iter()
+                .any(|s| s.entry.max_requests.is_some() || s.entry.max_connections.is_some());
+        let conns = members.servers.iter().map(|server| {
+            let known = before.and_then(|side| {
+                let index = side.members.index_of(&server.id)?;
+                // The same name may have got another address.
+                let is_same = side.members.servers[index].address == server.address;
+                is_same.then(|| side.conns[index].clone())
+            });
+            known.unwrap_or_else(|| {
+                Conns::new(config.idle_connections, config.idle_timeout, quota(config, state, server))
+            })
+        });
+        Rc::new(Side {
+            conns: conns.collect(),
+            groups: groups.collect(),
+            config: config.clone(),
+            state: state.clone(),
+            worker,
+            roster: RefCell::new(Roster { groups: Vec::new(), is_panicking: false, until: Duration::ZERO }),
+            made_at: Cell::new(0),
+            epoch: Cell::new(0),
+            has_limits,
+            members,
+        })
+    }
+
+    /// A server for a request that none of `tried` may have, and its place there.
+    pub fn pick(
+        self: &Rc<Self>,
+        asks: &Asks<'_>,
+        tried: &[usize],
+        now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Picked, Unpicked> {
+        let roster = self.roster(now);
+        if let Some(server) = self.bound_to(asks, now)
+            && !tried.contains(&server)
+            && (is_candidate(&self.members, &roster, server)
+                || self.members.servers[server].state.condition(now) == Condition::Draining)
+        {
+            return match self.admit(server) {
+                Some(leave) => Ok(self.picked(Pick { server, reason: PickReason::Sticky }, leave)),
+                None => Err(self.full(&roster)),
+            };
+        }
+        // Beside those that were tried: those that another worker was quicker for, and then those that are spared.
+        let (mut out, mut spared) = (Vec::new(), 0);
+        loop {
+            let without = if out.is_empty() { tried } else { &out };
+            let Some(pick) = self.next(&roster, asks, without, now, rng) else {
+                // One that is spared is better than nobody.
+                let last = &out[out.len() - spared..];
+                let last = last.iter().find_map(|&server| Some((server, self.admit(server)?)));
+                return match last {
+                    Some((server, leave)) => {
+                        Ok(self.picked(Pick { server, reason: PickReason::SlowStart }, leave))
+                    }
+                    None if self.candidates(&roster).any(|server| !tried.contains(&server)) => {
+                        Err(self.full(&roster))
+                    }
+                    None => Err(Unpicked::Nobody),
+                };
+            };
+            let is_spared = spared < SPARED_MAX && self.is_spared(pick.server, now, rng);
+            if !is_spared && let Some(leave) = self.admit(pick.server) {
+                return Ok(self.picked(pick, leave));
+            }
+            if out.is_empty() {
+                out.extend_from_slice(tried);
+            }
+            let at = if is_spared { out.len() } else { out.len() - spared };
+            out.insert(at, pick.server);
+            spared += usize::from(is_spared);
+        }
+    }
+
+    /// The server that the client belongs to.
+    pub fn bound_to(&self, asks: &Asks<'_>, now: Duration) -> Option<usize> {
+        match self.config.sticky.as_ref()? {
+            config::Sticky::Cookie(sticky) => {
+                let value = crate::fields::cookie(asks.headers, &sticky.name)?;
+                self.members.sticky.as_ref()?.server_of(value)
+            }
+            config::Sticky::Learn(rules) => {
+                let session = crate::fields::cookie(asks.headers, &rules.cookie)?;
+                let id = self.state.sessions.server_of(session, rules, now)?;
+                self.members.index_of(&id)
+            }
+            config::Sticky::Hash(_) => None,
+        }
+    }
+
+    /// Whether anyone but `tried` may serve, now or when there is room.
+    pub fn may_any_serve(&self, tried: &[usize], now: Duration) -> bool {
+        self.candidates(&self.roster(now)).any(|server| !tried.contains(&server))
+    }
+
+    /// An attempt was answered, or failed; `outcome` says whether that was the server's fault.
+    pub fn heard(&self, server: usize, heard: &Heard, outcome: Outcome, now: Duration) {
+        let answered = (heard.answer != crate::upstream::balance::Answer::Failed).then_some(heard.took);
+        self.members.servers[server].state.tally(self.worker, outcome, answered);
+        let (group, index) = self.place_of(server);
+        self.groups[group].strategy.borrow_mut().learn(index, heard, now);
+    }
+
+    /// Closes connections that have been idle for too long, and those that others wait for.
+    pub fn sweep(&self, now: Instant) {
+        self.conns.iter().for_each(|conns| conns.sweep(now));
+    }
+
+    /// Called each [`crate::clock::TICK`]: time may have made room.
+    pub fn tick(&self) {
+        if self.has_limits && !self.state.queue.is_empty() {
+            self.conns.iter().for_each(|conns| conns.make_room());
+            self.state.queue.call(Call::Look);
+        }
+    }
+
+    fn next(
+        &self,
+        roster: &Roster,
+        asks: &Asks<'_>,
+        tried: &[usize],
+        now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Pick> {
+        let first = self.group(roster, asks, rng);
+        // A retry, or a full group, goes on to the others in the order of their priority.
+        let others = (0..self.groups.len()).filter(|&group| group != first);
+        std::iter::once(first)
+            .chain(others)
+            .find_map(|group| self.next_in(roster, group, asks, tried, now, rng))
+    }
+
+    fn next_in(
+        &self,
+        roster: &Roster,
+        group: usize,
+        asks: &Asks<'_>,
+        tried: &[usize],
+        now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Pick> {
+        let (side, first) = (&self.groups[group], self.members.groups[group].range.start);
+        let view = View { side: self, rank: &roster.groups[group], first, epoch: self.epoch.get() };
+        let pool = Pool::new(&view, tried, now).starting_at(first);
+        let session = side.by_hash.as_ref().and_then(|strategy| Some((strategy, self.session_key(asks)?)));
+        let pick = match session {
+            Some((strategy, key)) => {
+                let pick = strategy.borrow_mut().pick(&pool, Some(key), rng);
+                pick.map(|pick| Pick { reason: PickReason::Sticky, ..pick })
+            }
+            None => {
+                let key = match side.key {
+                    KeyKind::None => None,
+                    KeyKind::Configured => hash::key(&self.config.hash, asks),
+                    KeyKind::ClientNetwork => Some(hash::network(asks.client)),
+                };
+                side.strategy.borrow_mut().pick(&pool, key, rng)
+            }
+        }?;
+        let reason = if roster.is_panicking { PickReason::Panic } else { pick.reason };
+        Some(Pick { server: pick.server + first, reason })
+    }
+
+    /// The group whose turn it is. Where keys are hashed, the key decides: it belongs to one group, as to one server.
+    fn group(&self, roster: &Roster, asks: &Asks<'_>, rng: &mut fastrand::Rng) -> usize {
+        if roster.is_undivided() {
+            return roster.groups.iter().position(|rank| rank.share > 0).unwrap_or(0);
+        }
+        let key = match self.groups[0].key {
+            KeyKind::None => self.session_key(asks),
+            KeyKind::Configured => hash::key(&self.config.hash, asks),
+            KeyKind::ClientNetwork => Some(hash::network(asks.client)),
+        };
+        let draw = match key {
+            Some(key) => (hash::mix(key) % u64::from(roster::WHOLE)) as u32,
+            None => rng.u32(..roster::WHOLE),
+        };
+        roster.group_of(draw)
+    }
+
+    fn session_key(&self, asks: &Asks<'_>) -> Option<u64> {
+        match self.config.sticky.as_ref()? {
+            config::Sticky::Hash(what) => hash::key(what, asks),
+            _ => None,
+        }
+    }
+
+    /// Whether a server that has just come back is not to get this request yet.
+    fn is_spared(&self, server: usize, now: Duration, rng: &mut fastrand::Rng) -> bool {
+        let ramp = self.members.servers[server].state.ramp(now, self.config.slow_start);
+        ramp < 1000 && rng.u32(..1000) >= ramp
+    }
+
+    /// A place at the server, within the limits. The inner option is leave for a connection.
+    fn admit(&self, server: usize) -> Option<Option<Leave>> {
+        if !self.has_limits {
+            return Some(None);
+        }
+        let entry = &self.members.servers[server];
+        let requests = |entry: &Server| entry.entry.max_requests;
+        if self.config.max_requests.is_some_and(|max| !self.state.requests.take(max)) {
+            return None;
+        }
+        if requests(entry).is_some_and(|max| !entry.state.requests.take(max)) {
+            self.config.max_requests.inspect(|_| self.state.requests.give());
+            return None;
+        }
+        match self.conns[server].leave() {
+            Some(leave) => Some(leave),
+            None => {
+                self.release(server);
+                None
+            }
+        }
+    }
+
+    fn release(&self, server: usize) {
+        if self.config.max_requests.is_some() {
+            self.state.requests.give();
+        }
+        let server = &self.members.servers[server];
+        if server.entry.max_requests.is_some() {
+            server.state.requests.give();
+        }
+    }
+
+    fn picked(self: &Rc<Self>, pick: Pick, leave: Option<Leave>) -> Picked {
+        self.members.servers[pick.server].state.begin(self.worker);
+        self.state.begin(self.worker);
+        let in_flight = InFlight { side: self.clone(), server: pick.server };
+        Picked { server: pick.server, reason: pick.reason, in_flight, leave }
+    }
+
+    fn full(&self, roster: &Roster) -> Unpicked {
+        Unpicked::Full { is_for_others: self.candidates(roster).any(|server| self.has_room(server)) }
+    }
+
+    fn candidates(&self, roster: &Roster) -> impl Iterator<Item = usize> {
+        self.members
+            .groups
+            .iter()
+            .zip(&roster.groups)
+            .flat_map(|(group, rank)| rank.candidates.iter().map(|index| group.range.start + *index as usize))
+    }
+
+    fn has_room(&self, server: usize) -> bool {
+        if !self.has_limits {
+            return true;
+        }
+        let at = &self.members.servers[server];
+        self.config.max_requests.is_none_or(|max| self.state.requests.has_room(max))
+            && at.entry.max_requests.is_none_or(|max| at.state.requests.has_room(max))
+            && self.conns[server].has_room()
+    }
+
+    fn roster(&self, now: Duration) -> Ref<'_, Roster> {
+        let epoch = self.state.epoch();
+        if self.made_at.get() != epoch || now >= self.roster.borrow().until {
+            let known: Vec<_> = self.members.servers.iter().map(|server| known(server, now)).collect();
+            let rules = roster::Rules {
+                spill_over: self.config.spill_over,
+                panic_threshold: self.config.panic_threshold,
+            };
+            let groups = self.members.groups.iter().map(|group| &known[group.range.clone()]);
+            self.roster.replace(Roster::new(groups, rules));
+            self.made_at.set(epoch);
+            self.epoch.set(self.epoch.get() + 1);
+        }
+        self.roster.borrow()
+    }
+
+    fn place_of(&self, server: usize) -> (usize, usize) {
+        let group = self.members.groups.partition_point(|group| group.range.end <= server);
+        (group, server - self.members.groups[group].range.start)
+    }
+}
+
+/// What is known of a server now.
+pub fn known(server: &Server, now: Duration) -> Known {
+    Known {
+        condition: server.state.condition(now),
+        weight: server.weight,
+        changes_at: server.state.changes_at(now),
+    }
+}
+
+fn is_candidate(members: &Members, roster: &Roster, server: usize) -> bool {
+    let group = members.groups.partition_point(|group| group.range.end <= server);
+    let index = server - members.groups[group].range.start;
+    roster.groups[group].is_candidate[index]
+}
+
+fn quota(config: &config::Upstream, state: &Arc<PoolState>, server: &Arc<Server>) -> Option<Arc<Quota>> {
+    let max = (server.entry.max_connections, config.max_connections);
+    let is_limited = max.0.is_some() || max.1.is_some();
+    is_limited.then(|| Arc::new(Quota { max, server: server.state.clone(), pool: state.clone() }))
+}
+
+impl Servers for View<'_> {
+    fn len(&self) -> usize {
+        self.rank.is_candidate.len()
+    }
+
+    fn candidates(&self) -> &[u32] {
+        &self.rank.candidates
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn is_candidate(&self, server: usize) -> bool {
+        self.rank.is_candidate.get(server).is_some_and(|is| *is)
+    }
+
+    fn weight(&self, server: usize) -> u32 {
+        self.side.members.servers[self.first + server].weight
+    }
+
+    fn in_flight(&self, server: usize) -> u32 {
+        self.side.members.servers[self.first + server].state.in_flight()
+    }
+
+    fn in_flight_of_all(&self) -> u64 {
+        self.side.state.in_flight()
+    }
+
+    fn has_room(&self, server: usize) -> bool {
+        self.side.has_room(self.first + server)
+    }
+}
+
+impl InFlight {
+    /// Who is busy with it.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.side.members.servers[self.server]
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let side = &self.side;
+        side.members.servers[self.server].state.end(side.worker);
+        side.state.end(side.worker);
+        let (group, index) = side.place_of(self.server);
+        side.groups[group].strategy.borrow_mut().ended(index);
+        if side.has_limits {
+            side.release(self.server);
+            side.state.queue.call(Call::Room);
+        }
+    }
+}
