@@ -461,6 +461,13 @@ pub struct Server {
     pub max_connections: Option<u32>,
 }
 
+impl Retry {
+    /// Whether responses with this status are tried again.
+    pub fn names(&self, status: u16) -> bool {
+        self.on_statuses.binary_search(&status).is_ok()
+    }
+}
+
 /// The priority of a backup: after every other.
 pub const BACKUP: u8 = 10;
 

@@ -15,7 +15,8 @@ use crate::cache::{
 use crate::clock::unix_now;
 use crate::config::CacheMode;
 use crate::proxy::exchange::{Exchange, note_stored};
-use crate::proxy::origin::{self, Conditions, Fetched, Outgoing};
+use crate::proxy::origin::{self, Conditions, Fetched};
+use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
 use crate::proxy::{Fetch, Step};
 

@@ -3,7 +3,9 @@
 mod cached;
 mod exchange;
 mod origin;
+mod outgoing;
 mod reply;
+mod session;
 mod tunnel;
 
 use std::any::Any;
@@ -20,7 +22,8 @@ use crate::body::{Body, Meter};
 use crate::cache::RequestPlan;
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::origin::{Fetched, Outgoing};
+use crate::proxy::origin::Fetched;
+use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
 use crate::state::Local;
 

@@ -7,47 +7,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request, response};
+use http::{HeaderValue, Request, Uri, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
-use crate::body::{Body, End, Meter, Metered, Replay};
+use crate::body::{Body, Meter, Metered};
 use crate::cache::{Entry, Meta, policy};
-use crate::config::{self, HostHeader};
-use crate::fields;
+use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
 use crate::filter::guard;
 use crate::net::dial::DialLimits;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::outgoing::{Bodies, Outgoing};
 use crate::proxy::reply::Failure;
+use crate::proxy::session;
 use crate::upstream::attempt::{self, Answer, AttemptError, Failed, Target};
-use crate::upstream::balance::{self, Heard};
 use crate::upstream::conns::LeasedBody;
-use crate::upstream::course::Course;
-use crate::upstream::health_state::Outcome;
+use crate::upstream::course::{self, Course};
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
 use crate::upstream::retry::{self, Cause, Stop};
 use crate::upstream::server::Server;
-use crate::upstream::side::{Asks, InFlight, Picked, Side, Unpicked};
-use crate::upstream::sticky::{self, Secure};
-
-/// What goes out to a server.
-pub struct Outgoing {
-    pub body: Body,
-    pub meter: Rc<Meter>,
-    pub length: BodyLength,
-    pub wants_websocket: bool,
-}
-
-impl Outgoing {
-    /// A request without a body.
-    pub fn nothing() -> Self {
-        let meter = Rc::<Meter>::default();
-        meter.finish(End::Whole);
-        Outgoing { body: Body::Empty, meter, length: BodyLength::None, wants_websocket: false }
-    }
-}
+use crate::upstream::side::{Asks, InFlight, Picked, Unpicked};
 
 /// What came back.
 pub struct Fetched {
@@ -80,136 +61,83 @@ pub enum Conditions<'a> {
 
 /// Gets a response from a server; tries others while that is safe.
 pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) -> Result<Fetched, Failure> {
-    let view = x.view.clone();
+    let (view, local) = (x.view.clone(), x.local.clone());
     let (upstream, pool) = (view.upstreams[x.upstream_index()].clone(), &view.pools[x.upstream_index()]);
-    let mut course = Course::begin(&upstream, pool, x.local.keep.now());
-    let mut bodies = Bodies::new(out.body, out.meter.clone(), &x.head.method, &upstream.config);
-    let wants_websocket = out.wants_websocket;
+    let mut course = Course::begin(&upstream, pool, &local.cells, local.keep.now());
+    let Outgoing { body, meter, length, wants_websocket } = out;
+    let mut bodies = Bodies::new(body, meter, &x.head.method, &upstream.config);
     let mut last = None;
     loop {
-        let picked = match place(x, &mut course, &upstream).await {
-            Ok(picked) => picked,
-            // What went wrong before says more than that there is nobody left.
-            Err(failure) => return Err(last.unwrap_or(failure)),
-        };
+        // What went wrong before says more than that there is nobody left.
+        let picked =
+            place(x, &mut course, &upstream).await.map_err(|failure| last.take().unwrap_or(failure))?;
         let server = picked.server;
         x.facts.server = Some((course.side.clone(), server));
         x.facts.attempts = course.attempts;
-        let member = course.side.members.servers[server].clone();
         let (body, meter) = bodies.next();
-        let head = head(x, &member, out.length, wants_websocket, &conditions);
+        let head = head(x, course.server(server), length, wants_websocket, &conditions);
         let began = Instant::now();
         let outcome = attempt(x, &course, picked, Request::from_parts(head, body), &meter).await;
-        let now = x.local.keep.now();
-        let request = |bodies: &Bodies| retry::Request {
-            is_idempotent: bodies.is_idempotent,
-            has_body: bodies.has_next(),
-        };
+        let now = local.keep.now();
         match outcome {
             Ok((answer, in_flight)) => {
-                hear(&course.side, server, &answer.response, answer.first_byte, now);
-                let cause = Cause::Status(answer.response.status().as_u16());
-                if upstream.config.retry.on_statuses.binary_search(&answer.response.status().as_u16()).is_ok()
-                {
-                    match course.failed(&upstream, pool, server, cause, request(&bodies), now) {
+                let status = answer.response.status().as_u16();
+                count_answer(x, course.server(server), &answer);
+                course.answered(server, head_of(&answer), now);
+                if upstream.config.retry.names(status) {
+                    match course.again(server, Cause::Status(status), bodies.as_request(), now) {
                         Ok(()) => {
-                            count_answer(x, &member, &answer);
-                            judge(x, &course, &member, answer.response.status().as_u16());
                             count_retry(x, "status");
                             continue;
                         }
                         Err(stop) => count_stop(x, stop),
                     }
                 }
-                let arrived = Arrived { course: &course, member: &member, answer, in_flight };
+                let arrived = Arrived { course: &course, server, answer, in_flight };
                 return received(x, arrived, &meter, wants_websocket);
             }
-            Err(mut failed) => {
-                bodies.give_back(failed.body.take());
-                if let AttemptError::RequestBody(End::Cut) = failed.error
-                    && let Some(end) = out.meter.end().filter(|end| *end != End::Whole)
-                {
-                    failed.error = AttemptError::RequestBody(end);
+            Err(Failed { error, body }) => {
+                bodies.give_back(body);
+                let error = bodies.fault(error);
+                note_failure(x, course.server(server), &error);
+                let failure = course::Failure {
+                    cause: Cause::of(&error),
+                    word: error.as_str(),
+                    blames_server: error.blames_server(),
+                    took: began.elapsed(),
+                };
+                course.failed(server, &failure, now);
+                let answer = match is_late(&upstream, x) {
+                    true => Failure::TotalTimedOut,
+                    false => Failure::Attempt(error),
+                };
+                if let Err(stop) = course.again(server, failure.cause, bodies.as_request(), now) {
+                    count_stop(x, stop);
+                    return Err(answer);
                 }
-                note_failure(x, &course, &member, &failed.error);
-                if failed.error.blames_server() {
-                    let heard = Heard { took: began.elapsed(), answer: balance::Answer::Failed };
-                    course.side.heard(server, &heard, Outcome::Failure, now);
-                }
-                let word = failed.error.as_str();
-                let cause = Cause::of(&failed.error);
-                let is_late = is_late(&upstream, x);
-                let failure = if is_late { Failure::TotalTimedOut } else { Failure::Attempt(failed.error) };
-                match course.failed(&upstream, pool, server, cause, request(&bodies), now) {
-                    Ok(()) if !is_late => count_retry(x, word),
-                    Ok(()) => return Err(failure),
-                    Err(stop) => {
-                        count_stop(x, stop);
-                        return Err(failure);
-                    }
-                }
-                last = Some(failure);
+                count_retry(x, failure.word);
+                last = Some(answer);
             }
         }
     }
 }
 
-/// What is sent, once and perhaps again.
-struct Bodies {
-    /// Not one byte of it was sent.
-    unsent: Option<Body>,
-    replay: Option<Replay>,
-    /// Of the client's body.
-    meter: Rc<Meter>,
-    is_first: bool,
-    is_empty: bool,
-    is_idempotent: bool,
-}
-
-impl Bodies {
-    fn new(body: Body, meter: Rc<Meter>, method: &Method, config: &config::Upstream) -> Self {
-        let (is_empty, is_idempotent) = (body.is_empty(), retry::is_idempotent(method));
-        // One that may not be repeated is not kept to be.
-        let may_replay = is_idempotent && !is_empty && config.retries > 0 && config.retry.body > 0;
-        let (unsent, replay) = match may_replay {
-            true => (None, Some(Replay::new(body, config.retry.body))),
-            false => (Some(body), None),
-        };
-        Bodies { unsent, replay, meter, is_first: true, is_empty, is_idempotent }
-    }
-
-    /// Whether it could be sent once more.
-    fn has_next(&self) -> bool {
-        self.is_empty || self.unsent.is_some() || self.replay.as_ref().is_some_and(Replay::is_whole)
-    }
-
-    /// The body of the next attempt, and what will be known of it.
-    fn next(&mut self) -> (Body, Rc<Meter>) {
-        let is_first = std::mem::take(&mut self.is_first);
-        let body =
-            self.unsent.take().or_else(|| self.replay.as_ref().and_then(Replay::reader)).unwrap_or_default();
-        if is_first || self.replay.is_none() {
-            return (body, self.meter.clone());
-        }
-        // The client's body may have ended long ago; this one begins.
-        let meter = Rc::<Meter>::default();
-        (Body::wrap(Metered::by(meter.clone(), body, usize::MAX)), meter)
-    }
-
-    /// Not one byte of the attempt's body was sent.
-    fn give_back(&mut self, unsent: Option<Body>) {
-        if self.replay.is_none() {
-            self.unsent = unsent;
-        }
+fn head_of(answer: &Answer) -> course::Head {
+    let response = &answer.response;
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    course::Head {
+        status: response.status().as_u16(),
+        retry_after: retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
+        took: answer.first_byte,
     }
 }
 
 /// A place at a server; waits for one where all are full.
-async fn place(x: &mut Exchange, course: &mut Course, upstream: &Upstream) -> Result<Picked, Failure> {
+async fn place(x: &mut Exchange, course: &mut Course<'_>, upstream: &Upstream) -> Result<Picked, Failure> {
     let queue = &upstream.state.queue;
     // Nobody overtakes those who wait.
     if queue.is_empty() {
-        match pick(x, course, upstream) {
+        match pick(x, course) {
             Err(Unpicked::Full { .. }) => {}
             Err(Unpicked::Nobody) => return Err(Failure::NoServer),
             Ok(picked) => return Ok(picked),
@@ -222,7 +150,7 @@ async fn place(x: &mut Exchange, course: &mut Course, upstream: &Upstream) -> Re
         .timeout(limit, async {
             loop {
                 place.called().await;
-                match pick(x, course, upstream) {
+                match pick(x, course) {
                     Err(Unpicked::Full { is_for_others }) => place.wait_on(is_for_others),
                     found => break found,
                 }
@@ -241,15 +169,14 @@ async fn place(x: &mut Exchange, course: &mut Course, upstream: &Upstream) -> Re
     }
 }
 
-fn pick(x: &Exchange, course: &mut Course, upstream: &Upstream) -> Result<Picked, Unpicked> {
+fn pick(x: &Exchange, course: &mut Course<'_>) -> Result<Picked, Unpicked> {
     let asks = asks(x);
     let picked = course.pick(&asks, x.local.keep.now(), &mut x.local.rng.borrow_mut())?;
-    x.local.cells.inc(upstream.picks(picked.reason));
     debug!(server = picked.in_flight.server().id, reason = picked.reason.as_str(), "picked");
     Ok(picked)
 }
 
-fn asks(x: &Exchange) -> Asks<'_> {
+pub(super) fn asks(x: &Exchange) -> Asks<'_> {
     Asks {
         client: x.client_ip,
         path: x.head.uri.path(),
@@ -262,13 +189,13 @@ fn asks(x: &Exchange) -> Asks<'_> {
 /// One attempt, within its own limit and what is left of the whole request's.
 async fn attempt(
     x: &Exchange,
-    course: &Course,
+    course: &Course<'_>,
     picked: Picked,
     request: Request<Body>,
     meter: &Rc<Meter>,
 ) -> Result<(Answer, InFlight), Failed> {
     let Picked { server, in_flight, leave, .. } = picked;
-    let (upstream, member) = (x.upstream(), &course.side.members.servers[server]);
+    let (upstream, member) = (x.upstream(), course.server(server));
     let interims = RefCell::default();
     let timers = x.local.timers.clone();
     let target = Target {
@@ -315,21 +242,6 @@ fn passing<F: Future>(
         interims.take().iter().for_each(|interim| x.interim(interim));
         outcome
     })
-}
-
-/// The strategy hears how its choice went.
-fn hear<B>(side: &Side, server: usize, response: &Response<B>, took: Duration, now: Duration) {
-    let retry_after = || {
-        let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-        value.parse().ok().map(Duration::from_secs)
-    };
-    let (answer, outcome) = match response.status().as_u16() {
-        429 => (balance::Answer::Busy { retry_after: retry_after() }, Outcome::Success),
-        503 => (balance::Answer::Busy { retry_after: retry_after() }, Outcome::Failure),
-        500..=599 => (balance::Answer::Served, Outcome::Failure),
-        _ => (balance::Answer::Served, Outcome::Success),
-    };
-    side.heard(server, &Heard { took, answer }, outcome, now);
 }
 
 fn head(
@@ -385,8 +297,8 @@ fn origin_form(x: &Exchange) -> Uri {
 
 /// An answer, and whose it is.
 struct Arrived<'a> {
-    course: &'a Course,
-    member: &'a Server,
+    course: &'a Course<'a>,
+    server: usize,
     answer: Answer,
     in_flight: InFlight,
 }
@@ -397,19 +309,16 @@ fn received(
     request: &Rc<Meter>,
     wants_websocket: bool,
 ) -> Result<Fetched, Failure> {
-    let Arrived { course, member, answer, in_flight } = arrived;
-    count_answer(x, member, &answer);
+    let Arrived { course, server, answer, in_flight } = arrived;
     let Answer { mut response, lease, connect, first_byte } = answer;
     (x.facts.connect, x.facts.first_byte) = (connect, Some(first_byte));
     let upgrade = (response.status() == 101).then(|| hyper::upgrade::on(&mut response));
     let (parts, incoming) = response.into_parts();
     if let Err(bad) = guard::check_response(&parts, wants_websocket) {
-        let members = &course.side.members;
-        x.upstream().blame(members, member, bad.as_str(), x.local.keep.now(), &x.local.cells);
+        course.blame(server, bad.as_str(), x.local.keep.now());
         return Err(Failure::BadResponse(bad));
     }
-    judge(x, course, member, parts.status.as_u16());
-    let cookie = bind(x, course, member, &parts);
+    let cookie = session::bind(x, course, server, &parts);
     if let Some(upgrade) = upgrade {
         lease.let_go();
         let tunnel = Some(Tunnel { upgrade, in_flight });
@@ -423,24 +332,10 @@ fn received(
     Ok(Fetched { parts, body: Body::wrap(body), cookie, tunnel: None })
 }
 
-/// 502 to 504 are a gateway's word that the server behind cannot serve.
-fn judge(x: &Exchange, course: &Course, member: &Server, status: u16) {
-    let (upstream, now) = (x.upstream(), x.local.keep.now());
-    match status {
-        502..=504 => upstream.blame(&course.side.members, member, "gateway-error", now, &x.local.cells),
-        _ => upstream.praise(member, now),
-    }
-}
-
-fn note_failure(x: &Exchange, course: &Course, member: &Server, error: &AttemptError) {
-    let upstream = x.upstream();
-    let cause = std::error::Error::source(error).map(tracing::field::display);
-    debug!(upstream = upstream.config.name, server = member.id, %error, cause, "attempt failed");
-    x.local.cells.inc(member.entry.handles.requests.none());
-    if error.blames_server() {
-        let now = x.local.keep.now();
-        upstream.blame(&course.side.members, member, error.as_str(), now, &x.local.cells);
-    }
+fn note_failure(x: &Exchange, server: &Server, error: &AttemptError) {
+    let (upstream, cause) = (x.upstream(), std::error::Error::source(error).map(tracing::field::display));
+    debug!(upstream = upstream.config.name, server = server.id, %error, cause, "attempt failed");
+    x.local.cells.inc(server.entry.handles.requests.none());
 }
 
 fn count_retry(x: &Exchange, why: &str) {
@@ -462,38 +357,6 @@ fn count_answer(x: &Exchange, member: &Server, answer: &Answer) {
     cells.observe(handles.first_byte, answer.first_byte);
     if let Some(connect) = answer.connect {
         cells.observe(handles.connect, connect);
-    }
-}
-
-/// Binds the client's session to the server that answered: a cookie of ours, unless it has it already, or a line in the
-/// table of what servers' own cookies mean.
-fn bind(x: &Exchange, course: &Course, member: &Server, parts: &response::Parts) -> Option<HeaderValue> {
-    let now = x.local.keep.now();
-    match x.upstream().config.sticky.as_ref()? {
-        config::Sticky::Cookie(sticky) => {
-            let members = &course.side.members;
-            let (index, table) = (members.index_of(&member.id)?, members.sticky.as_ref()?);
-            let value = table.value_of(index)?;
-            // Also when it names the server under a key that no longer signs.
-            if fields::cookie(&x.head.headers, &sticky.name) == Some(value) {
-                return None;
-            }
-            let secure = if x.client.is_tls { Secure::Yes } else { Secure::No };
-            sticky::set_cookie(&sticky.name, value, secure, sticky.max_age).ok()
-        }
-        config::Sticky::Learn(rules) => {
-            let opened = fields::set_cookies(&parts.headers, &rules.cookie).last();
-            let session = opened.or_else(|| {
-                // It was with another server, which is gone; or we have forgotten.
-                let session = fields::cookie(&x.head.headers, &rules.cookie)?;
-                let is_known =
-                    course.side.bound_to(&asks(x), now) == course.side.members.index_of(&member.id);
-                (!is_known).then_some(session)
-            })?;
-            x.upstream().state.sessions.learn(session, &member.id, rules, now);
-            None
-        }
-        config::Sticky::Hash(_) => None,
     }
 }
 

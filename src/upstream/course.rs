@@ -6,13 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::observe::Cells;
+use crate::upstream::balance::{Answer, Heard};
+use crate::upstream::health_state::Outcome;
 use crate::upstream::pool::{Upstream, WorkerPool};
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::retry::{self, Cause, Limits, Request, Spent, Stop, Verdict};
+use crate::upstream::server::Server;
 use crate::upstream::side::{Asks, Picked, Side, Unpicked};
 
 /// A request's course.
-pub struct Course {
+pub struct Course<'a> {
     /// The servers it may go to, to its end.
     pub side: Rc<Side>,
     /// Attempts so far.
@@ -20,6 +24,9 @@ pub struct Course {
     /// The next attempt is not to use a kept-alive connection: one has turned out closed, and others may have been closed
     /// with it.
     pub afresh: bool,
+    upstream: &'a Upstream,
+    pool: &'a WorkerPool,
+    cells: &'a Cells,
     began: Duration,
     /// They failed it.
     tried: Vec<usize>,
@@ -28,17 +35,44 @@ pub struct Course {
     retrying: Option<Retrying>,
 }
 
+/// An attempt without a response.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure {
+    /// What it means.
+    pub cause: Cause,
+    /// The word for it in logs and metrics.
+    pub word: &'static str,
+    /// It was the server's fault.
+    pub blames_server: bool,
+    /// Time from the attempt's beginning.
+    pub took: Duration,
+}
+
+/// The head of a response.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    /// Its status.
+    pub status: u16,
+    /// What `Retry-After` says.
+    pub retry_after: Option<Duration>,
+    /// Time to the first byte.
+    pub took: Duration,
+}
+
 /// One of the retries that there may be at once.
 struct Retrying(Arc<PoolState>);
 
-impl Course {
+impl<'a> Course<'a> {
     /// A request has come. `now` is the time since the process began, here and below.
-    pub fn begin(upstream: &Upstream, pool: &WorkerPool, now: Duration) -> Self {
+    pub fn begin(upstream: &'a Upstream, pool: &'a WorkerPool, cells: &'a Cells, now: Duration) -> Self {
         pool.budget.borrow_mut().request(now);
         Course {
             side: pool.side(upstream),
             attempts: 0,
             afresh: false,
+            upstream,
+            pool,
+            cells,
             began: now,
             tried: Vec::new(),
             avoided: Vec::new(),
@@ -62,24 +96,57 @@ impl Course {
                     picked => picked,
                 }
             }
-        };
-        self.attempts += u32::from(picked.is_ok());
-        picked
+        }?;
+        self.attempts += 1;
+        self.cells.inc(self.upstream.picks(picked.reason));
+        Ok(picked)
     }
 
-    /// An attempt at `server` failed: whether there may be another.
-    pub fn failed(
+    /// One of its servers.
+    pub fn server(&self, index: usize) -> &Arc<Server> {
+        &self.side.members.servers[index]
+    }
+
+    /// The server answered: what that says of it.
+    pub fn answered(&self, server: usize, head: Head, now: Duration) {
+        let Head { status, retry_after, took } = head;
+        let is_busy = matches!(status, 429 | 503);
+        let answer = if is_busy { Answer::Busy { retry_after } } else { Answer::Served };
+        let outcome = if status >= 500 { Outcome::Failure } else { Outcome::Success };
+        self.side.heard(server, &Heard { took, answer }, outcome, now);
+        match status {
+            // A gateway's word that the server behind cannot serve.
+            502..=504 => self.blame(server, "gateway-error", now),
+            _ => self.upstream.praise(self.server(server), now),
+        }
+    }
+
+    /// The server did not answer: what that says of it.
+    pub fn failed(&self, server: usize, failure: &Failure, now: Duration) {
+        if failure.blames_server {
+            let heard = Heard { took: failure.took, answer: Answer::Failed };
+            self.side.heard(server, &heard, Outcome::Failure, now);
+            self.blame(server, failure.word, now);
+        }
+    }
+
+    /// A server did what ejects it.
+    pub fn blame(&self, server: usize, why: &str, now: Duration) {
+        self.upstream.blame(&self.side.members, self.server(server), why, now, self.cells);
+    }
+
+    /// Whether there may be another attempt after that at `server`, and then it is one of the retries.
+    pub fn again(
         &mut self,
-        upstream: &Upstream,
-        pool: &WorkerPool,
         server: usize,
         cause: Cause,
         request: Request,
         now: Duration,
     ) -> Result<(), Stop> {
+        let (config, state) = (&self.upstream.config, &self.upstream.state);
         let spent = Spent { attempts: self.attempts, time: now.saturating_sub(self.began) };
-        let limits = Limits { retries: upstream.config.retries, total: upstream.config.total_timeout };
-        match retry::verdict(cause, request, spent, &upstream.config.retry, limits) {
+        let limits = Limits { retries: config.retries, total: config.total_timeout };
+        match retry::verdict(cause, request, spent, &config.retry, limits) {
             Verdict::Stop(stop) => return Err(stop),
             Verdict::Anywhere => self.avoided.push(server),
             Verdict::Elsewhere => self.tried.push(server),
@@ -90,11 +157,11 @@ impl Course {
         }
         self.retrying = None;
         if cause.is_budgeted() {
-            if !upstream.state.retries.take(upstream.config.retry.concurrent) {
+            if !state.retries.take(config.retry.concurrent) {
                 return Err(Stop::Budget);
             }
-            self.retrying = Some(Retrying(upstream.state.clone()));
-            if !pool.budget.borrow_mut().retry(now, pool.allowance) {
+            self.retrying = Some(Retrying(state.clone()));
+            if !self.pool.budget.borrow_mut().retry(now, self.pool.allowance) {
                 return Err(Stop::Budget);
             }
         }

@@ -149,7 +149,7 @@ impl Cause {
             Cause::Connect => rules.on_connect,
             Cause::Reset => rules.on_reset,
             Cause::Timeout => rules.on_timeout,
-            Cause::Status(status) => rules.on_statuses.binary_search(&status).is_ok(),
+            Cause::Status(status) => rules.names(status),
             Cause::Other => false,
         }
     }
