@@ -46,6 +46,21 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", required = true)]
         to: Vec<String>,
     },
+    /// Take a server of a running proxy out of service, gently: it gets requests of its sessions only.
+    Drain {
+        /// The upstream's name.
+        #[arg(long, value_name = "NAME")]
+        upstream: String,
+        /// The server, as it is configured, or as the status page shows it.
+        #[arg(long, value_name = "ADDRESS")]
+        server: String,
+        /// Give it its share of requests again.
+        #[arg(long)]
+        undo: bool,
+        /// The proxy's admin listener.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+        admin: SocketAddr,
+    },
     /// Purge stored responses of a running proxy: they are gone, or stale, when this returns.
     #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
     Purge {
@@ -91,14 +106,23 @@ fn main() -> ExitCode {
             let asked = serde_json::json!({
                 "urls": urls, "prefixes": prefixes, "tags": tags, "all": all, "soft": soft,
             });
-            match client::post(admin, "/api/v1/cache/purge", &asked.to_string()) {
-                Ok(done) => {
-                    let told = std::io::stdout().write_all(done.as_bytes());
-                    told.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
-                }
-                Err(error) => failed(&error, 1),
-            }
+            order(admin, "/api/v1/cache/purge", &asked)
         }
+        Command::Drain { upstream, server, undo, admin } => {
+            let asked = serde_json::json!({ "upstream": upstream, "server": server, "drain": !undo });
+            order(admin, "/api/v1/drain", &asked)
+        }
+    }
+}
+
+/// Has a running proxy do something, and says what it answers.
+fn order(admin: SocketAddr, path: &str, asked: &serde_json::Value) -> ExitCode {
+    match client::post(admin, path, &asked.to_string()) {
+        Ok(done) => {
+            let told = std::io::stdout().write_all(done.as_bytes());
+            told.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
+        Err(error) => failed(&error, 1),
     }
 }
 

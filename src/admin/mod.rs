@@ -1,8 +1,9 @@
 //! The admin listener: numbers for Prometheus, answers for orchestrators, a status for people.
 //!
-//! It runs on the control thread, and changes one thing only: what is in the cache.
+//! It runs on the control thread, and changes two things only: what is in the cache, and which servers drain.
 
 pub mod client;
+mod drain;
 mod purge;
 mod status;
 
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::debug;
@@ -31,6 +33,9 @@ use crate::upstream::server::Condition;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Out of file descriptors: how long accepting pauses.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of one command: a thousand long addresses.
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What the admin listener reads.
 pub struct Admin {
@@ -72,11 +77,21 @@ pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
 
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        const HERE: &str = "/metrics /livez /readyz /api/v1/status, and POST /api/v1/cache/purge\n";
+        const HERE: &str =
+            "/metrics /livez /readyz /api/v1/status, and POST /api/v1/cache/purge /api/v1/drain\n";
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
-            "/api/v1/cache/purge" if request.method() == Method::POST => self.purge(request).await,
-            "/api/v1/cache/purge" => not_allowed("POST"),
+            "/api/v1/cache/purge" | "/api/v1/drain" if request.method() != Method::POST => {
+                not_allowed("POST")
+            }
+            "/api/v1/cache/purge" => match read(request).await {
+                Ok(body) => self.purge(&body).await,
+                Err(refused) => refusal(refused),
+            },
+            "/api/v1/drain" => match read(request).await {
+                Ok(body) => json(drain::drain(&self.keep, &self.snapshot, &body)),
+                Err(refused) => refusal(refused),
+            },
             _ if !is_read => not_allowed("GET, HEAD"),
             "/metrics" => self.metrics(),
             "/livez" => plain(StatusCode::OK, "alive\n"),
@@ -87,32 +102,14 @@ impl Admin {
         }
     }
 
-    async fn purge(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let body = Limited::new(body, purge::BODY_BYTES_MAX).collect();
-        let done = match tokio::time::timeout(HEAD_TIMEOUT, body).await {
-            Ok(Ok(body)) => {
-                purge::purge(self.keep.clone(), &self.snapshot, &head.headers, body.to_bytes()).await
-            }
-            Ok(Err(_)) => {
-                Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off".to_owned()))
-            }
-            Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body is too slow".to_owned())),
-        };
-        match done {
-            Ok(done) => {
-                let (metrics, control) = (&self.keep.metrics, self.keep.workers());
-                let kind = if done.soft { "soft" } else { "hard" };
-                metrics.cells(control).add(metrics.counter(Family::CachePurged, &[kind]), done.purged);
-                typed("application/json", serde_json::to_string(&done).unwrap_or_default() + "\n")
-            }
-            Err((status, mistake)) => {
-                let text = serde_json::json!({ "error": mistake }).to_string();
-                let mut response = typed("application/json", text + "\n");
-                *response.status_mut() = status;
-                response
-            }
+    async fn purge(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let done = purge::purge(self.keep.clone(), &self.snapshot, body).await;
+        if let Ok(done) = &done {
+            let (metrics, control) = (&self.keep.metrics, self.keep.workers());
+            let kind = if done.soft { "soft" } else { "hard" };
+            metrics.cells(control).add(metrics.counter(Family::CachePurged, &[kind]), done.purged);
         }
+        json(done)
     }
 
     /// Not ready while draining, or while an upstream has no server that may serve.
@@ -168,6 +165,39 @@ impl Admin {
         let text = serde_json::to_string_pretty(&status::of(self)).unwrap_or_default();
         typed("application/json", text + "\n")
     }
+}
+
+/// Why nothing was done.
+type Refused = (StatusCode, String);
+
+/// The body of a command.
+async fn read(request: Request<Incoming>) -> Result<Bytes, Refused> {
+    let (head, body) = request.into_parts();
+    // A page in a browser can send anything else to a listener on loopback without asking first.
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    if !kind.to_ascii_lowercase().starts_with(b"application/json") {
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json".to_owned()));
+    }
+    let body = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(HEAD_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broke off".to_owned())),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body is too slow".to_owned())),
+    }
+}
+
+fn json(done: Result<impl Serialize, Refused>) -> Response<Full<Bytes>> {
+    match done {
+        Ok(done) => typed("application/json", serde_json::to_string(&done).unwrap_or_default() + "\n"),
+        Err(refused) => refusal(refused),
+    }
+}
+
+fn refusal((status, mistake): Refused) -> Response<Full<Bytes>> {
+    let text = serde_json::json!({ "error": mistake }).to_string();
+    let mut response = typed("application/json", text + "\n");
+    *response.status_mut() = status;
+    response
 }
 
 fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {

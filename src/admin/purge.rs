@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::Refused;
 use crate::cache::purge::{Address, How, Selector};
 use crate::cache::{Key, keyed_target};
 use crate::clock::unix_now;
 use crate::state::{Keep, Snapshot};
 
-/// Bytes of one request: a thousand long addresses.
-pub const BODY_BYTES_MAX: usize = 1 << 20;
 /// Addresses, prefixes and tags in one request.
 const NAMES_MAX: usize = 1000;
 
@@ -44,22 +42,9 @@ pub struct Done {
     pub took_us: u64,
 }
 
-/// Why nothing was done.
-pub type Refused = (StatusCode, String);
-
 /// Purges as `body` says.
-pub async fn purge(
-    keep: Arc<Keep>,
-    snapshot: &Snapshot,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<Done, Refused> {
-    // A page in a browser can send anything else to a listener on loopback without asking first.
-    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    if !kind.to_ascii_lowercase().starts_with(b"application/json") {
-        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "send it as application/json".to_owned()));
-    }
-    let (selector, is_soft) = read(&body, snapshot).map_err(|mistake| (StatusCode::BAD_REQUEST, mistake))?;
+pub async fn purge(keep: Arc<Keep>, snapshot: &Snapshot, body: &[u8]) -> Result<Done, Refused> {
+    let (selector, is_soft) = read(body, snapshot).map_err(|mistake| (StatusCode::BAD_REQUEST, mistake))?;
     let how = if is_soft { How::Soft(unix_now()) } else { How::Hard };
     let began = Instant::now();
     // It may look at everything that is stored: not on the thread that probes servers.

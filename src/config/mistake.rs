@@ -114,7 +114,7 @@ impl From<Mistake> for Mistakes {
 }
 
 /// A hint that names the nearest of `options`, or all of them when none is near.
-pub(super) fn did_you_mean(found: &str, options: &[&str]) -> String {
+pub fn did_you_mean(found: &str, options: &[&str]) -> String {
     let plain = |word: &str| word.to_ascii_lowercase().replace(['_', ' '], "-");
     let found = plain(found);
     let distance = |option: &str| match option {

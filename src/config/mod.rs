@@ -27,7 +27,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use self::mistake::{Mistake, Mistakes, Place};
+pub use self::mistake::{Mistake, Mistakes, Place, did_you_mean};
 pub use self::model::*;
 use self::reader::Reader;
 use self::traffic::Known;

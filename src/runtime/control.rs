@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::admin::{self, Admin};
 use crate::clock::{TICK, Timers};
 use crate::observe::AccessLog;
+use crate::runtime::lookout::look_after;
 use crate::runtime::{RunError, SharedSnapshot, report_panic};
 use crate::state::{Keep, Stage};
 use crate::upstream::probe;
@@ -69,6 +70,7 @@ impl Control {
             }
         });
         for upstream in &self.snapshot.upstreams {
+            tokio::task::spawn_local(look_after(upstream.clone(), self.keep.clone()));
             for server in 0..upstream.members().servers.len() {
                 let rng = fastrand::Rng::new();
                 tokio::task::spawn_local(probe::watch(

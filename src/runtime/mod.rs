@@ -5,6 +5,7 @@
 
 mod control;
 pub mod demo;
+mod lookout;
 mod worker;
 
 use std::fmt;

@@ -15,6 +15,9 @@ use crate::upstream::retry::{self, Cause, Limits, Request, Spent, Stop, Verdict}
 use crate::upstream::server::Server;
 use crate::upstream::side::{Asks, Picked, Side, Unpicked};
 
+/// Servers that a retry goes to last, because they fail others: enough to find one that does not, and short to search.
+const RATHER_NOT_MAX: usize = 32;
+
 /// A request's course.
 pub struct Course<'a> {
     /// The servers it may go to, to its end.
@@ -87,11 +90,13 @@ impl<'a> Course<'a> {
         now: Duration,
         rng: &mut fastrand::Rng,
     ) -> Result<Picked, Unpicked> {
-        let picked = match self.avoided.is_empty() {
-            true => self.side.pick(asks, &self.tried, now, rng),
-            false => {
-                let both = [&self.tried[..], &self.avoided].concat();
-                match self.side.pick(asks, &both, now, rng) {
+        let picked = match self.attempts {
+            0 => self.side.pick(asks, &[], now, rng),
+            _ => {
+                // It has failed once: rather not on one that failed someone else just now.
+                let failing = self.side.failing(RATHER_NOT_MAX, now);
+                let rather_not = [&self.tried[..], &self.avoided, &failing].concat();
+                match self.side.pick(asks, &rather_not, now, rng) {
                     Err(Unpicked::Nobody) => self.side.pick(asks, &self.tried, now, rng),
                     picked => picked,
                 }
@@ -114,6 +119,7 @@ impl<'a> Course<'a> {
         let answer = if is_busy { Answer::Busy { retry_after } } else { Answer::Served };
         let outcome = if status >= 500 { Outcome::Failure } else { Outcome::Success };
         self.side.heard(server, &Heard { took, answer }, outcome, now);
+        self.server(server).state.note(matches!(status, 502..=504));
         match status {
             // A gateway's word that the server behind cannot serve.
             502..=504 => self.blame(server, "gateway-error", now),
@@ -124,6 +130,7 @@ impl<'a> Course<'a> {
     /// The server did not answer: what that says of it.
     pub fn failed(&self, server: usize, failure: &Failure, now: Duration) {
         if failure.blames_server {
+            self.server(server).state.note(true);
             let heard = Heard { took: failure.took, answer: Answer::Failed };
             self.side.heard(server, &heard, Outcome::Failure, now);
             self.blame(server, failure.word, now);
@@ -156,7 +163,7 @@ impl<'a> Course<'a> {
             return Err(Stop::NoServer);
         }
         self.retrying = None;
-        if cause.is_budgeted() {
+        if cause.is_budgeted() && !(cause.is_free() && self.side.does_any_answer(&self.tried, now)) {
             if !state.retries.take(config.retry.concurrent) {
                 return Err(Stop::Budget);
             }

@@ -42,18 +42,16 @@ impl Outliers {
     /// Called each second, with what all servers have counted since they are known. Returns those that stand out, by index
     /// into `counted`, the worst first.
     pub fn look(&mut self, counted: &[(&str, Tallies)], rules: &Eject) -> Vec<(usize, Cause)> {
-        self.servers.retain(|id, _| counted.iter().any(|(known, _)| known == id));
         let seconds = rules.window.as_secs().max(1) as usize;
-        let windows: Vec<_> = counted
-            .iter()
-            .map(|(id, now)| {
-                if !self.servers.contains_key(*id) {
-                    // Before it was known there was nothing to look back at.
-                    self.servers.insert((*id).to_owned(), Seen { marks: VecDeque::from([*now]) });
-                }
-                self.servers.get_mut(*id).map(|seen| seen.advance(*now, seconds)).unwrap_or_default()
-            })
-            .collect();
+        // Those that are gone stay behind.
+        let mut before = std::mem::take(&mut self.servers);
+        let mut windows = Vec::with_capacity(counted.len());
+        for (id, now) in counted {
+            // Before it was known there was nothing to look back at.
+            let mut seen = before.remove(*id).unwrap_or_else(|| Seen { marks: VecDeque::from([*now]) });
+            windows.push(seen.advance(*now, seconds));
+            self.servers.insert((*id).to_owned(), seen);
+        }
         let found = judge(&windows, rules);
         for (index, _) in &found {
             // It begins anew when it comes back.

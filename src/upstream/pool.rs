@@ -18,6 +18,7 @@ use crate::upstream::balance::PickReason;
 use crate::upstream::budget::{Allowance, Budget};
 use crate::upstream::health_state::{EjectVerdict, PoolCount};
 use crate::upstream::members::{Members, Recipe};
+use crate::upstream::outlier::Outliers;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::roster::{Roster, Rules};
 use crate::upstream::server::{Condition, Server};
@@ -99,11 +100,23 @@ impl Upstream {
         self.note(server, &verdict, why, now, cells);
     }
 
-    /// A server's numbers stand out.
-    pub fn eject(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
+    fn eject(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
         let Some(eject) = &self.config.eject else { return };
         let verdict = server.state.stands_out(now, eject, count(members, now));
         self.note(server, &verdict, why, now, cells);
+    }
+
+    /// Called each second: ejects servers whose numbers stand out.
+    pub fn look_for_outliers(&self, outliers: &mut Outliers, now: Duration, cells: &Cells) {
+        let Some(rules) = &self.config.eject else { return };
+        if rules.error_rate.is_none() && rules.latency_factor.is_none() {
+            return;
+        }
+        let members = self.members();
+        let counted: Vec<_> = members.servers.iter().map(|s| (s.id.as_str(), s.state.tallies())).collect();
+        for (server, cause) in outliers.look(&counted, rules) {
+            self.eject(&members, &members.servers[server], &cause.to_string(), now, cells);
+        }
     }
 
     fn note(&self, server: &Server, verdict: &EjectVerdict, why: &str, now: Duration, cells: &Cells) {

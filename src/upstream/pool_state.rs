@@ -1,7 +1,10 @@
 //! What workers share of an upstream, found again by the next configuration.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use crossbeam_utils::CachePadded;
 
@@ -43,12 +46,12 @@ impl PoolState {
 
     /// Another number since a server's condition has changed.
     pub fn epoch(&self) -> u64 {
-        self.epoch.load(Relaxed)
+        self.epoch.load(Acquire)
     }
 
-    /// A server's condition has changed: workers look again at who may serve.
+    /// A server's condition has changed: workers look again at who may serve. Whoever sees the new number sees the condition.
     pub fn changed(&self) {
-        self.epoch.fetch_add(1, Relaxed);
+        self.epoch.fetch_add(1, Release);
     }
 
     /// Requests that its servers are busy with.

@@ -158,6 +158,12 @@ impl Cause {
     pub fn is_budgeted(self) -> bool {
         !matches!(self, Cause::NoLeave | Cause::Stale)
     }
+
+    /// Whether a retry may be had for nothing while another server answers: no server has seen the request, so it is not
+    /// work done twice. Where none answers, the pool is dead, and gets no storm of connections.
+    pub fn is_free(self) -> bool {
+        self == Cause::Connect
+    }
 }
 
 // RFC 9110 section 9.2.2, first that applies:

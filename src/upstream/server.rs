@@ -81,6 +81,8 @@ pub struct ServerState {
     ejected_until: AtomicU64,
     /// Milliseconds since the process began: when it last came (back); 0: it was always there.
     came_back: AtomicU64,
+    /// The last attempt at it failed by its fault.
+    is_failing: AtomicBool,
     /// The ejection has failures to forget: a success must take the lock.
     is_uneasy: AtomicBool,
     probe: Mutex<ProbeState>,
@@ -130,6 +132,7 @@ impl ServerState {
             is_draining: AtomicBool::new(is_draining),
             ejected_until: AtomicU64::new(0),
             came_back: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
             is_uneasy: AtomicBool::new(false),
             probe: Mutex::default(),
             ejection: Mutex::default(),
@@ -207,6 +210,18 @@ impl ServerState {
         add(&tally.attempts, 1);
         add(&tally.failures, u64::from(outcome == Outcome::Failure));
         add(&tally.first_byte_us, first_byte.map_or(0, |time| time.as_micros() as u64));
+    }
+
+    /// Whether the last attempt at it failed by its fault.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing.load(Relaxed)
+    }
+
+    /// Whether an attempt at it has failed by its fault. Written only when that is news: all workers read it.
+    pub fn note(&self, is_failing: bool) {
+        if self.is_failing() != is_failing {
+            self.is_failing.store(is_failing, Relaxed);
+        }
     }
 
     /// A probe came back.

@@ -217,6 +217,19 @@ impl Side {
         self.candidates(&self.roster(now)).any(|server| !tried.contains(&server))
     }
 
+    /// Those that may serve, but failed whoever asked them last; at most `count`.
+    pub fn failing(&self, count: usize, now: Duration) -> Vec<usize> {
+        let roster = self.roster(now);
+        let is_failing = |server: &usize| self.members.servers[*server].state.is_failing();
+        self.candidates(&roster).filter(is_failing).take(count).collect()
+    }
+
+    /// Whether anyone but `tried` may serve and answered whoever asked last.
+    pub fn does_any_answer(&self, tried: &[usize], now: Duration) -> bool {
+        self.candidates(&self.roster(now))
+            .any(|server| !tried.contains(&server) && !self.members.servers[server].state.is_failing())
+    }
+
     /// An attempt was answered, or failed; `outcome` says whether that was the server's fault.
     pub fn heard(&self, server: usize, heard: &Heard, outcome: Outcome, now: Duration) {
         let answered = (heard.answer != crate::upstream::balance::Answer::Failed).then_some(heard.took);
