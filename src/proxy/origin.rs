@@ -324,7 +324,7 @@ fn received(
         let tunnel = Some(Tunnel { upgrade, in_flight });
         return Ok(Fetched { parts, body: Body::Empty, cookie, tunnel });
     }
-    let leased = LeasedBody::new(incoming, lease, request.clone(), in_flight);
+    let leased = LeasedBody::new(incoming, lease, request.clone(), in_flight, x.local.keep.began());
     let (timers, upstream) = (&x.local.timers, x.upstream());
     let idle = timers.deadline(upstream.config.body_idle);
     let total = time_left(upstream, x).map(|left| timers.deadline(left));

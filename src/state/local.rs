@@ -52,12 +52,12 @@ impl Local {
     ) -> Rc<Self> {
         let mut rng = fastrand::Rng::new();
         let seed = rng.u64(..) ^ worker as u64;
-        let workers = keep.workers();
-        let pool = |upstream: &Arc<Upstream>| WorkerPool::new(upstream, worker, workers, seed);
+        let (workers, cells) = (keep.workers(), keep.metrics.cells(worker));
+        let pool = |upstream: &Arc<Upstream>| WorkerPool::new(upstream, cells.clone(), worker, workers, seed);
         let pools = snapshot.upstreams.iter().map(pool).collect();
         Rc::new(Local {
             worker,
-            cells: keep.metrics.cells(worker),
+            cells,
             keep,
             timers: Timers::new(),
             rng: RefCell::new(rng),

@@ -61,7 +61,9 @@ pub struct LeasedBody {
     /// The request's body: an answer that came before its end spoils the connection.
     request: Rc<Meter>,
     /// The server is busy until its response has ended.
-    _busy: InFlight,
+    busy: InFlight,
+    /// What times count from.
+    epoch: Instant,
 }
 
 struct Idle {
@@ -250,9 +252,9 @@ impl Drop for Lease {
 }
 
 impl LeasedBody {
-    /// `request` tells whether the request's body has reached its end.
-    pub fn new(incoming: Incoming, lease: Lease, request: Rc<Meter>, busy: InFlight) -> Self {
-        let mut body = LeasedBody { incoming, lease: Some(lease), request, _busy: busy };
+    /// `request` tells whether the request's body has reached its end; `epoch` is when the process began.
+    pub fn new(incoming: Incoming, lease: Lease, request: Rc<Meter>, busy: InFlight, epoch: Instant) -> Self {
+        let mut body = LeasedBody { incoming, lease: Some(lease), request, busy, epoch };
         if body.incoming.is_end_stream() {
             body.end();
         }
@@ -281,7 +283,10 @@ impl HttpBody for LeasedBody {
             None => self.end(),
             Some(Ok(_)) if self.incoming.is_end_stream() => self.end(),
             Some(Ok(_)) => {}
-            Some(Err(_)) => self.lease = None,
+            Some(Err(_)) => {
+                self.lease = None;
+                self.busy.cut(self.epoch.elapsed());
+            }
         }
         Poll::Ready(frame.map(|f| f.map_err(Into::into)))
     }

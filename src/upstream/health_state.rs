@@ -80,6 +80,8 @@ impl ProbeState {
 pub struct Ejection {
     /// Failures in a row.
     failures: u32,
+    /// Those before the last success: its response may still break off.
+    failures_before: u32,
     /// Ejections whose memory has not faded; the next is this much longer.
     ejections: u32,
     /// End of the current ejection, or of the last one.
@@ -180,8 +182,14 @@ impl Ejection {
         if self.is_ejected(now) {
             return;
         }
-        self.failures = 0;
+        self.failures_before = std::mem::take(&mut self.failures);
         self.fade(now, eject);
+    }
+
+    /// The response of a request that had succeeded broke off: it was no success.
+    pub fn cut(&mut self, now: Duration, eject: &Eject, pool: PoolCount) -> EjectVerdict {
+        self.failures = self.failures.max(std::mem::take(&mut self.failures_before));
+        self.failure(now, eject, pool)
     }
 
     /// Each `eject.time` without an ejection makes the next one a step shorter.
@@ -282,6 +290,20 @@ mod tests {
         assert_eq!(eject(&mut state, at(45)), at(65));
         // A long quiet forgets everything, also without a success in it.
         assert_eq!(eject(&mut state, at(1000)), at(1010));
+    }
+
+    #[test]
+    fn a_response_that_breaks_off_was_no_success() {
+        let mut state = Ejection::default();
+        for _ in 0..2 {
+            state.success(at(0), &EJECT);
+            assert_eq!(state.cut(at(0), &EJECT, TEN), EjectVerdict::Counted);
+        }
+        state.success(at(0), &EJECT);
+        assert!(matches!(state.cut(at(0), &EJECT, TEN), EjectVerdict::Ejected { .. }));
+        state.success(at(20), &EJECT);
+        state.success(at(20), &EJECT);
+        assert_eq!(state.cut(at(20), &EJECT, TEN), EjectVerdict::Counted, "a whole one came between");
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub struct UpstreamHandles {
 /// One worker's side of an upstream.
 pub struct WorkerPool {
     worker: usize,
+    cells: Cells,
     seed: u64,
     /// Of [`Upstream::generation`].
     side: RefCell<(u64, Rc<Side>)>,
@@ -95,15 +96,9 @@ impl Upstream {
 
     /// A server failed a request; ejects it when it has failed too often.
     pub fn blame(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
-        let Some(eject) = &self.config.eject else { return };
-        let verdict = server.state.failed(now, eject, count(members, now));
-        self.note(server, &verdict, why, now, cells);
-    }
-
-    fn eject(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
-        let Some(eject) = &self.config.eject else { return };
-        let verdict = server.state.stands_out(now, eject, count(members, now));
-        self.note(server, &verdict, why, now, cells);
+        eject(&self.config, server, why, now, cells, |rules| {
+            server.state.failed(now, rules, count(members, now))
+        });
     }
 
     /// Called each second: ejects servers whose numbers stand out.
@@ -115,23 +110,10 @@ impl Upstream {
         let members = self.members();
         let counted: Vec<_> = members.servers.iter().map(|s| (s.id.as_str(), s.state.tallies())).collect();
         for (server, cause) in outliers.look(&counted, rules) {
-            self.eject(&members, &members.servers[server], &cause.to_string(), now, cells);
-        }
-    }
-
-    fn note(&self, server: &Server, verdict: &EjectVerdict, why: &str, now: Duration, cells: &Cells) {
-        let (upstream, name) = (&self.config.name, &server.id);
-        match verdict {
-            EjectVerdict::Ejected { until } => {
-                cells.inc(server.entry.handles.ejections);
-                let time = *until - now;
-                warn!(upstream, server = name, cause = why, ?time, "server ejected");
-            }
-            // Not a warning: it comes with every further failure, and a dead pool would fill the log with it.
-            EjectVerdict::PoolLimit => {
-                debug!(upstream, server = name, cause = why, "server not ejected: too few would be left");
-            }
-            EjectVerdict::Counted | EjectVerdict::AlreadyEjected => {}
+            let server = &members.servers[server];
+            eject(&self.config, server, &cause.to_string(), now, cells, |rules| {
+                server.state.stands_out(now, rules, count(&members, now))
+            });
         }
     }
 
@@ -173,6 +155,44 @@ impl Upstream {
     }
 }
 
+/// A response of a server broke off.
+pub fn blame_cut(
+    config: &config::Upstream,
+    members: &Members,
+    server: &Server,
+    now: Duration,
+    cells: &Cells,
+) {
+    eject(config, server, "response-cut", now, cells, |rules| {
+        server.state.cut(now, rules, count(members, now))
+    });
+}
+
+/// Ejects `server` if `judge` says so, and says it.
+fn eject(
+    config: &config::Upstream,
+    server: &Server,
+    why: &str,
+    now: Duration,
+    cells: &Cells,
+    judge: impl FnOnce(&config::Eject) -> EjectVerdict,
+) {
+    let Some(verdict) = config.eject.as_ref().map(judge) else { return };
+    let (upstream, name) = (&config.name, &server.id);
+    match verdict {
+        EjectVerdict::Ejected { until } => {
+            cells.inc(server.entry.handles.ejections);
+            let time = until - now;
+            warn!(upstream, server = name, cause = why, ?time, "server ejected");
+        }
+        // Not a warning: it comes with every further failure, and a dead pool would fill the log with it.
+        EjectVerdict::PoolLimit => {
+            debug!(upstream, server = name, cause = why, "server not ejected: too few would be left");
+        }
+        EjectVerdict::Counted | EjectVerdict::AlreadyEjected => {}
+    }
+}
+
 fn count(members: &Members, now: Duration) -> PoolCount {
     let ejected = |server: &&Arc<Server>| server.state.condition(now) == Condition::Ejected;
     PoolCount { ejected: members.servers.iter().filter(ejected).count(), total: members.servers.len() }
@@ -180,12 +200,14 @@ fn count(members: &Members, now: Duration) -> PoolCount {
 
 impl WorkerPool {
     /// For worker `worker` of `workers`. `seed` differs between them.
-    pub fn new(upstream: &Upstream, worker: usize, workers: usize, seed: u64) -> Self {
+    pub fn new(upstream: &Upstream, cells: Cells, worker: usize, workers: usize, seed: u64) -> Self {
         let retry = &upstream.config.retry;
         let generation = upstream.generation.load(Acquire);
-        let side = Side::new(upstream.members(), &upstream.config, &upstream.state, worker, seed, None);
+        let (config, state) = (&upstream.config, &upstream.state);
+        let side = Side::new(upstream.members(), config, state, cells.clone(), worker, seed, None);
         WorkerPool {
             worker,
+            cells,
             seed,
             side: RefCell::new((generation, side)),
             budget: RefCell::default(),
@@ -199,7 +221,8 @@ impl WorkerPool {
         if self.side.borrow().0 != generation {
             let before = self.side.borrow().1.clone();
             let (config, state) = (&upstream.config, &upstream.state);
-            let side = Side::new(upstream.members(), config, state, self.worker, self.seed, Some(&before));
+            let (cells, members) = (self.cells.clone(), upstream.members());
+            let side = Side::new(members, config, state, cells, self.worker, self.seed, Some(&before));
             self.side.replace((generation, side));
         }
         self.side.borrow().1.clone()

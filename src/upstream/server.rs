@@ -253,6 +253,11 @@ impl ServerState {
         self.out(&mut lock(&self.ejection), |ejection| ejection.failure(now, eject, pool))
     }
 
+    /// The response of a request that had succeeded broke off.
+    pub fn cut(&self, now: Duration, eject: &config::Eject, pool: PoolCount) -> EjectVerdict {
+        self.out(&mut lock(&self.ejection), |ejection| ejection.cut(now, eject, pool))
+    }
+
     /// Its numbers stand out from the pool's.
     pub fn stands_out(&self, now: Duration, eject: &config::Eject, pool: PoolCount) -> EjectVerdict {
         self.out(&mut lock(&self.ejection), |ejection| ejection.eject(now, eject, pool))

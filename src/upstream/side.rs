@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 
 use crate::config;
+use crate::observe::Cells;
 use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Servers, Strategy};
 use crate::upstream::conns::Conns;
 use crate::upstream::hash;
 use crate::upstream::health_state::Outcome;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::members::Members;
+use crate::upstream::pool;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::queue::Call;
 use crate::upstream::roster::{self, Known, Rank, Roster};
@@ -31,6 +33,7 @@ pub struct Side {
     pub conns: Vec<Rc<Conns>>,
     config: Arc<config::Upstream>,
     state: Arc<PoolState>,
+    cells: Cells,
     worker: usize,
     groups: Vec<GroupSide>,
     roster: RefCell<Roster>,
@@ -106,6 +109,7 @@ impl Side {
         members: Arc<Members>,
         config: &Arc<config::Upstream>,
         state: &Arc<PoolState>,
+        cells: Cells,
         worker: usize,
         seed: u64,
         before: Option<&Side>,
@@ -137,6 +141,7 @@ impl Side {
             groups: groups.collect(),
             config: config.clone(),
             state: state.clone(),
+            cells,
             worker,
             roster: RefCell::new(Roster { groups: Vec::new(), is_panicking: false, until: Duration::ZERO }),
             made_at: Cell::new(0),
@@ -471,6 +476,13 @@ impl InFlight {
     /// Who is busy with it.
     pub fn server(&self) -> &Arc<Server> {
         &self.side.members.servers[self.server]
+    }
+
+    /// It broke off its response.
+    pub fn cut(&self, now: Duration) {
+        let side = &self.side;
+        self.server().state.note(true);
+        pool::blame_cut(&side.config, &side.members, self.server(), now, &side.cells);
     }
 }
 
