@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::admin::Admin;
 use crate::config::{HostPattern, PathPattern};
 use crate::state::Stage;
+use crate::upstream::health_state::ProbeResult;
 use crate::upstream::pool::Upstream;
 
 #[derive(Serialize)]
@@ -63,6 +64,15 @@ struct ServerStatus<'a> {
     requests: u64,
     failures: u64,
     ejections: u64,
+    /// `None` where there are no probes, or not yet.
+    probe: Option<ProbeStatus>,
+}
+
+#[derive(Serialize)]
+struct ProbeStatus {
+    outcome: &'static str,
+    cause: Option<String>,
+    seconds_ago: u64,
 }
 
 #[derive(Serialize)]
@@ -125,6 +135,7 @@ fn upstream<'a>(admin: &Admin, upstream: &'a Upstream) -> UpstreamStatus<'a> {
             requests: answered + failures,
             failures,
             ejections: metrics.total(server.handles.ejections),
+            probe: server.state.last_probe().map(probe),
         }
     });
     UpstreamStatus {
@@ -132,6 +143,14 @@ fn upstream<'a>(admin: &Admin, upstream: &'a Upstream) -> UpstreamStatus<'a> {
         balance: &upstream.config.balance,
         sticky: upstream.sticky.is_some(),
         servers: servers.collect(),
+    }
+}
+
+fn probe(last: ProbeResult) -> ProbeStatus {
+    ProbeStatus {
+        outcome: last.outcome.as_str(),
+        cause: last.failure,
+        seconds_ago: last.at.elapsed().as_secs(),
     }
 }
 

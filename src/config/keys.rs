@@ -85,7 +85,10 @@ pub const HASH: &[&str] = &["header", "cookie"];
 /// `sticky` of an upstream.
 pub const STICKY: &[&str] = &["cookie", "secret-file", "max-age"];
 /// `health` of an upstream.
-pub const HEALTH: &[&str] = &["path", "host", "expect", "tcp", "interval", "timeout", "rise", "fall"];
+pub const HEALTH: &[&str] = &[
+    "path", "method", "host", "headers", "expect", "body", "tcp", "tls", "grpc", "port", "interval",
+    "timeout", "rise", "fall", "start",
+];
 /// `eject` of an upstream.
 pub const EJECT: &[&str] = &["failures", "time", "max-time", "max-percent"];
 /// `tls` of an upstream.

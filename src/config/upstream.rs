@@ -6,9 +6,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
+use super::health::health;
 use super::keys;
 use super::mistake::did_you_mean;
-use super::model::{Eject, HashKey, Health, HostHeader, Probe, Server, Sticky, Upstream, UpstreamTls};
+use super::model::{Eject, HashKey, HostHeader, Server, Sticky, Upstream, UpstreamTls};
 use super::pattern;
 use super::reader::{Table, Value};
 use super::units::seconds;
@@ -46,7 +47,7 @@ fn upstream(name: &str, value: &Value<'_>, strategies: &[&str]) -> Upstream {
             .unwrap_or("round-robin".to_owned()),
         hash: table.get("hash").and_then(|value| hash(&value)).unwrap_or(HashKey::ClientIp),
         sticky: table.get("sticky").and_then(|value| sticky(&value)),
-        health: table.get("health").and_then(|value| health(&value)),
+        health: table.get("health").and_then(|value| health(&value, &servers)),
         eject: eject(table.get("eject")),
         retries: table.number("retries", 2, 0..=10),
         host: table.get("host").and_then(|value| host_header(&value)).unwrap_or(HostHeader::Preserve),
@@ -143,50 +144,6 @@ fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     let mut secret = Vec::new();
     File::open(path)?.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut secret)?;
     Ok(secret)
-}
-
-fn health(value: &Value<'_>) -> Option<Health> {
-    const HELP: &str = "write { path = \"/healthz\" } or { tcp = true }";
-    let table = value.table(keys::HEALTH, HELP)?;
-    let is_tcp = table.boolean("tcp", false);
-    let host = table.get("host").and_then(|value| value.parsed(pattern::authority));
-    let expect = table.get("expect").and_then(|value| expect(&value)).unwrap_or(vec![(200, 399)]);
-
-    let probe = match (table.get("path"), is_tcp) {
-        (Some(path), false) => {
-            path.parsed(pattern::probe_path).map(|path| Probe::Http { path, host, expect })
-        }
-        (None, true) => {
-            for value in ["host", "expect"].into_iter().filter_map(|key| table.get(key)) {
-                value.wrong("means nothing to a tcp probe", "leave it out, or give a path instead of tcp");
-            }
-            Some(Probe::Tcp)
-        }
-        (Some(_), true) => value.refuse("asks for a path and for tcp", HELP),
-        (None, false) => value.refuse("does not say what to ask", HELP),
-    };
-    Some(Health {
-        probe: probe.unwrap_or(Probe::Tcp),
-        interval: table.duration("interval", seconds(2)),
-        timeout: table.duration("timeout", seconds(1)),
-        rise: table.number("rise", 2, 1..=100),
-        fall: table.number("fall", 3, 1..=100),
-    })
-}
-
-fn expect(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
-    let items = value.array("write it as [\"200-299\", 304]")?;
-    if items.is_empty() {
-        return value.refuse("is empty", "no status would be well");
-    }
-    let range = |item: &Value<'_>| {
-        if item.is_string() {
-            return item.parsed(pattern::statuses);
-        }
-        let status = item.whole(100..=599).and_then(|status| u16::try_from(status).ok())?;
-        Some((status, status))
-    };
-    Some(items.iter().filter_map(range).collect())
 }
 
 /// On unless the operator says `false`.

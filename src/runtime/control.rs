@@ -17,7 +17,7 @@ use crate::clock::{TICK, Timers};
 use crate::observe::AccessLog;
 use crate::runtime::{RunError, SharedSnapshot, report_panic};
 use crate::state::{Keep, Stage};
-use crate::upstream::probe;
+use crate::upstream::probe::{self, Prober, Subject};
 
 /// How often the control thread looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -68,11 +68,13 @@ impl Control {
                 }
             }
         });
-        for upstream in &self.snapshot.upstreams {
-            for server in 0..upstream.servers.len() {
-                let rng = fastrand::Rng::new();
-                tokio::task::spawn_local(probe::watch(upstream.clone(), server, timers.clone(), rng));
-            }
+        let prober = Prober::new(timers, self.keep.metrics.cells(self.keep.workers()));
+        let servers = self.snapshot.upstreams.iter().flat_map(|u| u.servers.iter().map(|s| (u.as_ref(), s)));
+        let subjects: Vec<_> =
+            servers.filter_map(|(upstream, server)| Subject::of(upstream, server)).collect();
+        let crowd = subjects.len();
+        for subject in subjects {
+            tokio::task::spawn_local(probe::watch(subject, crowd, prober.clone(), fastrand::Rng::new()));
         }
         let lost = self.access.as_ref().map(AccessLog::losses);
         let state = Admin {

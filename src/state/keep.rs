@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::cache::Cache;
 use crate::config;
 use crate::observe::Metrics;
+use crate::upstream::health_state::ProbeState;
 use crate::upstream::server::ServerState;
 
 /// The process's own state.
@@ -85,10 +86,10 @@ impl Keep {
         &self.secret
     }
 
-    /// The state of a server, the same as long as the process lives.
-    pub fn server(&self, upstream: &str, server: &str) -> Arc<ServerState> {
+    /// The state of a server, the same as long as the process lives; `first` is that of one that is new.
+    pub fn server(&self, upstream: &str, server: &str, first: ProbeState) -> Arc<ServerState> {
         let mut servers = lock(&self.servers);
-        let new = || Arc::new(ServerState::new(self.workers));
+        let new = || Arc::new(ServerState::new(self.workers, first));
         servers.entry((upstream.to_owned(), server.to_owned())).or_insert_with(new).clone()
     }
 }

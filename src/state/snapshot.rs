@@ -15,9 +15,10 @@ use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
 use crate::router::Router;
 use crate::state::Keep;
 use crate::upstream::balance::{Registry, ServerSpec};
+use crate::upstream::health_state::{Outcome, ProbeState};
 use crate::upstream::pool::Upstream;
 use crate::upstream::retry;
-use crate::upstream::server::{Server, ServerHandles};
+use crate::upstream::server::{Condition, ProbeHandles, Server, ServerHandles};
 use crate::upstream::sticky::{StickyKey, StickyTable};
 
 /// One configuration, compiled and immutable.
@@ -246,21 +247,33 @@ fn server(config: &config::Server, pool: &config::Upstream, keep: &Keep) -> Resu
         connect: metrics.histogram(Family::ServerConnectDuration, labels),
         first_byte: metrics.histogram(Family::ServerFirstByte, labels),
         ejections: metrics.counter(Family::Ejections, labels),
+        probes: pool.health.as_ref().map(|_| probes(metrics, labels)).unwrap_or_default(),
         healthy: metrics.gauge(Family::ServerHealthy, labels),
         in_flight: metrics.gauge(Family::ServerRequestsInFlight, labels),
         active: metrics.gauge(Family::ServerConnections, &[&pool.name, &name, "active"]),
         idle: metrics.gauge(Family::ServerConnections, &[&pool.name, &name, "idle"]),
     };
+    let first = pool.health.as_ref().map(|health| ProbeState::starting(health.start));
     Ok(Server {
         address: resolve(config, &pool.name, &name)?,
         host: HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static("")),
         tls: tls.map_err(|error| BuildError::UpstreamTls(pool.name.clone(), error))?,
         weight: config.weight,
         is_backup: config.backup,
-        state: keep.server(&pool.name, &name),
+        state: keep.server(&pool.name, &name, first.unwrap_or_default()),
         handles,
         name,
     })
+}
+
+fn probes(metrics: &Metrics, server: &[&str]) -> ProbeHandles {
+    let counter = |family, word| metrics.counter(family, &[server, &[word]].concat());
+    ProbeHandles {
+        ok: counter(Family::Probes, Outcome::Success.as_str()),
+        failed: counter(Family::Probes, Outcome::Failure.as_str()),
+        rose: counter(Family::HealthChanges, Condition::Healthy.as_str()),
+        fell: counter(Family::HealthChanges, Condition::Unhealthy.as_str()),
+    }
 }
 
 /// Host and port, IPv6 in brackets.

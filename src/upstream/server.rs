@@ -11,7 +11,9 @@ use http::HeaderValue;
 use crate::config;
 use crate::net::tls::Connector;
 use crate::observe::{ClassCounters, Counter, Gauge, Histogram};
-use crate::upstream::health_state::{EjectVerdict, Ejection, Outcome, PoolCount, ProbeChange, ProbeState};
+use crate::upstream::health_state::{
+    EjectVerdict, Ejection, PoolCount, ProbeChange, ProbeResult, ProbeState,
+};
 
 /// A server as a snapshot knows it.
 pub struct Server {
@@ -41,10 +43,21 @@ pub struct ServerHandles {
     pub connect: Histogram,
     pub first_byte: Histogram,
     pub ejections: Counter,
+    pub probes: ProbeHandles,
     pub healthy: Gauge,
     pub in_flight: Gauge,
     pub active: Gauge,
     pub idle: Gauge,
+}
+
+/// Where a server's probes and their changes are counted. The default ones, of a server without probes, are read by nobody.
+#[derive(Clone, Copy, Default)]
+#[allow(missing_docs, reason = "named as the families' labels are")]
+pub struct ProbeHandles {
+    pub ok: Counter,
+    pub failed: Counter,
+    pub rose: Counter,
+    pub fell: Counter,
 }
 
 /// A server's health and load. Workers read it for every pick, so what they read is plain atomics;
@@ -58,6 +71,7 @@ pub struct ServerState {
     /// The ejection has failures to forget: a success must take the lock.
     is_uneasy: AtomicBool,
     probe: Mutex<ProbeState>,
+    last_probe: Mutex<Option<ProbeResult>>,
     ejection: Mutex<Ejection>,
 }
 
@@ -77,14 +91,15 @@ pub enum Condition {
 }
 
 impl ServerState {
-    /// Healthy until shown otherwise.
-    pub fn new(workers: usize) -> Self {
+    /// Not ejected, and for its probes in the state that they begin with.
+    pub fn new(workers: usize, probe: ProbeState) -> Self {
         ServerState {
             in_flight: (0..workers).map(|_| CachePadded::default()).collect(),
-            is_probed_healthy: AtomicBool::new(true),
+            is_probed_healthy: AtomicBool::new(probe.is_healthy()),
             ejected_until: AtomicU64::new(0),
             is_uneasy: AtomicBool::new(false),
-            probe: Mutex::default(),
+            probe: Mutex::new(probe),
+            last_probe: Mutex::default(),
             ejection: Mutex::default(),
         }
     }
@@ -118,10 +133,17 @@ impl ServerState {
     }
 
     /// A probe came back.
-    pub fn probed(&self, outcome: Outcome, rise: u32, fall: u32) -> Option<ProbeChange> {
+    pub fn probed(&self, result: ProbeResult, rise: u32, fall: u32) -> Option<ProbeChange> {
+        let outcome = result.outcome;
+        *lock(&self.last_probe) = Some(result);
         let change = lock(&self.probe).record(outcome, rise, fall)?;
-        self.is_probed_healthy.store(matches!(change, ProbeChange::Rose), Relaxed);
+        self.is_probed_healthy.store(change.is_rise(), Relaxed);
         Some(change)
+    }
+
+    /// What the last probe found; `None` before the first.
+    pub fn last_probe(&self) -> Option<ProbeResult> {
+        lock(&self.last_probe).clone()
     }
 
     /// A request failed by the server's fault.

@@ -1,97 +1,203 @@
 //! Active health checks: one prober for the process, on the control thread.
+//!
+//! [`watch`] asks one server again and again, and tells its state, the log and the numbers what came of it. `timing`
+//! says when, `http` and `grpc` how; `bounded` keeps a server from answering without end, `failure` says what went
+//! wrong.
 
+mod timing;
+
+mod bounded;
+mod failure;
+mod grpc;
+mod http;
+
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tracing::{info, warn};
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tracing::{debug, info, warn};
 
 use crate::clock::Timers;
-use crate::config::{Health, Probe};
+use crate::config::{FirstState, Health, Probe};
 use crate::net::dial::{DialLimits, dial};
-use crate::upstream::health_state::{Outcome, ProbeChange};
+use crate::net::tls::Connector;
+use crate::observe::Cells;
+use crate::upstream::health_state::{Outcome, ProbeChange, ProbeResult};
 use crate::upstream::pool::Upstream;
-use crate::upstream::server::Server;
+use crate::upstream::probe::failure::{Failure, causes};
+use crate::upstream::server::{ProbeHandles, Server, ServerState};
 
-/// Bytes of a probe's answer that are read: enough for its status line and fields, the rest is not looked at.
-const ANSWER_BYTES: usize = 16 * 1024;
-/// A wait is 90 to 110 % of the interval, so that many probers do not align.
-const JITTER: f64 = 0.1;
+/// Probes at once, of all servers. A probe is a socket: with ten thousand servers that do not answer, the process
+/// keeps the file descriptors that its clients need, and is late with its probes instead.
+const PROBES_AT_ONCE: usize = 256;
 
-/// Probes one server for ever.
-pub async fn watch(upstream: Arc<Upstream>, server: usize, timers: Rc<Timers>, mut rng: fastrand::Rng) {
-    let Some(health) = upstream.config.health.clone() else { return };
-    // The first probe comes at once; the later ones spread out.
-    let mut last = String::new();
-    loop {
-        let server = &upstream.servers[server];
-        let failure = match timers.timeout(health.timeout, ask(server, &upstream, &health, &timers)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(why)) => Some(why),
-            Err(_) => Some(format!("no answer within {:?}", health.timeout)),
+/// A server as its probes see it: all they need, so that they can outlive what it was taken from.
+pub struct Subject {
+    /// The upstream's name, for the log.
+    pub upstream: String,
+    /// The server's name, for the log.
+    pub server: String,
+    /// Where to ask: with the port of the probes, if they have their own.
+    pub address: SocketAddr,
+    /// The host to ask for, with its port.
+    pub host: String,
+    /// `None`: in the clear. Made for probes: see [`Connector::afresh`].
+    pub tls: Option<Connector>,
+    /// What to ask, and how often.
+    pub health: Health,
+    /// The upstream's own; `health.timeout` is for them together and for the answer.
+    pub limits: DialLimits,
+    /// Who is told.
+    pub state: Arc<ServerState>,
+    /// Where it is counted.
+    pub handles: ProbeHandles,
+}
+
+/// What all probes of the process share.
+pub struct Prober {
+    timers: Rc<Timers>,
+    cells: Cells,
+    /// Fair: who waits longest is next.
+    turns: Semaphore,
+}
+
+/// The task that drives a connection; it ends with whoever asked.
+struct Driven(AbortHandle);
+
+impl Subject {
+    /// `None` when the upstream's servers are not probed.
+    pub fn of(upstream: &Upstream, server: &Server) -> Option<Subject> {
+        let config = &upstream.config;
+        let health = config.health.clone()?;
+        let own_host = match &health.probe {
+            Probe::Http(probe) => probe.host.clone(),
+            Probe::Grpc(probe) => probe.host.clone(),
+            Probe::Tcp | Probe::Tls => None,
         };
-        let outcome = if failure.is_none() { Outcome::Success } else { Outcome::Failure };
-        last = failure.unwrap_or(last);
-        let name = &upstream.config.name;
-        match server.state.probed(outcome, health.rise, health.fall) {
-            Some(ProbeChange::Fell) => {
-                warn!(upstream = name, server = server.name, cause = last, "server is unhealthy");
+        let port = health.port.unwrap_or(server.address.port());
+        let protocols: &[&str] = if matches!(health.probe, Probe::Grpc(_)) { &[grpc::ALPN] } else { &[] };
+        let tls = server.tls.as_ref().filter(|_| health.probe != Probe::Tcp);
+        Some(Subject {
+            upstream: config.name.clone(),
+            server: server.name.clone(),
+            address: SocketAddr::new(server.address.ip(), port),
+            host: own_host.unwrap_or_else(|| with_port(&server.name, health.port)),
+            tls: tls.map(|connector| connector.afresh(protocols)),
+            limits: DialLimits { connect: config.connect_timeout, tls: config.tls_timeout },
+            state: server.state.clone(),
+            handles: server.handles.probes,
+            health,
+        })
+    }
+
+    /// One whole probe, but for its time limit.
+    async fn ask(&self, timers: &Rc<Timers>) -> Result<(), Failure> {
+        let dialled = dial(self.address, self.tls.as_ref(), self.limits, timers).await;
+        let stream = dialled.map_err(Failure::Dial)?;
+        match &self.health.probe {
+            Probe::Tcp | Probe::Tls => Ok(()),
+            Probe::Http(probe) => http::ask(stream, probe, &self.host).await,
+            Probe::Grpc(probe) => grpc::ask(stream, probe, &self.host, self.health.timeout).await,
+        }
+    }
+
+    /// Tells everyone what came of a probe; `nth` counts this subject's from 0.
+    fn tell(&self, nth: u64, outcome: Outcome, failure: Option<String>, cells: &Cells) {
+        let (upstream, server, health) = (&self.upstream, &self.server, &self.health);
+        let cause = failure.clone().unwrap_or_default();
+        match outcome {
+            Outcome::Success => cells.inc(self.handles.ok),
+            Outcome::Failure => {
+                cells.inc(self.handles.failed);
+                debug!(upstream, server, cause, "probe failed");
             }
-            Some(ProbeChange::Rose) => info!(upstream = name, server = server.name, "server is healthy"),
+        }
+        let result = ProbeResult { outcome, failure, at: Instant::now() };
+        match self.state.probed(result, health.rise, health.fall) {
+            Some(ProbeChange::Fell) => {
+                cells.inc(self.handles.fell);
+                warn!(upstream, server, cause, failures = health.fall, "server is unhealthy");
+            }
+            Some(change @ (ProbeChange::Rose | ProbeChange::Proven)) => {
+                cells.inc(self.handles.rose);
+                let cause = match change {
+                    ProbeChange::Proven => "its first good probe".to_owned(),
+                    _ => format!("good probes in a row: {}", health.rise),
+                };
+                info!(upstream, server, cause, "server is healthy");
+            }
+            // No change, but the only word on why a server that was never well does not serve.
+            None if nth == 0 && outcome == Outcome::Failure && health.start == FirstState::Unhealthy => {
+                warn!(upstream, server, cause, "server is not healthy yet");
+            }
             None => {}
         }
-        tokio::time::sleep(wait(health.interval, rng.f64())).await;
     }
 }
 
-fn wait(interval: Duration, random: f64) -> Duration {
-    interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
-}
+impl Prober {
+    /// `cells` are the control thread's.
+    pub fn new(timers: Rc<Timers>, cells: Cells) -> Rc<Self> {
+        Rc::new(Prober { timers, cells, turns: Semaphore::new(PROBES_AT_ONCE) })
+    }
 
-async fn ask(
-    server: &Server,
-    upstream: &Upstream,
-    health: &Health,
-    timers: &Rc<Timers>,
-) -> Result<(), String> {
-    let limits = DialLimits { connect: upstream.config.connect_timeout, tls: upstream.config.tls_timeout };
-    let mut stream =
-        dial(server.address, server.tls.as_ref(), limits, timers).await.map_err(|e| with_cause(&e))?;
-    let Probe::Http { path, host, expect } = &health.probe else { return Ok(()) };
-    let host = host.as_deref().unwrap_or(&server.name);
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tidegate-probe\r\nconnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-    let status = status(&mut stream).await?;
-    if expect.iter().any(|(low, high)| (*low..=*high).contains(&status)) {
-        Ok(())
-    } else {
-        Err(format!("status {status}"))
+    /// Waits for a turn and asks. The wait is ours, so it does not count as the server's.
+    async fn probe(&self, subject: &Subject) -> Result<(), Failure> {
+        let _turn = self.turns.acquire().await;
+        let after = subject.health.timeout;
+        let answer = self.timers.timeout(after, subject.ask(&self.timers)).await;
+        answer.unwrap_or(Err(Failure::TimedOut { after }))
     }
 }
 
-async fn status(stream: &mut crate::net::Stream) -> Result<u16, String> {
-    let mut answer = Vec::with_capacity(1024);
-    loop {
-        let n = stream.read_buf(&mut answer).await.map_err(|e| e.to_string())?;
-        let mut fields = [httparse::EMPTY_HEADER; 100];
-        let mut response = httparse::Response::new(&mut fields);
-        match response.parse(&answer) {
-            Ok(_) if response.code.is_some_and(|code| code >= 200) => {
-                return Ok(response.code.unwrap_or_default());
-            }
-            Ok(_) if n > 0 && answer.len() < ANSWER_BYTES => {}
-            Ok(_) => return Err("the answer broke off".into()),
-            Err(error) => return Err(format!("the answer is not HTTP: {error}")),
+/// Probes one server until its task is aborted. `crowd` is how many servers begin to be probed together with it.
+pub async fn watch(subject: Subject, crowd: usize, prober: Rc<Prober>, mut rng: fastrand::Rng) {
+    for nth in 0.. {
+        tokio::time::sleep(timing::wait(nth, crowd, subject.health.interval, rng.f64())).await;
+        let (outcome, failure) = match prober.probe(&subject).await {
+            Ok(()) => (Outcome::Success, None),
+            Err(failure) => (Outcome::Failure, Some(causes(&failure))),
+        };
+        subject.tell(nth, outcome, failure, &prober.cells);
+    }
+}
+
+impl Driven {
+    /// Errors reach whoever waits for the answer; there is nobody else to tell.
+    fn spawn<E: 'static>(connection: impl Future<Output = Result<(), E>> + 'static) -> Driven {
+        Driven(tokio::task::spawn_local(async move { connection.await.is_ok() }).abort_handle())
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A server's name, which ends in its port, with the port of its probes instead.
+fn with_port(name: &str, port: Option<u16>) -> String {
+    match (port, name.rsplit_once(':')) {
+        (Some(port), Some((host, _))) => format!("{host}:{port}"),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_that_is_asked_for_has_the_port_that_is_asked() {
+        for (name, port, expected) in [
+            ("app:80", None, "app:80"),
+            ("app:80", Some(9000), "app:9000"),
+            ("[::1]:80", Some(9000), "[::1]:9000"),
+        ] {
+            assert_eq!(with_port(name, port), expected);
         }
-    }
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
