@@ -19,17 +19,15 @@ pub(super) const AGENT: HeaderValue = HeaderValue::from_static("tidegate-probe")
 /// Bytes of a body that are looked at: a page of health is a page. What a server sends beyond it is not read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-// The head of an answer has the limits of any other server's.
+// An answer's head has the limits of any response's.
 const RESPONSE_HEADERS: usize = 100;
+/// hyper reads a head into its buffer: one that does not fit is too large.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
-/// More than a head, so that it is the head's own limit that speaks.
-const READ_BUFFER_BYTES: usize = 128 * 1024;
 
 pub(super) async fn ask(stream: Stream, probe: &HttpProbe, host: &str) -> Result<(), Failure> {
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(RESPONSE_HEADERS)
-        .max_header_size(RESPONSE_HEAD_BYTES)
-        .max_buf_size(READ_BUFFER_BYTES)
+        .max_buf_size(RESPONSE_HEAD_BYTES)
         .handshake(TokioIo::new(Bounded::new(stream)))
         .await
         .map_err(Failure::Http)?;

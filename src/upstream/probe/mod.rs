@@ -64,7 +64,8 @@ pub struct Prober {
     turns: Semaphore,
 }
 
-/// The task that drives a connection; it ends with whoever asked.
+/// The task that drives a connection; it ends with whoever asked. By itself it would first say goodbye, and wait until
+/// the server takes it.
 struct Driven(AbortHandle);
 
 impl Subject {
@@ -189,6 +190,25 @@ fn with_port(name: &str, port: Option<u16>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_ends_with_whoever_asked() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let held = Rc::new(());
+        let stays = held.clone();
+
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let driven = Driven::spawn(async move {
+                let _stays = stays;
+                std::future::pending::<Result<(), ()>>().await
+            });
+            tokio::task::yield_now().await;
+            assert_eq!(Rc::strong_count(&held), 2);
+            drop(driven);
+            tokio::task::yield_now().await;
+            assert_eq!(Rc::strong_count(&held), 1);
+        });
+    }
 
     #[test]
     fn the_host_that_is_asked_for_has_the_port_that_is_asked() {
