@@ -34,6 +34,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs::", &["net/", "net.rs"]),
     ("hyper::server::", &["front/", "front.rs", "admin/", "admin.rs"]),
     ("toml::", &["config/", "config.rs"]),
+    ("regex::", &["config/model/health.rs"]),
     ("prometheus::", &["observe/", "observe.rs"]),
 ];
 

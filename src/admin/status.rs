@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::admin::Admin;
 use crate::config::{BACKUP, HostPattern, PathPattern};
 use crate::state::Stage;
+use crate::upstream::health_state::ProbeResult;
 use crate::upstream::pool::Upstream;
 
 #[derive(Serialize)]
@@ -66,6 +67,15 @@ struct ServerStatus {
     requests: u64,
     failures: u64,
     ejections: u64,
+    /// `None` where there are no probes, or not yet.
+    probe: Option<ProbeStatus>,
+}
+
+#[derive(Serialize)]
+struct ProbeStatus {
+    outcome: &'static str,
+    cause: Option<String>,
+    seconds_ago: u64,
 }
 
 #[derive(Serialize)]
@@ -130,6 +140,7 @@ fn upstream<'a>(admin: &Admin, upstream: &'a Upstream) -> UpstreamStatus<'a> {
             requests: answered + failures,
             failures,
             ejections: metrics.total(server.entry.handles.ejections),
+            probe: server.state.last_probe().map(probe),
         }
     });
     UpstreamStatus {
@@ -139,6 +150,14 @@ fn upstream<'a>(admin: &Admin, upstream: &'a Upstream) -> UpstreamStatus<'a> {
         queued: upstream.state.queue.len(),
         panic: upstream.roster(now).is_panicking,
         servers: servers.collect(),
+    }
+}
+
+fn probe(last: ProbeResult) -> ProbeStatus {
+    ProbeStatus {
+        outcome: last.outcome.as_str(),
+        cause: last.failure,
+        seconds_ago: last.at.elapsed().as_secs(),
     }
 }
 

@@ -102,7 +102,10 @@ pub const QUEUE: &[&str] = &["size", "timeout"];
 /// `retry-budget` of an upstream.
 pub const RETRY_BUDGET: &[&str] = &["percent", "per-second", "concurrent"];
 /// `health` of an upstream.
-pub const HEALTH: &[&str] = &["path", "host", "expect", "tcp", "interval", "timeout", "rise", "fall"];
+pub const HEALTH: &[&str] = &[
+    "path", "method", "host", "headers", "expect", "body", "tcp", "tls", "grpc", "port", "interval",
+    "timeout", "rise", "fall", "start",
+];
 /// `eject` of an upstream.
 pub const EJECT: &[&str] = &[
     "failures",

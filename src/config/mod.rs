@@ -15,6 +15,7 @@ mod resilience;
 mod pattern;
 mod units;
 
+mod health;
 mod process;
 mod route_cache;
 mod sticky;
@@ -219,6 +220,9 @@ mod tests {
             balance = "consistent-hash"
             hash = { header = "x-tenant" }
             health = { path = "/healthz" }
+            [upstream.orders]
+            servers = ["127.0.0.1:50051"]
+            health = { grpc = "" }
             [upstream.sessions]
             servers = ["127.0.0.1:4000", "127.0.0.1:4001"]
             hash = { cookie = "session" }
@@ -493,7 +497,7 @@ mod tests {
         ),
         (
             "health = {}",
-            "7:10: upstream.app.health: does not say what to ask; write { path = \"/healthz\" } or { tcp = true }",
+            "7:10: upstream.app.health: does not say what to ask; write one of path = \"/healthz\", tcp = true, tls = true and grpc = \"\"",
         ),
         (
             "health = { path = \"/\", expect = [\"200-99\"] }",

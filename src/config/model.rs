@@ -4,12 +4,16 @@
 //! What the operator typed, with its spans and its mistakes, stays in this
 //! room's parser; nothing outside `config` sees TOML.
 
+mod health;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
+
+pub use self::health::{BodyPattern, FirstState, GrpcProbe, Health, HttpProbe, Probe};
 
 /// A whole configuration, checked: indices are in range and names are unique.
 #[derive(Debug, Clone, PartialEq)]
@@ -550,37 +554,6 @@ pub struct StickyLearn {
     pub size: usize,
     /// How long one is remembered that is not used.
     pub idle: Duration,
-}
-
-/// `health = { path, ... }` or `health = { tcp = true, ... }`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Health {
-    /// What is asked.
-    pub probe: Probe,
-    /// Between two probes of one server; each waits 90 to 110 % of it.
-    pub interval: Duration,
-    /// For one whole probe.
-    pub timeout: Duration,
-    /// Successes in a row that make a server healthy.
-    pub rise: u32,
-    /// Failures in a row that make it unhealthy.
-    pub fall: u32,
-}
-
-/// What a probe asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// That a connection can be made.
-    Tcp,
-    /// A GET.
-    Http {
-        /// Begins with `/`.
-        path: String,
-        /// The `Host` header; `None`: the server's address.
-        host: Option<String>,
-        /// Which statuses are well: inclusive ranges.
-        expect: Vec<(u16, u16)>,
-    },
 }
 
 /// `eject = { failures, error-rate, latency-factor, ... }`.

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use http::uri::PathAndQuery;
 use ipnet::IpNet;
 
 use super::model::{HostPattern, PathPattern};
@@ -107,7 +108,8 @@ pub(super) fn probe_path(text: &str) -> Result<String, Refused> {
     if !text.starts_with('/') {
         return refuse(format!("{text:?} does not begin with /"), "");
     }
-    if text.contains('#') || !text.chars().all(|c| c.is_ascii_graphic()) {
+    let is_target = text.chars().all(|c| c.is_ascii_graphic()) && text.parse::<PathAndQuery>().is_ok();
+    if text.contains('#') || !is_target {
         return refuse(
             format!("{text:?} has characters that no request target has"),
             "write them percent-encoded",
@@ -330,6 +332,22 @@ mod tests {
 
         for (text, pattern) in cases {
             assert_eq!(path(text).ok(), pattern, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_asks_for_what_a_request_can_carry() {
+        for (text, is_target) in [
+            ("/", true),
+            ("/healthz?deep=1&x={a}", true),
+            ("//x", true),
+            ("healthz", false),
+            ("/a b", false),
+            ("/a#b", false),
+            ("/<a>", false),
+            ("/café", false),
+        ] {
+            assert_eq!(probe_path(text).is_ok(), is_target, "{text:?}");
         }
     }
 

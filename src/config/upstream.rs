@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 
+use super::health::health;
 use super::keys;
 use super::mistake::did_you_mean;
-use super::model::{BACKUP, HashKey, Health, HostHeader, Probe, Server, Upstream, UpstreamTls};
+use super::model::{BACKUP, HashKey, HostHeader, Server, Upstream, UpstreamTls};
 use super::pattern;
 use super::reader::{Table, Value};
 use super::resilience;
@@ -42,7 +43,7 @@ fn upstream(name: &str, value: &Value<'_>, strategies: &[&str]) -> Upstream {
         hash: table.get("hash").and_then(|value| hash(&value)).unwrap_or(HashKey::ClientIp),
         load_factor: table.get("load-factor").and_then(|value| load_factor(&value, balance)),
         sticky: table.get("sticky").and_then(|value| sticky::read(&value)),
-        health: table.get("health").and_then(|value| health(&value)),
+        health: table.get("health").and_then(|value| health(&value, &servers)),
         eject: resilience::eject(table.get("eject")),
         slow_start: table.wait("slow-start", seconds(10)),
         spill_over: table.number("spill-over", 0, 0..=100),
@@ -165,50 +166,6 @@ pub(super) fn hash(value: &Value<'_>) -> Option<HashKey> {
         (None, None, Some(query)) => token(query).map(HashKey::Query),
         _ => value.refuse("hashes one thing", HELP),
     }
-}
-
-fn health(value: &Value<'_>) -> Option<Health> {
-    const HELP: &str = "write { path = \"/healthz\" } or { tcp = true }";
-    let table = value.table(keys::HEALTH, HELP)?;
-    let is_tcp = table.boolean("tcp", false);
-    let host = table.get("host").and_then(|value| value.parsed(pattern::authority));
-    let expect = table.get("expect").and_then(|value| expect(&value)).unwrap_or(vec![(200, 399)]);
-
-    let probe = match (table.get("path"), is_tcp) {
-        (Some(path), false) => {
-            path.parsed(pattern::probe_path).map(|path| Probe::Http { path, host, expect })
-        }
-        (None, true) => {
-            for value in ["host", "expect"].into_iter().filter_map(|key| table.get(key)) {
-                value.wrong("means nothing to a tcp probe", "leave it out, or give a path instead of tcp");
-            }
-            Some(Probe::Tcp)
-        }
-        (Some(_), true) => value.refuse("asks for a path and for tcp", HELP),
-        (None, false) => value.refuse("does not say what to ask", HELP),
-    };
-    Some(Health {
-        probe: probe.unwrap_or(Probe::Tcp),
-        interval: table.duration("interval", seconds(2)),
-        timeout: table.duration("timeout", seconds(1)),
-        rise: table.number("rise", 2, 1..=100),
-        fall: table.number("fall", 3, 1..=100),
-    })
-}
-
-fn expect(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
-    let items = value.array("write it as [\"200-299\", 304]")?;
-    if items.is_empty() {
-        return value.refuse("is empty", "no status would be well");
-    }
-    let range = |item: &Value<'_>| {
-        if item.is_string() {
-            return item.parsed(pattern::statuses);
-        }
-        let status = item.whole(100..=599).and_then(|status| u16::try_from(status).ok())?;
-        Some((status, status))
-    };
-    Some(items.iter().filter_map(range).collect())
 }
 
 fn host_header(value: &Value<'_>) -> Option<HostHeader> {

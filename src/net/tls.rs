@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
@@ -122,6 +123,15 @@ impl Connector {
             builder.with_root_certificates(roots(tls.ca.as_deref())?).with_no_client_auth()
         };
         Ok(Connector { connector: TlsConnector::from(Arc::new(config)), name })
+    }
+
+    /// The same demands without memory of earlier sessions: each handshake is whole, so that a certificate that has
+    /// expired meanwhile is seen. Offers `protocols` by ALPN.
+    pub fn afresh(&self, protocols: &[&str]) -> Connector {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Connector { connector: TlsConnector::from(Arc::new(config)), name: self.name.clone() }
     }
 
     /// The handshake; the caller limits its time.

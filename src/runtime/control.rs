@@ -18,7 +18,7 @@ use crate::observe::AccessLog;
 use crate::runtime::lookout::look_after;
 use crate::runtime::{RunError, SharedSnapshot, report_panic};
 use crate::state::{Keep, Stage};
-use crate::upstream::probe;
+use crate::upstream::probe::{self, Prober, Subject};
 
 /// How often the control thread looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -69,18 +69,16 @@ impl Control {
                 }
             }
         });
+        let prober = Prober::new(timers, self.keep.metrics.cells(self.keep.workers()), self.keep.began());
+        let mut subjects = Vec::new();
         for upstream in &self.snapshot.upstreams {
             tokio::task::spawn_local(look_after(upstream.clone(), self.keep.clone()));
-            for server in 0..upstream.members().servers.len() {
-                let rng = fastrand::Rng::new();
-                tokio::task::spawn_local(probe::watch(
-                    upstream.clone(),
-                    server,
-                    self.keep.began(),
-                    timers.clone(),
-                    rng,
-                ));
-            }
+            let members = upstream.members();
+            subjects.extend(members.servers.iter().filter_map(|server| Subject::of(upstream, server)));
+        }
+        let crowd = subjects.len();
+        for subject in subjects {
+            tokio::task::spawn_local(probe::watch(subject, crowd, prober.clone(), fastrand::Rng::new()));
         }
         let lost = self.access.as_ref().map(AccessLog::losses);
         let state = Admin {

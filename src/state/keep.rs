@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::cache::Cache;
 use crate::config;
 use crate::observe::Metrics;
+use crate::upstream::health_state::ProbeState;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::server::ServerState;
 
@@ -99,11 +100,18 @@ impl Keep {
         lock(&self.pools).entry(upstream.to_owned()).or_insert_with(new).clone()
     }
 
-    /// The state of a server, the same as long as the process lives. `is_draining` is how it begins.
-    pub fn server(&self, upstream: &str, server: &str, is_draining: bool) -> Arc<ServerState> {
+    /// The state of a server, the same as long as the process lives; `first` and `is_draining` are how one that is new
+    /// begins.
+    pub fn server(
+        &self,
+        upstream: &str,
+        server: &str,
+        first: ProbeState,
+        is_draining: bool,
+    ) -> Arc<ServerState> {
         let pool = self.pool(upstream);
         let mut servers = lock(&self.servers);
-        let new = || Arc::new(ServerState::new(self.workers, pool, is_draining));
+        let new = || Arc::new(ServerState::new(self.workers, pool, first, is_draining));
         servers.entry((upstream.to_owned(), server.to_owned())).or_insert_with(new).clone()
     }
 }

@@ -15,10 +15,11 @@ use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
 use crate::router::Router;
 use crate::state::Keep;
 use crate::upstream::balance::{PickReason, Registry};
+use crate::upstream::health_state::{Outcome, ProbeState};
 use crate::upstream::members::Recipe;
 use crate::upstream::pool::{Upstream, UpstreamHandles};
 use crate::upstream::retry;
-use crate::upstream::server::{Entry, Server, ServerHandles};
+use crate::upstream::server::{Condition, Entry, ProbeHandles, Server, ServerHandles};
 use crate::upstream::sticky::StickyKey;
 
 /// One configuration, compiled and immutable.
@@ -267,30 +268,42 @@ fn server(config: &config::Server, pool: &config::Upstream, keep: &Keep) -> Resu
         priority: u32::from(config.priority),
         max_requests: config.max_requests,
         max_connections: config.max_connections,
-        handles: server_handles(&pool.name, &name, &keep.metrics),
+        handles: server_handles(pool, &name, &keep.metrics),
         name: name.clone(),
     };
+    let first = pool.health.as_ref().map(|health| ProbeState::starting(health.start));
     Ok(Arc::new(Server {
         address: resolve(config, &pool.name, &name)?,
         weight: entry.weight,
         priority: entry.priority,
-        state: keep.server(&pool.name, &name, config.drain),
+        state: keep.server(&pool.name, &name, first.unwrap_or_default(), config.drain),
         id: name,
         entry: Arc::new(entry),
     }))
 }
 
-fn server_handles(pool: &str, name: &str, metrics: &Metrics) -> ServerHandles {
-    let labels: &[&str] = &[pool, name];
+fn server_handles(pool: &config::Upstream, name: &str, metrics: &Metrics) -> ServerHandles {
+    let labels: &[&str] = &[&pool.name, name];
     ServerHandles {
         requests: metrics.classes(Family::ServerRequests, labels),
         connect: metrics.histogram(Family::ServerConnectDuration, labels),
         first_byte: metrics.histogram(Family::ServerFirstByte, labels),
         ejections: metrics.counter(Family::Ejections, labels),
+        probes: pool.health.as_ref().map(|_| probes(metrics, labels)).unwrap_or_default(),
         healthy: metrics.gauge(Family::ServerHealthy, labels),
         in_flight: metrics.gauge(Family::ServerRequestsInFlight, labels),
-        active: metrics.gauge(Family::ServerConnections, &[pool, name, "active"]),
-        idle: metrics.gauge(Family::ServerConnections, &[pool, name, "idle"]),
+        active: metrics.gauge(Family::ServerConnections, &[&pool.name, name, "active"]),
+        idle: metrics.gauge(Family::ServerConnections, &[&pool.name, name, "idle"]),
+    }
+}
+
+fn probes(metrics: &Metrics, server: &[&str]) -> ProbeHandles {
+    let counter = |family, word| metrics.counter(family, &[server, &[word]].concat());
+    ProbeHandles {
+        ok: counter(Family::Probes, Outcome::Success.as_str()),
+        failed: counter(Family::Probes, Outcome::Failure.as_str()),
+        rose: counter(Family::HealthChanges, Condition::Healthy.as_str()),
+        fell: counter(Family::HealthChanges, Condition::Unhealthy.as_str()),
     }
 }
 

@@ -4,9 +4,9 @@
 //! both agree. Pure: results and the time come in, what changed and why comes out. Time is a `Duration` since any
 //! one moment, so that tests and simulations need no clock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::config::Eject;
+use crate::config::{Eject, FirstState};
 
 /// What one probe, or one request, found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +16,33 @@ pub enum Outcome {
     Failure,
 }
 
+impl Outcome {
+    /// The word for the status page and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Success => "ok",
+            Outcome::Failure => "failed",
+        }
+    }
+}
+
+/// What one probe found, for people; nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeResult {
+    /// Whether it was well.
+    pub outcome: Outcome,
+    /// What was wrong, if it was not.
+    pub failure: Option<String>,
+    /// When it came back.
+    pub at: Instant,
+}
+
 /// What a server's probes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeState {
     is_healthy: bool,
+    /// It began unhealthy and was never well: the first success is enough.
+    is_unproven: bool,
     /// Results in a row that contradict `is_healthy`.
     against: u32,
 }
@@ -27,6 +50,8 @@ pub struct ProbeState {
 /// A change of mind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProbeChange {
+    /// The first success of a server that began unhealthy.
+    Proven,
     /// `rise` successes in a row.
     Rose,
     /// `fall` failures in a row.
@@ -34,23 +59,25 @@ pub enum ProbeChange {
 }
 
 impl ProbeChange {
-    /// The word for logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ProbeChange::Rose => "probe-rose",
-            ProbeChange::Fell => "probe-fell",
-        }
+    /// Whether the server is healthy now.
+    pub fn is_rise(self) -> bool {
+        self != ProbeChange::Fell
     }
 }
 
 impl Default for ProbeState {
-    /// Believed healthy until probes say otherwise: a proxy that starts must not refuse everyone for `rise` intervals.
     fn default() -> Self {
-        ProbeState { is_healthy: true, against: 0 }
+        ProbeState::starting(FirstState::Healthy)
     }
 }
 
 impl ProbeState {
+    /// Of a server that was never probed.
+    pub fn starting(first: FirstState) -> Self {
+        let is_healthy = first == FirstState::Healthy;
+        ProbeState { is_healthy, is_unproven: !is_healthy, against: 0 }
+    }
+
     /// Whether the server may serve, as far as probes know.
     pub fn is_healthy(&self) -> bool {
         self.is_healthy
@@ -63,14 +90,15 @@ impl ProbeState {
             return None;
         }
         self.against += 1;
-        let (needed, change) = match self.is_healthy {
-            true => (fall, ProbeChange::Fell),
-            false => (rise, ProbeChange::Rose),
+        let (needed, change) = match (self.is_healthy, self.is_unproven) {
+            (true, _) => (fall, ProbeChange::Fell),
+            (false, false) => (rise, ProbeChange::Rose),
+            (false, true) => (1, ProbeChange::Proven),
         };
         if self.against < needed {
             return None;
         }
-        *self = ProbeState { is_healthy: !self.is_healthy, against: 0 };
+        *self = ProbeState { is_healthy: !self.is_healthy, is_unproven: false, against: 0 };
         Some(change)
     }
 }
@@ -234,17 +262,31 @@ mod tests {
     };
     const TEN: PoolCount = PoolCount { ejected: 0, total: 10 };
 
+    /// What each result of a row (`+` is a success) changes, with a rise of 2 and a fall of 3.
+    fn changes(mut state: ProbeState, results: &str) -> String {
+        let outcome = |c| if c == '+' { Outcome::Success } else { Outcome::Failure };
+        let told = results.chars().map(|c| match state.record(outcome(c), 2, 3) {
+            None => '.',
+            Some(ProbeChange::Proven) => 'P',
+            Some(ProbeChange::Rose) => 'R',
+            Some(ProbeChange::Fell) => 'F',
+        });
+        told.collect()
+    }
+
     #[test]
     fn only_an_unbroken_row_of_probes_changes_a_servers_health() {
-        let mut state = ProbeState::default();
-        let told: Vec<_> = "--+---+-++---"
-            .chars()
-            .map(|c| state.record(if c == '+' { Outcome::Success } else { Outcome::Failure }, 2, 3))
-            .map(|change| change.map_or('.', |c| if c == ProbeChange::Rose { 'R' } else { 'F' }))
-            .collect();
+        assert!(ProbeState::default().is_healthy());
+        assert_eq!(changes(ProbeState::default(), "--+---+-++---"), ".....F...R..F");
+    }
 
-        assert_eq!(told.into_iter().collect::<String>(), ".....F...R..F");
-        assert!(!state.is_healthy());
+    #[test]
+    fn a_server_that_begins_unhealthy_needs_one_success_once_and_then_as_many_as_any() {
+        let unproven = ProbeState::starting(FirstState::Unhealthy);
+
+        assert!(!unproven.is_healthy());
+        assert_eq!(changes(unproven, "+---+++"), "P..F.R.");
+        assert_eq!(changes(unproven, "------+--+---++"), "......P.....F.R");
     }
 
     /// Fails as often as it takes, and says until when the server is out.

@@ -11,7 +11,9 @@ use http::HeaderValue;
 use crate::config;
 use crate::net::tls::Connector;
 use crate::observe::{ClassCounters, Counter, Gauge, Histogram};
-use crate::upstream::health_state::{EjectVerdict, Ejection, Outcome, PoolCount, ProbeChange, ProbeState};
+use crate::upstream::health_state::{
+    EjectVerdict, Ejection, Outcome, PoolCount, ProbeChange, ProbeResult, ProbeState,
+};
 use crate::upstream::limits::Ceiling;
 use crate::upstream::pool_state::PoolState;
 
@@ -60,10 +62,21 @@ pub struct ServerHandles {
     pub connect: Histogram,
     pub first_byte: Histogram,
     pub ejections: Counter,
+    pub probes: ProbeHandles,
     pub healthy: Gauge,
     pub in_flight: Gauge,
     pub active: Gauge,
     pub idle: Gauge,
+}
+
+/// Where a server's probes and their changes are counted. The default ones, of a server without probes, are read by nobody.
+#[derive(Clone, Copy, Default)]
+#[allow(missing_docs, reason = "named as the families' labels are")]
+pub struct ProbeHandles {
+    pub ok: Counter,
+    pub failed: Counter,
+    pub rose: Counter,
+    pub fell: Counter,
 }
 
 /// A server's health and load. Workers read it for every pick, so what they read is plain atomics;
@@ -86,6 +99,7 @@ pub struct ServerState {
     /// The ejection has failures to forget: a success must take the lock.
     is_uneasy: AtomicBool,
     probe: Mutex<ProbeState>,
+    last_probe: Mutex<Option<ProbeResult>>,
     ejection: Mutex<Ejection>,
     pool: Arc<PoolState>,
 }
@@ -122,19 +136,20 @@ pub enum Condition {
 }
 
 impl ServerState {
-    /// Healthy until shown otherwise.
-    pub fn new(workers: usize, pool: Arc<PoolState>, is_draining: bool) -> Self {
+    /// Not ejected, and for its probes in the state that they begin with.
+    pub fn new(workers: usize, pool: Arc<PoolState>, probe: ProbeState, is_draining: bool) -> Self {
         ServerState {
             tallies: (0..workers).map(|_| CachePadded::default()).collect(),
             requests: Ceiling::default(),
             connections: Ceiling::default(),
-            is_probed_healthy: AtomicBool::new(true),
+            is_probed_healthy: AtomicBool::new(probe.is_healthy()),
             is_draining: AtomicBool::new(is_draining),
             ejected_until: AtomicU64::new(0),
             came_back: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             is_uneasy: AtomicBool::new(false),
-            probe: Mutex::default(),
+            probe: Mutex::new(probe),
+            last_probe: Mutex::default(),
             ejection: Mutex::default(),
             pool,
         }
@@ -225,15 +240,21 @@ impl ServerState {
     }
 
     /// A probe came back.
-    pub fn probed(&self, outcome: Outcome, rise: u32, fall: u32, now: Duration) -> Option<ProbeChange> {
+    pub fn probed(&self, result: ProbeResult, rise: u32, fall: u32, now: Duration) -> Option<ProbeChange> {
+        let outcome = result.outcome;
+        *lock(&self.last_probe) = Some(result);
         let change = lock(&self.probe).record(outcome, rise, fall)?;
-        let is_healthy = matches!(change, ProbeChange::Rose);
-        if is_healthy {
+        if change.is_rise() {
             self.comes_back(now);
         }
-        self.is_probed_healthy.store(is_healthy, Relaxed);
+        self.is_probed_healthy.store(change.is_rise(), Relaxed);
         self.pool.changed();
         Some(change)
+    }
+
+    /// What the last probe found; `None` before the first.
+    pub fn last_probe(&self) -> Option<ProbeResult> {
+        lock(&self.last_probe).clone()
     }
 
     /// Whether it is to get requests of its sessions only. False when it was so already.

@@ -39,6 +39,33 @@ fn all_mistakes_are_told_at_once_with_their_lines() {
 }
 
 #[test]
+fn all_mistakes_of_probes_are_told_at_once_with_their_lines() {
+    let (status, said) = check(&format!(
+        "{MINIMAL}[upstream.app.health]\npath = \"/\"\nmethod = \"HAED\"\nbody = \"(\"\nport = 0\n\
+         start = \"unhelthy\"\nheaders = {{ connection = \"close\" }}\n\
+         [upstream.b]\nservers = [\"127.0.0.1:2\"]\n[upstream.b.health]\ntls = true\nexpect = [200]\n\
+         [upstream.c]\nservers = [\"127.0.0.1:3\"]\nhealth = {{ tcp = true, grpc = \"\" }}\n"
+    ));
+
+    assert_eq!(status, Some(2), "{said}");
+    for (line, words) in [
+        (9, "did you mean \"HEAD\"?"),
+        (10, "\"(\" is not a pattern: unclosed group"),
+        (11, "allowed: 1 to 65535"),
+        (12, "did you mean \"unhealthy\"?"),
+        (13, "belongs to the connection"),
+        (17, "127.0.0.1:2 is spoken to in the clear"),
+        (18, "means nothing to a tls probe"),
+        (21, "asks for tcp and grpc at once"),
+    ] {
+        let place = format!("tidegate.toml:{line}:");
+        let told = said.lines().find(|text| text.contains(&place));
+        let told = told.unwrap_or_else(|| panic!("nothing on line {line} in:\n{said}"));
+        assert!(told.contains(words), "{told:?} does not say {words}");
+    }
+}
+
+#[test]
 fn text_that_is_not_toml_is_a_mistake_with_a_place() {
     let (status, said) = check("[[listener]\nbind = 1\n");
 

@@ -24,5 +24,6 @@ mod interim;
 mod listeners_and_tls;
 mod metrics;
 mod nginx;
+mod probes;
 mod purge;
 mod routing;

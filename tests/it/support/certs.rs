@@ -11,7 +11,8 @@ use rustls::{StreamOwned, SupportedProtocolVersion};
 /// A certificate for some names, in memory and on disk.
 pub struct Cert {
     der: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    /// One for all connections, so that it remembers their sessions.
+    config: Arc<ServerConfig>,
     pub pem_path: PathBuf,
     pub key_path: PathBuf,
     _dir: tempfile::TempDir,
@@ -29,7 +30,21 @@ impl Cert {
         std::fs::write(&pem_path, made.cert.pem()).unwrap();
         std::fs::write(&key_path, made.signing_key.serialize_pem()).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        Cert { der: made.cert.der().clone(), key, pem_path, key_path, _dir: dir }
+        let der = made.cert.der().clone();
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![der.clone()], key)
+            .unwrap();
+        Cert { der, config: Arc::new(config), pem_path, key_path, _dir: dir }
+    }
+
+    /// A server's side of TLS that agrees on HTTP/2 alone.
+    pub fn http2(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
     }
 
     /// As an element of `tls.certificates`.
@@ -54,13 +69,7 @@ impl Cert {
 
     /// The server's side of a connection.
     pub fn accept(&self, stream: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.der.clone()], self.key.clone_key())
-            .unwrap();
-        StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream)
+        StreamOwned::new(ServerConnection::new(self.config.clone()).unwrap(), stream)
     }
 }
 
