@@ -5,7 +5,8 @@
 //! `config/reference.toml` against them.
 
 /// The file itself.
-pub const ROOT: &[&str] = &["runtime", "admin", "log", "limits", "listener", "route", "upstream", "cache"];
+pub const ROOT: &[&str] =
+    &["runtime", "admin", "log", "limits", "listener", "route", "upstream", "dns", "cache"];
 /// `[runtime]`.
 pub const RUNTIME: &[&str] = &["workers", "drain-timeout"];
 /// `[admin]`.
@@ -90,6 +91,8 @@ pub const HEALTH: &[&str] = &["path", "host", "expect", "tcp", "interval", "time
 pub const EJECT: &[&str] = &["failures", "time", "max-time", "max-percent"];
 /// `tls` of an upstream.
 pub const UPSTREAM_TLS: &[&str] = &["ca", "server-name", "insecure"];
+/// `[dns]`.
+pub const DNS: &[&str] = &["servers", "timeout", "attempts", "min-ttl", "max-ttl", "family"];
 /// `[cache]`.
 pub const CACHE: &[&str] = &["max-size", "collapse-wait"];
 
@@ -115,5 +118,6 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("upstream.NAME.health", HEALTH),
     ("upstream.NAME.eject", EJECT),
     ("upstream.NAME.tls", UPSTREAM_TLS),
+    ("dns", DNS),
     ("cache", CACHE),
 ];

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::keys;
 use super::mistake::did_you_mean;
-use super::model::{Eject, HashKey, Health, HostHeader, Probe, Server, Sticky, Upstream, UpstreamTls};
+use super::model::{
+    Eject, HashKey, Health, HostHeader, Probe, Server, Source, Sticky, Upstream, UpstreamTls,
+};
 use super::pattern;
 use super::reader::{Table, Value};
 use super::units::seconds;
@@ -70,7 +72,7 @@ fn servers(value: &Value<'_>) -> Vec<Server> {
     let mut seen = HashSet::new();
     let read = |item: &Value<'_>| {
         let server = server(item)?;
-        if !seen.insert((server.host.clone(), server.port, server.tls)) {
+        if !seen.insert((server.source.clone(), server.port, server.tls)) {
             return item.refuse("this server is already listed", "to give it a larger share, use weight");
         }
         Some(server)
@@ -85,11 +87,16 @@ fn server(value: &Value<'_>) -> Option<Server> {
     } else if value.is_table() {
         let table = value.table(keys::SERVER, HELP)?;
         let address = table.need("address", HELP).and_then(|value| value.parsed(pattern::server));
+        let is_service = address.as_ref().is_some_and(|a| matches!(a.source, Source::Service(_)));
+        if let Some(weight) = table.get("weight").filter(|_| is_service) {
+            weight.wrong("means nothing to a service", "leave it out; the weights are in its SRV records");
+        }
         (address, table.number("weight", 1, 1..=1000), table.boolean("backup", false))
     } else {
         return value.expected("a server", HELP);
     };
-    address.map(|pattern::Address { host, port, tls }| Server { host, port, tls, weight, backup })
+    let pattern::Address { source, host, port, tls } = address?;
+    Some(Server { source, host, port, tls, weight, backup })
 }
 
 fn balance(value: &Value<'_>, strategies: &[&str]) -> Option<String> {
