@@ -89,7 +89,8 @@ async fn status(stream: &mut crate::net::Stream) -> Result<u16, String> {
     }
 }
 
-fn with_cause(error: &dyn std::error::Error) -> String {
+/// An error and what was behind it, on one line.
+pub(super) fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
