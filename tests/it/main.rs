@@ -15,6 +15,7 @@ mod cache_integrity;
 mod cache_rules;
 mod cli;
 mod config_check;
+mod dns;
 mod embedding;
 mod headers;
 mod health;
