@@ -5,7 +5,8 @@
 //! `config/reference.toml` against them.
 
 /// The file itself.
-pub const ROOT: &[&str] = &["runtime", "admin", "log", "limits", "listener", "route", "upstream", "cache"];
+pub const ROOT: &[&str] =
+    &["runtime", "admin", "log", "limits", "listener", "route", "upstream", "dns", "cache"];
 /// `[runtime]`.
 pub const RUNTIME: &[&str] = &["workers", "drain-timeout"];
 /// `[admin]`.
@@ -119,6 +120,8 @@ pub const EJECT: &[&str] = &[
 ];
 /// `tls` of an upstream.
 pub const UPSTREAM_TLS: &[&str] = &["ca", "server-name", "insecure"];
+/// `[dns]`.
+pub const DNS: &[&str] = &["servers", "timeout", "attempts", "min-ttl", "max-ttl", "family"];
 /// `[cache]`.
 pub const CACHE: &[&str] = &["max-size", "collapse-wait"];
 
@@ -146,5 +149,6 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("upstream.NAME.health", HEALTH),
     ("upstream.NAME.eject", EJECT),
     ("upstream.NAME.tls", UPSTREAM_TLS),
+    ("dns", DNS),
     ("cache", CACHE),
 ];

@@ -69,9 +69,10 @@ pub fn parse(text: &str, file: &Path, strategies: &[&str]) -> Result<Config, Mis
     let runtime = process::runtime(&root);
     let log = process::log(&root);
     let limits = process::limits(&root);
+    let dns = process::dns(&root);
 
     reader.finish()?;
-    Ok(Config { runtime, admin, log, limits, listeners, routes, upstreams, cache })
+    Ok(Config { runtime, admin, log, limits, listeners, routes, upstreams, dns, cache })
 }
 
 /// The configuration of `tidegate proxy --from ADDR --to ADDR [--to ADDR]`.
@@ -310,6 +311,30 @@ mod tests {
 
         let longer = base_and("eject = { time = \"10m\" }").upstreams[0].eject.clone().unwrap();
         assert_eq!((longer.time, longer.max_time), (Duration::from_secs(600), Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn names_are_resolved_by_the_system_unless_the_file_says_otherwise() {
+        let seconds = Duration::from_secs;
+
+        let dns = base_and("").dns;
+        assert_eq!((dns.servers, dns.timeout, dns.attempts), (None, seconds(2), 2));
+        assert_eq!((dns.min_ttl, dns.max_ttl, dns.family), (seconds(1), seconds(3600), Family::PreferIpv4));
+
+        let dns = base_and("[dns]\nservers = [\"10.0.0.2\"]\nmin-ttl = \"2h\"\nfamily = \"both\"").dns;
+        assert_eq!(dns.servers, Some(vec!["10.0.0.2:53".parse().unwrap()]));
+        assert_eq!((dns.min_ttl, dns.max_ttl, dns.family), (seconds(7200), seconds(7200), Family::Both));
+    }
+
+    #[test]
+    fn one_host_may_have_several_services() {
+        let config = base_and(
+            "[upstream.b]\nservers = [\"http+srv://_a._tcp.b\", { address = \"http+srv://_b._tcp.b\", backup = true }]",
+        );
+
+        let servers = &config.upstreams[1].servers;
+        assert_eq!(servers[0].source, Source::Service("_a._tcp.b".to_owned()));
+        assert_eq!((servers[1].host.as_str(), servers[1].port, servers[1].priority), ("b", 0, BACKUP));
     }
 
     #[test]
@@ -601,6 +626,29 @@ mod tests {
         (
             "[log]\naccess = \"stderr\"",
             "8:10: log.access: unknown value \"stderr\"; write \"off\", \"stdout\" or a path with a / or a . in it",
+        ),
+        (
+            "[dns]\nservers = [\"dns.internal\"]",
+            "8:12: dns.servers[0]: \"dns.internal\" is not the address of a name server; write an IP address, perhaps with a port, as in \"127.0.0.1:53\"",
+        ),
+        ("[dns]\nservers = []", "8:11: dns.servers: is empty; leave it out to ask the system's name servers"),
+        ("[dns]\nattempts = 0", "8:12: dns.attempts: 0 is out of range; allowed: 1 to 10"),
+        (
+            "[dns]\nmin-ttl = \"10s\"\nmax-ttl = \"5s\"",
+            "9:11: dns.max-ttl: is shorter than min-ttl; the longest time cannot be shorter than the shortest",
+        ),
+        ("[dns]\nfamily = \"ip4\"", "8:10: dns.family: unknown value \"ip4\"; did you mean \"ipv4\"?"),
+        (
+            "[upstream.b]\nservers = [\"srv://_http._tcp.b\"]",
+            "8:12: upstream.b.servers[0]: unknown scheme \"srv\"; known: http, https, http+srv, https+srv",
+        ),
+        (
+            "[upstream.b]\nservers = [\"http+srv://_http._tcp.b:80\"]",
+            "8:12: upstream.b.servers[0]: \"_http._tcp.b:80\" has a port; write the name alone; the ports are in its SRV records",
+        ),
+        (
+            "[upstream.b]\nservers = [{ address = \"http+srv://_http._tcp.b\", weight = 2 }]",
+            "8:60: upstream.b.servers[0].weight: means nothing to a service; leave it out; the weights are in its SRV records",
         ),
         ("[caches]", "7:2: caches: unknown key; did you mean \"cache\"?"),
         (

@@ -6,7 +6,7 @@
 
 mod health;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// In the order of their names.
     pub upstreams: Vec<Upstream>,
+    /// How the names of servers are resolved.
+    pub dns: Dns,
     /// The response cache that all routes share.
     pub cache: Cache,
 }
@@ -444,14 +446,17 @@ pub struct Upstream {
     pub idle_connections: usize,
 }
 
-/// One backend.
+/// One element of `servers`: a backend, or a name behind which there may be several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
-    /// A host name or an IP address (IPv6 without brackets).
+    /// How its addresses are found.
+    pub source: Source,
+    /// A host name or an IP address (IPv6 without brackets): what certificates are verified by. Of a service it
+    /// is the domain, without `_http._tcp.`: what the operator wrote, not a target that anyone could answer with.
     pub host: String,
-    /// Never 0.
+    /// 0 only for a service: the ports are in its records.
     pub port: u16,
-    /// The address began with `https://`.
+    /// The address began with `https`.
     pub tls: bool,
     /// 1 to 1000; 1 by default.
     pub weight: u32,
@@ -503,6 +508,18 @@ pub struct Retry {
     pub concurrent: u32,
     /// Bytes of a request's body that are kept to be sent again.
     pub body: u64,
+}
+
+/// How the addresses of a server are found. Names end in a dot where the operator wrote one: then no search domain
+/// is put behind them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// It is one.
+    Address(IpAddr),
+    /// The A and AAAA records of a host name.
+    Name(String),
+    /// The SRV records of a service (RFC 2782), and the addresses of their targets.
+    Service(String),
 }
 
 /// What a hashing strategy hashes.
@@ -598,6 +615,38 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
     /// Do not verify. Logged as a warning at start.
     pub insecure: bool,
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dns {
+    /// Who is asked; `None`: whom the system asks.
+    pub servers: Option<Vec<SocketAddr>>,
+    /// For one attempt.
+    pub timeout: Duration,
+    /// How often a question is asked before it has failed; at least 1.
+    pub attempts: usize,
+    /// No answer is asked for again sooner, whatever its TTL.
+    pub min_ttl: Duration,
+    /// No answer is used longer, whatever its TTL; not less than `min_ttl`.
+    pub max_ttl: Duration,
+    /// Which addresses of a name count.
+    pub family: Family,
+}
+
+/// Which addresses of a name count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4; IPv6 where a name has no IPv4.
+    PreferIpv4,
+    /// IPv6; IPv4 where a name has no IPv6.
+    PreferIpv6,
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+    /// Both, each address a server of its own.
+    Both,
 }
 
 /// `[cache]`.

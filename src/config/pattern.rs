@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 
-use super::model::{HostPattern, PathPattern};
+use super::model::{HostPattern, PathPattern, Source};
 
 /// Why a text was refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub(super) struct Refused {
 /// Where a server is, as written in `servers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
+    pub(super) source: Source,
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) tls: bool,
@@ -118,13 +119,16 @@ pub(super) fn probe_path(text: &str) -> Result<String, Refused> {
     Ok(text.to_owned())
 }
 
-/// `"10.0.0.1:80"`, `"app:8080"`, `"https://app"`, `"[::1]:80"`.
+/// `"10.0.0.1:80"`, `"app:8080"`, `"https://app"`, `"[::1]:80"`, `"http+srv://_http._tcp.app"`.
 pub(super) fn server(text: &str) -> Result<Address, Refused> {
     const HELP: &str = "write \"host:port\" or \"https://host:port\"";
+    const SCHEMES: &str = "known: http, https, http+srv, https+srv";
     let (rest, tls, default_port) = match text.split_once("://") {
         Some(("http", rest)) => (rest, false, Some(80)),
         Some(("https", rest)) => (rest, true, Some(443)),
-        Some((scheme, _)) => return refuse(format!("unknown scheme {scheme:?}"), "known: http, https"),
+        Some(("http+srv", name)) => return service(name, false),
+        Some(("https+srv", name)) => return service(name, true),
+        Some((scheme, _)) => return refuse(format!("unknown scheme {scheme:?}"), SCHEMES),
         None => (text, false, None),
     };
     if rest.contains(['/', '?', '#', '@']) {
@@ -140,7 +144,51 @@ pub(super) fn server(text: &str) -> Result<Address, Refused> {
             _ => return refuse(format!("{port:?} is not a port"), "allowed: 1 to 65535"),
         },
     };
-    Ok(Address { host: server_host(host, HELP)?, port, tls })
+    let is_absolute = host.ends_with('.');
+    let host = server_host(host, HELP)?;
+    let source = match host.parse() {
+        Ok(ip) => Source::Address(ip),
+        Err(_) => Source::Name(query_name(&host, is_absolute)),
+    };
+    Ok(Address { source, host, port, tls })
+}
+
+/// A name with SRV records. Not all begin with `_service._proto`: Consul's need not.
+fn service(text: &str, tls: bool) -> Result<Address, Refused> {
+    const HELP: &str = "write a name with SRV records, as in \"http+srv://_http._tcp.app.internal\"";
+    if text.contains(':') {
+        return refuse(
+            format!("{text:?} has a port"),
+            "write the name alone; the ports are in its SRV records",
+        );
+    }
+    let name = host_name(text, HELP)?;
+    if name.parse::<Ipv4Addr>().is_ok() {
+        return refuse(format!("{text:?} is an address"), HELP);
+    }
+    let labels: Vec<&str> = name.split('.').skip_while(|label| label.starts_with('_')).collect();
+    if labels.is_empty() {
+        return refuse(format!("{text:?} has no domain"), HELP);
+    }
+    let source = Source::Service(query_name(&name, text.ends_with('.')));
+    Ok(Address { source, host: labels.join("."), port: 0, tls })
+}
+
+/// The name as it is asked for: the dot at its end, which the host lost, means that it is whole.
+fn query_name(host: &str, is_absolute: bool) -> String {
+    if is_absolute { format!("{host}.") } else { host.to_owned() }
+}
+
+/// `"127.0.0.1:53"`, `"::1"`: a name server is asked at port 53 unless the text says otherwise.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, Refused> {
+    let with_port = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)));
+    match with_port {
+        Ok(address) if address.port() > 0 => Ok(address),
+        _ => refuse(
+            format!("{text:?} is not the address of a name server"),
+            "write an IP address, perhaps with a port, as in \"127.0.0.1:53\"",
+        ),
+    }
 }
 
 /// A host with or without brackets; without an IPv6 in the bare.
@@ -377,8 +425,55 @@ mod tests {
         ];
 
         for (text, parts) in cases {
-            let expected = parts.map(|(host, port, tls)| Address { host: host.to_owned(), port, tls });
-            assert_eq!(server(text).ok(), expected, "{text:?}");
+            let found = server(text).ok();
+            let found = found.as_ref().map(|address| (address.host.as_str(), address.port, address.tls));
+            assert_eq!(found, parts, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_an_address_a_name_or_a_service() {
+        let name = |text: &str| Some(Source::Name(text.to_owned()));
+        let service = |text: &str| Some(Source::Service(text.to_owned()));
+        let cases = [
+            ("127.0.0.1:3000", Some(Source::Address([127, 0, 0, 1].into())), "127.0.0.1"),
+            ("https://[::1]", Some(Source::Address(IpAddr::V6(Ipv6Addr::LOCALHOST))), "::1"),
+            ("App:80", name("app"), "app"),
+            ("app.internal.:80", name("app.internal."), "app.internal"),
+            ("http+srv://_http._tcp.App.internal", service("_http._tcp.app.internal"), "app.internal"),
+            ("https+srv://_https._tcp.app.internal.", service("_https._tcp.app.internal."), "app.internal"),
+            ("http+srv://app.service.consul", service("app.service.consul"), "app.service.consul"),
+            ("http+srv://_http._tcp.app.internal:80", None, ""),
+            ("http+srv://_http._tcp", None, ""),
+            ("http+srv://127.0.0.1", None, ""),
+            ("http+srv://[::1]", None, ""),
+            ("http+srv://", None, ""),
+            ("http+srv://app/", None, ""),
+            ("srv://_http._tcp.app", None, ""),
+            ("srv:_http._tcp.app", None, ""),
+        ];
+
+        for (text, source, host) in cases {
+            let found = server(text).ok();
+            assert_eq!(found.as_ref().map(|address| &address.source), source.as_ref(), "{text:?}");
+            assert_eq!(found.map_or(String::new(), |address| address.host), host, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_server_has_port_53_unless_it_has_another() {
+        let cases = [
+            ("10.0.0.1", Some("10.0.0.1:53")),
+            ("10.0.0.1:5353", Some("10.0.0.1:5353")),
+            ("::1", Some("[::1]:53")),
+            ("[::1]:5353", Some("[::1]:5353")),
+            ("10.0.0.1:0", None),
+            ("dns.internal", None),
+            ("", None),
+        ];
+
+        for (text, address) in cases {
+            assert_eq!(name_server(text).ok().map(|found| found.to_string()).as_deref(), address, "{text:?}");
         }
     }
 

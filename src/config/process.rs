@@ -1,9 +1,12 @@
-//! The tables of the process as a whole: `[runtime]`, `[admin]`, `[log]`, `[limits]`, `[cache]`.
+//! The tables of the process as a whole: `[runtime]`, `[admin]`, `[log]`, `[limits]`, `[dns]`,
+//! `[cache]`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::keys;
-use super::model::{AccessFormat, AccessTarget, Admin, Cache, EventFormat, Level, Limits, Log, Runtime};
+use super::model::{
+    AccessFormat, AccessTarget, Admin, Cache, Dns, EventFormat, Family, Level, Limits, Log, Runtime,
+};
 use super::pattern;
 use super::reader::{Table, Value};
 use super::units::{GIB, KIB, MIB, seconds};
@@ -94,6 +97,41 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
         value.wrong("is more than header-bytes", "the target is a part of the head");
     }
     limits
+}
+
+/// `[dns]`.
+pub(super) fn dns(root: &Table<'_>) -> Dns {
+    const FAMILIES: &[(&str, Family)] = &[
+        ("prefer-ipv4", Family::PreferIpv4),
+        ("prefer-ipv6", Family::PreferIpv6),
+        ("ipv4", Family::Ipv4),
+        ("ipv6", Family::Ipv6),
+        ("both", Family::Both),
+    ];
+
+    let table = root.section("dns", keys::DNS);
+    let min_ttl = table.duration("min-ttl", seconds(1));
+    // A shortest beyond the default longest lengthens it; one beyond a written longest is a mistake.
+    let max_ttl = table.duration("max-ttl", seconds(3600).max(min_ttl));
+    if let Some(value) = table.get("max-ttl").filter(|_| max_ttl < min_ttl) {
+        value.wrong("is shorter than min-ttl", "the longest time cannot be shorter than the shortest");
+    }
+    Dns {
+        servers: table.get("servers").and_then(|value| name_servers(&value)),
+        timeout: table.duration("timeout", seconds(2)),
+        attempts: table.number("attempts", 2, 1..=10),
+        min_ttl,
+        max_ttl,
+        family: table.word("family", Family::PreferIpv4, FAMILIES),
+    }
+}
+
+fn name_servers(value: &Value<'_>) -> Option<Vec<SocketAddr>> {
+    let items = value.array("write it as [\"127.0.0.1:53\"]")?;
+    if items.is_empty() {
+        return value.refuse("is empty", "leave it out to ask the system's name servers");
+    }
+    Some(items.iter().filter_map(|item| item.parsed(pattern::name_server)).collect())
 }
 
 /// `[cache]`.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::health::health;
 use super::keys;
 use super::mistake::did_you_mean;
-use super::model::{BACKUP, HashKey, HostHeader, Server, Upstream, UpstreamTls};
+use super::model::{BACKUP, HashKey, HostHeader, Server, Source, Upstream, UpstreamTls};
 use super::pattern;
 use super::reader::{Table, Value};
 use super::resilience;
@@ -76,7 +76,7 @@ fn servers(value: &Value<'_>) -> Vec<Server> {
     let mut seen = HashSet::new();
     let read = |item: &Value<'_>| {
         let server = server(item)?;
-        if !seen.insert((server.host.clone(), server.port, server.tls)) {
+        if !seen.insert((server.source.clone(), server.port, server.tls)) {
             return item.refuse("this server is already listed", "to give it a larger share, use weight");
         }
         Some(server)
@@ -96,8 +96,12 @@ fn server(value: &Value<'_>) -> Option<Server> {
             (table.need("address", HELP).and_then(|value| value.parsed(pattern::server)), table)
         }
     };
-    let pattern::Address { host, port, tls } = address?;
+    let pattern::Address { source, host, port, tls } = address?;
+    if let (Source::Service(_), Some(weight)) = (&source, table.get("weight")) {
+        weight.wrong("means nothing to a service", "leave it out; the weights are in its SRV records");
+    }
     Some(Server {
+        source,
         host,
         port,
         tls,

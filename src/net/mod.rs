@@ -1,8 +1,9 @@
-//! Sockets and TLS, both ways; no HTTP.
+//! Sockets, TLS both ways, and names; no HTTP.
 //!
-//! rustls and socket options have their only home here.
+//! rustls, hickory-resolver and socket options have their only home here.
 pub mod dial;
 pub mod listen;
+pub mod resolve;
 mod stream;
 pub mod tls;
 

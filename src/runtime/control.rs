@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -15,10 +15,10 @@ use tracing::{info, warn};
 use crate::admin::{self, Admin};
 use crate::clock::{TICK, Timers};
 use crate::observe::AccessLog;
-use crate::runtime::lookout::look_after;
+use crate::runtime::lookout::{self, Name};
 use crate::runtime::{RunError, SharedSnapshot, report_panic};
 use crate::state::{Keep, Stage};
-use crate::upstream::probe::{self, Prober, Subject};
+use crate::upstream::probe::Prober;
 
 /// How often the control thread looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -27,10 +27,16 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Control {
     pub keep: Arc<Keep>,
     pub snapshot: SharedSnapshot,
+    pub names: Vec<Name>,
     pub admin: Option<TcpListener>,
     pub addresses: Vec<(String, SocketAddr)>,
     pub access: Option<AccessLog>,
     pub stage: watch::Sender<Stage>,
+}
+
+/// The control thread's event loop.
+pub fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
 impl Control {
@@ -38,13 +44,10 @@ impl Control {
     /// whoever is told that the process is up may end it the next moment.
     pub fn run(
         self,
+        runtime: &LocalRuntime,
         workers: Vec<JoinHandle<io::Result<()>>>,
         ready: impl FnOnce(&[(String, SocketAddr)]),
     ) -> Result<(), RunError> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-            .map_err(RunError::Thread)?;
         let access = runtime.block_on(self.serve(workers, ready)).map_err(RunError::Thread)?;
         if let Some(access) = access {
             access.close();
@@ -70,16 +73,7 @@ impl Control {
             }
         });
         let prober = Prober::new(timers, self.keep.metrics.cells(self.keep.workers()), self.keep.began());
-        let mut subjects = Vec::new();
-        for upstream in &self.snapshot.upstreams {
-            tokio::task::spawn_local(look_after(upstream.clone(), self.keep.clone()));
-            let members = upstream.members();
-            subjects.extend(members.servers.iter().filter_map(|server| Subject::of(upstream, server)));
-        }
-        let crowd = subjects.len();
-        for subject in subjects {
-            tokio::task::spawn_local(probe::watch(subject, crowd, prober.clone(), fastrand::Rng::new()));
-        }
+        lookout::look_after(&self.snapshot, &self.keep, &prober, self.names);
         let lost = self.access.as_ref().map(AccessLog::losses);
         let state = Admin {
             keep: self.keep,

@@ -21,6 +21,7 @@ use tracing::{error, info};
 use crate::config::{self, AccessTarget, Config, Mistakes};
 use crate::front::accept::Handed;
 use crate::net::listen;
+use crate::net::resolve::ResolveError;
 use crate::observe::{self, AccessLog};
 use crate::runtime::worker::Worker;
 use crate::state::{BuildError, Keep, Snapshot, Stage};
@@ -34,6 +35,8 @@ const HANDOVERS: usize = 1024;
 pub enum RunError {
     /// The file is wrong, or what it names is.
     Build(BuildError),
+    /// What DNS servers there are cannot be found out.
+    Dns(ResolveError),
     /// An address cannot be listened on.
     Bind {
         /// Which.
@@ -72,6 +75,8 @@ pub fn run(
     let workers = config.runtime.workers.unwrap_or_else(cores);
     let keep = Keep::new(workers, &config.cache);
     let snapshot = Snapshot::build(config, &keep, registry).map_err(RunError::Build)?;
+    let runtime = control::runtime().map_err(RunError::Thread)?;
+    let names = runtime.block_on(lookout::first_names(&snapshot, &keep)).map_err(RunError::Dns)?;
     let access = AccessLog::start(&snapshot.config.log.access, snapshot.config.log.format)
         .map_err(|source| RunError::AccessLog { target: snapshot.config.log.access.clone(), source })?;
     let (mut sockets, mut addresses) = bind(&snapshot.config, workers)?;
@@ -100,8 +105,8 @@ pub fn run(
     }
     drop(senders);
 
-    let control = control::Control { keep, snapshot, admin, addresses, access, stage: stage_sender };
-    control.run(threads, |addresses| {
+    let control = control::Control { keep, snapshot, names, admin, addresses, access, stage: stage_sender };
+    control.run(&runtime, threads, |addresses| {
         announce(addresses);
         started(addresses);
     })
@@ -136,6 +141,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunError::Build(error) => error.fmt(f),
+            RunError::Dns(error) => write!(f, "dns: {error}"),
             RunError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             RunError::AccessLog { target: AccessTarget::File(path), source } => {
                 write!(f, "cannot open the access log {}: {source}", path.display())

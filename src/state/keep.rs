@@ -11,9 +11,8 @@ use crossbeam_utils::CachePadded;
 use crate::cache::Cache;
 use crate::config;
 use crate::observe::Metrics;
-use crate::upstream::health_state::ProbeState;
 use crate::upstream::pool_state::PoolState;
-use crate::upstream::server::ServerState;
+use crate::upstream::server::{Entry, ServerState};
 
 /// The process's own state.
 pub struct Keep {
@@ -100,19 +99,17 @@ impl Keep {
         lock(&self.pools).entry(upstream.to_owned()).or_insert_with(new).clone()
     }
 
-    /// The state of a server, the same as long as the process lives; `first` and `is_draining` are how one that is new
-    /// begins.
-    pub fn server(
-        &self,
-        upstream: &str,
-        server: &str,
-        first: ProbeState,
-        is_draining: bool,
-    ) -> Arc<ServerState> {
+    /// The state of a server by its id, the same as long as the process lives; `entry` says how one that is new begins.
+    pub fn server(&self, upstream: &str, id: &str, entry: &Entry) -> Arc<ServerState> {
         let pool = self.pool(upstream);
-        let mut servers = lock(&self.servers);
-        let new = || Arc::new(ServerState::new(self.workers, pool, first, is_draining));
-        servers.entry((upstream.to_owned(), server.to_owned())).or_insert_with(new).clone()
+        let (probe, is_draining) = entry.first;
+        let new = || Arc::new(ServerState::new(self.workers, pool, probe, is_draining));
+        lock(&self.servers).entry((upstream.to_owned(), id.to_owned())).or_insert_with(new).clone()
+    }
+
+    /// Forgets servers that nobody has any more: a name may stand for other addresses each minute.
+    pub fn forget_unused(&self) {
+        lock(&self.servers).retain(|_, state| Arc::strong_count(state) > 1);
     }
 }
 

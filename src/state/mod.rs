@@ -1,10 +1,12 @@
 //! State by its lifetime, each with one home: a configuration ([`Snapshot`]), a worker ([`Local`]),
 //! the process ([`Keep`]). A request's own is `proxy::Exchange`.
 
+mod enlist;
 mod keep;
 mod local;
 mod snapshot;
 
+pub use enlist::renew;
 pub use keep::{Full, Keep, Seat, Seats};
 pub use local::{Local, View};
 pub use snapshot::{

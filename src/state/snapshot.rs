@@ -1,25 +1,27 @@
 //! One configuration, compiled: names are numbers, certificates are read, metrics are resolved.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
 
 use crate::cache::CacheReason;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Source};
 use crate::filter::guard::BadResponse;
 use crate::filter::guard::Refusal;
 use crate::net::tls::{Acceptor, Connector, TlsError};
 use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
 use crate::router::Router;
 use crate::state::Keep;
+use crate::state::enlist::enlist;
 use crate::upstream::balance::{PickReason, Registry};
+use crate::upstream::discovery::Endpoint;
 use crate::upstream::health_state::{Outcome, ProbeState};
 use crate::upstream::members::Recipe;
 use crate::upstream::pool::{Upstream, UpstreamHandles};
 use crate::upstream::retry;
-use crate::upstream::server::{Condition, Entry, ProbeHandles, Server, ServerHandles};
+use crate::upstream::server::{Condition, Entry, ProbeHandles, ServerHandles};
 use crate::upstream::sticky::StickyKey;
 
 /// One configuration, compiled and immutable.
@@ -111,8 +113,6 @@ pub enum BuildError {
     ListenerTls(String, TlsError),
     /// An upstream's trust.
     UpstreamTls(String, TlsError),
-    /// A server's name does not resolve.
-    Resolve(String, String, std::io::Error),
     /// A strategy that nobody registered.
     Strategy(String, String),
 }
@@ -241,9 +241,11 @@ fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Resu
     if config.tls.insecure {
         tracing::warn!(upstream = config.name, "tls.insecure: the servers' certificates are not verified");
     }
-    let servers = config.servers.iter().map(|s| server(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
+    let entries = config.servers.iter().map(|s| entry(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
     let handles = upstream_handles(&config.name, &keep.metrics);
-    Ok(Upstream::new(Arc::new(config.clone()), keep.pool(&config.name), handles, recipe, servers))
+    let servers = enlist(&config.name, &entries, keep);
+    let (config, state) = (Arc::new(config.clone()), keep.pool(&config.name));
+    Ok(Upstream::new(config, state, handles, recipe, entries, servers))
 }
 
 fn upstream_handles(name: &str, metrics: &Metrics) -> UpstreamHandles {
@@ -258,28 +260,36 @@ fn upstream_handles(name: &str, metrics: &Metrics) -> UpstreamHandles {
     }
 }
 
-fn server(config: &config::Server, pool: &config::Upstream, keep: &Keep) -> Result<Arc<Server>, BuildError> {
-    let name = authority(config);
+fn entry(
+    config: &config::Server,
+    pool: &config::Upstream,
+    keep: &Keep,
+) -> Result<(Arc<Entry>, Vec<Endpoint>), BuildError> {
+    let name = match &config.source {
+        Source::Service(name) => name.clone(),
+        Source::Address(_) | Source::Name(_) => authority(config),
+    };
     let tls = config.tls.then(|| Connector::new(&pool.tls, &config.host)).transpose();
+    let probe = pool.health.as_ref().map(|health| ProbeState::starting(health.start));
     let entry = Entry {
         host: HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static("")),
         tls: tls.map_err(|error| BuildError::UpstreamTls(pool.name.clone(), error))?,
-        weight: config.weight,
+        is_name: !matches!(config.source, Source::Address(_)),
+        first: (probe.unwrap_or_default(), config.drain),
         priority: u32::from(config.priority),
         max_requests: config.max_requests,
         max_connections: config.max_connections,
         handles: server_handles(pool, &name, &keep.metrics),
-        name: name.clone(),
+        name,
     };
-    let first = pool.health.as_ref().map(|health| ProbeState::starting(health.start));
-    Ok(Arc::new(Server {
-        address: resolve(config, &pool.name, &name)?,
-        weight: entry.weight,
-        priority: entry.priority,
-        state: keep.server(&pool.name, &name, first.unwrap_or_default(), config.drain),
-        id: name,
-        entry: Arc::new(entry),
-    }))
+    // What names stand for is found out later, and again and again.
+    let endpoints = match config.source {
+        Source::Address(ip) => {
+            vec![Endpoint { priority: 0, address: SocketAddr::new(ip, config.port), weight: config.weight }]
+        }
+        Source::Name(_) | Source::Service(_) => Vec::new(),
+    };
+    Ok((Arc::new(entry), endpoints))
 }
 
 fn server_handles(pool: &config::Upstream, name: &str, metrics: &Metrics) -> ServerHandles {
@@ -313,13 +323,6 @@ fn authority(server: &config::Server) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Names are resolved once, when the configuration is loaded.
-fn resolve(server: &config::Server, pool: &str, name: &str) -> Result<SocketAddr, BuildError> {
-    let failed = |error| BuildError::Resolve(pool.to_owned(), name.to_owned(), error);
-    let mut addresses = (server.host.as_str(), server.port).to_socket_addrs().map_err(failed)?;
-    addresses.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
-}
-
 impl Route {
     /// Where to count what the cache did.
     pub fn cache_counter(&self, result: &str) -> Option<Counter> {
@@ -340,9 +343,6 @@ impl fmt::Display for BuildError {
         match self {
             BuildError::ListenerTls(name, error) => write!(f, "listener {name}: tls: {error}"),
             BuildError::UpstreamTls(name, error) => write!(f, "upstream {name}: tls: {error}"),
-            BuildError::Resolve(pool, server, error) => {
-                write!(f, "upstream {pool}: server {server}: the name does not resolve: {error}")
-            }
             BuildError::Strategy(pool, name) => write!(f, "upstream {pool}: no strategy is called {name:?}"),
         }
     }

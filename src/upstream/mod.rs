@@ -1,14 +1,16 @@
 //! Pools of servers: which one, over which connection, and how it is doing.
 //!
-//! `balance`, `roster`, `sticky`, `health_state`, `outlier`, `retry` and `budget` decide and touch nothing; `side` and
-//! `course` put their decisions together for a request; `conns`, `attempt` and `probe` act. `pool_state`, with `limits`,
-//! `queue` and `learned`, is what workers share. `interim` carries what a server says before its response.
+//! `balance`, `roster`, `sticky`, `health_state`, `outlier`, `retry`, `budget` and `discovery` decide and touch nothing;
+//! `side` and `course` put their decisions together for a request; `conns`, `attempt`, `probe` and `discovery::watch` act.
+//! `pool_state`, with `limits`, `queue` and `learned`, is what workers share. `interim` carries what a server says before
+//! its response.
 
 pub mod attempt;
 pub mod balance;
 pub mod budget;
 pub mod conns;
 pub mod course;
+pub mod discovery;
 pub mod hash;
 pub mod health_state;
 pub mod interim;

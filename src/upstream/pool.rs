@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Release},
 };
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,12 +16,13 @@ use crate::config;
 use crate::observe::{Cells, Counter, Gauge};
 use crate::upstream::balance::PickReason;
 use crate::upstream::budget::{Allowance, Budget};
+use crate::upstream::discovery::Endpoint;
 use crate::upstream::health_state::{EjectVerdict, PoolCount};
 use crate::upstream::members::{Members, Recipe};
 use crate::upstream::outlier::Outliers;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::roster::{Roster, Rules};
-use crate::upstream::server::{Condition, Server};
+use crate::upstream::server::{Condition, Entry, Server};
 use crate::upstream::side::{Side, known};
 
 /// An upstream as a snapshot knows it.
@@ -33,10 +34,14 @@ pub struct Upstream {
     /// Where its numbers are counted.
     pub handles: UpstreamHandles,
     recipe: Recipe,
+    entries: Mutex<Entries>,
     members: ArcSwap<Members>,
     /// Grows with every other set of members.
     generation: AtomicU64,
 }
+
+/// What an upstream's `servers` say, in the order of the file, and the addresses that each of them stands for.
+pub type Entries = Vec<(Arc<Entry>, Vec<Endpoint>)>;
 
 /// Where an upstream's numbers are counted.
 #[allow(missing_docs, reason = "named as the families are")]
@@ -66,16 +71,23 @@ pub struct WorkerPool {
 }
 
 impl Upstream {
-    /// Of these servers to begin with.
+    /// Of these servers, to begin with, which `entries` stand for.
     pub fn new(
         config: Arc<config::Upstream>,
         state: Arc<PoolState>,
         handles: UpstreamHandles,
         recipe: Recipe,
+        entries: Entries,
         servers: Vec<Arc<Server>>,
     ) -> Self {
         let members = ArcSwap::from_pointee(Members::new(servers, &recipe));
-        Upstream { config, state, handles, recipe, members, generation: AtomicU64::new(0) }
+        let (entries, generation) = (Mutex::new(entries), AtomicU64::new(0));
+        Upstream { config, state, handles, recipe, entries, members, generation }
+    }
+
+    /// What the file says of its servers, and what that stands for now.
+    pub fn entries(&self) -> Entries {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Its servers now.
@@ -83,13 +95,15 @@ impl Upstream {
         self.members.load_full()
     }
 
-    /// From the next request on it has these servers; requests in flight end where they are. What is new gets its share
-    /// by slow start.
-    pub fn replace(&self, servers: Vec<Arc<Server>>, now: Duration) {
+    /// Its entries stand for other servers. From the next request on it has these, and requests in flight end where they
+    /// are. What is new gets its share by slow start, where it joins others; `now` is `None` at the beginning.
+    pub fn replace(&self, entries: Entries, servers: Vec<Arc<Server>>, now: Option<Duration>) {
         let before = self.members();
-        for server in servers.iter().filter(|server| before.index_of(&server.id).is_none()) {
-            server.state.comes_back(now);
+        if let Some(now) = now.filter(|_| !before.servers.is_empty()) {
+            let is_new = |server: &&Arc<Server>| before.index_of(&server.id).is_none();
+            servers.iter().filter(is_new).for_each(|server| server.state.comes_back(now));
         }
+        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = entries;
         self.members.store(Arc::new(Members::new(servers, &self.recipe)));
         self.generation.fetch_add(1, Release);
     }

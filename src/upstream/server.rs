@@ -25,8 +25,10 @@ pub struct Entry {
     pub host: HeaderValue,
     /// `None`: in the clear.
     pub tls: Option<Connector>,
-    /// Its share.
-    pub weight: u32,
+    /// It is a name that may stand for several addresses.
+    pub is_name: bool,
+    /// How its servers begin: as their probes want it, and perhaps draining.
+    pub first: (ProbeState, bool),
     /// Lower ones come first.
     pub priority: u32,
     /// Requests at once, for each of its addresses.

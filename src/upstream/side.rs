@@ -160,6 +160,10 @@ impl Side {
         rng: &mut fastrand::Rng,
     ) -> Result<Picked, Unpicked> {
         let roster = self.roster(now);
+        // A name that does not resolve stands for nobody.
+        if roster.groups.is_empty() {
+            return Err(Unpicked::Nobody);
+        }
         if let Some(server) = self.bound_to(asks, now)
             && !tried.contains(&server)
             && (is_candidate(&self.members, &roster, server)

@@ -45,7 +45,7 @@ pub(super) enum Failure {
 }
 
 /// An error and all that it came from, on one line.
-pub(super) fn causes(error: &dyn Error) -> String {
+pub fn causes(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

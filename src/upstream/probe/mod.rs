@@ -4,6 +4,8 @@
 //! says when, `http` and `grpc` how; `bounded` keeps a server from answering without end, `failure` says what went
 //! wrong.
 
+pub use failure::causes;
+
 mod timing;
 
 mod bounded;
@@ -27,7 +29,7 @@ use crate::net::tls::Connector;
 use crate::observe::Cells;
 use crate::upstream::health_state::{Outcome, ProbeChange, ProbeResult};
 use crate::upstream::pool::Upstream;
-use crate::upstream::probe::failure::{Failure, causes};
+use crate::upstream::probe::failure::Failure;
 use crate::upstream::server::{ProbeHandles, Server, ServerState};
 
 /// Probes at once, of all servers. A probe is a socket: with ten thousand servers that do not answer, the process

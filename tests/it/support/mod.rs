@@ -5,6 +5,7 @@
 
 pub mod certs;
 pub mod client;
+pub mod dns;
 pub mod grpc;
 pub mod http2;
 pub mod nginx;

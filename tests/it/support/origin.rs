@@ -73,8 +73,20 @@ impl Origin {
         Origin::start(move |_| ok(body))
     }
 
+    /// The same on the port of another origin, at another loopback address: what one name with two addresses
+    /// needs. No other test takes that port, because each has its own at 127.0.0.1.
+    pub fn beside(other: &Origin, last: u8, body: &'static str) -> Origin {
+        let reservation = bind(SocketAddr::from(([127, 0, 0, last], other.address().port())));
+        Origin::boot_on(reservation, Answer::Whole(Box::new(move |_| ok(body))), None)
+    }
+
     fn boot(answer: Answer, cert: Option<Cert>) -> Origin {
-        let (reservation, address) = reserve_port();
+        let (reservation, _) = reserve_port();
+        Origin::boot_on(reservation, answer, cert)
+    }
+
+    fn boot_on(reservation: Socket, answer: Answer, cert: Option<Cert>) -> Origin {
+        let address = reservation.local_addr().unwrap().as_socket().unwrap();
         let shared = Arc::new(Shared {
             answer,
             cert,
