@@ -17,6 +17,7 @@ mod cli;
 mod config_check;
 mod dns;
 mod embedding;
+mod faults;
 mod headers;
 mod health;
 mod hostile;
