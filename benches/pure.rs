@@ -22,6 +22,7 @@ use tidegate::filter::forward;
 use tidegate::filter::guard;
 use tidegate::router::Router;
 use tidegate::upstream::balance::Pool;
+use tidegate::upstream::balance::PoolSpec;
 use tidegate::upstream::balance::Registry;
 use tidegate::upstream::balance::ServerSpec;
 use tidegate::upstream::balance::Servers;
@@ -164,7 +165,7 @@ fn picks(c: &mut Criterion) {
         let specs: Vec<_> = (0..len).map(spec).collect();
         let registry = Registry::builtin();
         for name in registry.names() {
-            let strategy = registry.build(name, &specs).expect("a name of the registry");
+            let strategy = registry.build(name, &PoolSpec::new(&specs)).expect("a name of the registry");
             let (mut worker, mut rng) = (strategy.for_worker(1), fastrand::Rng::with_seed(1));
             let mut key = 0_u64;
             group.bench_function(format!("{name}/{len}-servers"), |b| {

@@ -14,7 +14,7 @@ use crate::net::tls::{Acceptor, Connector, TlsError};
 use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
 use crate::router::Router;
 use crate::state::Keep;
-use crate::upstream::balance::{Registry, ServerSpec};
+use crate::upstream::balance::{PoolSpec, Registry, ServerSpec};
 use crate::upstream::pool::Upstream;
 use crate::upstream::retry;
 use crate::upstream::server::{Server, ServerHandles};
@@ -217,7 +217,7 @@ fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Resu
     let specs: Vec<_> =
         servers.iter().map(|s| ServerSpec { name: s.name.clone(), weight: s.weight }).collect();
     let strategy = registry
-        .build(&config.balance, &specs)
+        .build(&config.balance, &PoolSpec::new(&specs))
         .ok_or_else(|| BuildError::Strategy(config.name.clone(), config.balance.clone()))?;
     let sticky = config.sticky.as_ref().map(|sticky| {
         let key = StickyKey::new(sticky.secret.as_deref().unwrap_or(keep.secret()));

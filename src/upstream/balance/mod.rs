@@ -20,6 +20,7 @@ pub use least_connections::LeastConnections;
 pub use power_of_two::PowerOfTwo;
 pub use random::Random;
 pub use registry::Factory;
+pub use registry::PoolSpec;
 pub use registry::Registry;
 pub use registry::ServerSpec;
 pub use round_robin::RoundRobin;

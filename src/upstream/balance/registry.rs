@@ -12,6 +12,20 @@ use super::RoundRobin;
 use super::Strategy;
 use super::WeightedRoundRobin;
 
+/// What a strategy may know of an upstream while a configuration lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSpec<'a> {
+    /// In the order of the pool.
+    pub servers: &'a [ServerSpec],
+}
+
+impl<'a> PoolSpec<'a> {
+    /// `servers`, and the defaults for the rest.
+    pub fn new(servers: &'a [ServerSpec]) -> Self {
+        PoolSpec { servers }
+    }
+}
+
 /// What of a server does not change while a configuration lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
@@ -22,7 +36,7 @@ pub struct ServerSpec {
 }
 
 /// Makes a strategy for the servers of an upstream.
-pub type Factory = Arc<dyn Fn(&[ServerSpec]) -> Box<dyn Strategy> + Send + Sync>;
+pub type Factory = Arc<dyn Fn(&PoolSpec<'_>) -> Box<dyn Strategy> + Send + Sync>;
 
 /// What `balance = "…"` may say.
 #[derive(Clone)]
@@ -39,8 +53,8 @@ impl Registry {
         registry.register("least-connections", Arc::new(|_| Box::new(LeastConnections)));
         registry.register("power-of-two", Arc::new(|_| Box::new(PowerOfTwo)));
         let weight_max = |servers: &[ServerSpec]| servers.iter().map(|s| s.weight).max().unwrap_or(1);
-        registry.register("random", Arc::new(move |servers| Box::new(Random::new(weight_max(servers)))));
-        registry.register("consistent-hash", Arc::new(|servers| Box::new(ConsistentHash::new(servers))));
+        registry.register("random", Arc::new(move |pool| Box::new(Random::new(weight_max(pool.servers)))));
+        registry.register("consistent-hash", Arc::new(|pool| Box::new(ConsistentHash::new(pool.servers))));
         registry
     }
 
@@ -54,10 +68,10 @@ impl Registry {
         self.factories.keys().map(String::as_str)
     }
 
-    /// A strategy for `servers`; `None` when nobody registered `name`. Each worker takes its own from it with
+    /// A strategy for `pool`; `None` when nobody registered `name`. Each worker takes its own from it with
     /// [`Strategy::for_worker`].
-    pub fn build(&self, name: &str, servers: &[ServerSpec]) -> Option<Box<dyn Strategy>> {
-        self.factories.get(name).map(|factory| factory(servers))
+    pub fn build(&self, name: &str, pool: &PoolSpec<'_>) -> Option<Box<dyn Strategy>> {
+        self.factories.get(name).map(|factory| factory(pool))
     }
 }
 

@@ -72,7 +72,7 @@ impl Servers for Fake {
 }
 
 fn picks(name: &str, fake: &Fake, count: usize) -> Vec<usize> {
-    let mut strategy = Registry::builtin().build(name, &fake.specs()).unwrap();
+    let mut strategy = Registry::builtin().build(name, &PoolSpec::new(&fake.specs())).unwrap();
     let mut rng = fastrand::Rng::with_seed(7);
     let pool = fake.pool(&[]);
     (0..count).map(|_| strategy.pick(&pool, None, &mut rng).unwrap().server).collect()
@@ -194,7 +194,7 @@ fn workers_do_not_all_begin_with_the_same_server() {
     let fake = Fake::of_weights(&[1; 8]);
     let registry = Registry::builtin();
     for name in registry.names() {
-        let strategy = registry.build(name, &fake.specs()).unwrap();
+        let strategy = registry.build(name, &PoolSpec::new(&fake.specs())).unwrap();
         let mut begins: Vec<usize> = (0..64)
             .map(|seed| {
                 let mut rng = fastrand::Rng::with_seed(seed);
@@ -213,8 +213,8 @@ fn an_embedder_may_add_and_replace_strategies() {
     registry.register("mine", std::sync::Arc::new(|_| Box::new(LeastConnections)));
 
     assert!(registry.names().any(|name| name == "mine"));
-    assert!(registry.build("mine", &[]).is_some());
-    assert!(registry.build("round-robbin", &[]).is_none());
+    assert!(registry.build("mine", &PoolSpec::new(&[])).is_some());
+    assert!(registry.build("round-robbin", &PoolSpec::new(&[])).is_none());
     assert_eq!(Registry::builtin().names().count(), 6);
 }
 
@@ -238,7 +238,7 @@ proptest! {
     ) {
         let registry = Registry::builtin();
         for name in registry.names() {
-            let mut strategy = registry.build(name, &fake.specs()).unwrap().for_worker(seed);
+            let mut strategy = registry.build(name, &PoolSpec::new(&fake.specs())).unwrap().for_worker(seed);
             let mut rng = fastrand::Rng::with_seed(seed);
             // The second pool has other servers: no strategy may trust an old index.
             for pool in [fake.pool(&tried), later.pool(&tried), fake.pool(&[])] {
