@@ -8,15 +8,23 @@
 //! A strategy belongs to one worker and is never shared: what it remembers needs no lock.
 
 mod consistent_hash;
+mod hash;
 mod least_connections;
+mod load;
+mod load_tree;
+mod peak_ewma;
 mod power_of_two;
 mod random;
 mod registry;
 mod round_robin;
+mod shares;
+mod turns;
 mod weighted_round_robin;
 
 pub use consistent_hash::ConsistentHash;
 pub use least_connections::LeastConnections;
+pub use load::Load;
+pub use peak_ewma::PeakEwma;
 pub use power_of_two::PowerOfTwo;
 pub use random::Random;
 pub use registry::Factory;
@@ -105,6 +113,8 @@ pub enum PickReason {
     LeastConnections,
     /// The less busy of two.
     PowerOfTwo,
+    /// The one of two that is expected to answer sooner.
+    PeakEwma,
     /// Chance.
     Random,
     /// The key's own server.
@@ -125,6 +135,7 @@ impl PickReason {
             PickReason::WeightedRoundRobin => "weighted-round-robin",
             PickReason::LeastConnections => "least-connections",
             PickReason::PowerOfTwo => "power-of-two",
+            PickReason::PeakEwma => "peak-ewma",
             PickReason::Random => "random",
             PickReason::Hash => "hash",
             PickReason::HashNext => "hash-next",
@@ -217,6 +228,16 @@ impl<'a> Pool<'a> {
         self.servers.is_candidate(server) && !self.tried.contains(&server) && self.servers.has_room(server)
     }
 
+    /// Whether health, draining and weight let `server` serve. False for an index that is out of range.
+    pub fn is_candidate(&self, server: usize) -> bool {
+        self.servers.is_candidate(server)
+    }
+
+    /// Whether the limits of `server` leave room for one more request.
+    pub fn has_room(&self, server: usize) -> bool {
+        self.servers.has_room(server)
+    }
+
     /// Its share.
     pub fn weight(&self, server: usize) -> u32 {
         self.servers.weight(server)
@@ -234,16 +255,13 @@ impl<'a> Pool<'a> {
 
     /// Those who may serve, in order. Linear in servers: for when a few draws among the candidates found nobody.
     pub fn eligible(&self) -> impl Iterator<Item = usize> + '_ {
-        self.candidates().iter().map(|&server| server as usize).filter(|&server| self.may_serve(server))
+        let may_serve = |server: &usize| !self.tried.contains(server) && self.servers.has_room(*server);
+        self.candidates().iter().map(|&server| server as usize).filter(may_serve)
     }
 
-    /// Whether `one` is less busy for its weight than `other`. The request to come counts, so that of two idle servers
-    /// the heavier is the less busy.
-    pub fn compare_load(&self, one: usize, other: usize) -> std::cmp::Ordering {
-        // one / weight(one) against other / weight(other), without a division.
-        let load = |server| u64::from(self.in_flight(server)) + 1;
-        let left = load(one) * u64::from(self.weight(other));
-        left.cmp(&(load(other) * u64::from(self.weight(one))))
+    /// How busy it is for its weight.
+    pub fn load(&self, server: usize) -> Load {
+        Load { in_flight: self.in_flight(server), weight: self.weight(server) }
     }
 }
 

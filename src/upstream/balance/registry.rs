@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::ConsistentHash;
 use super::LeastConnections;
+use super::PeakEwma;
 use super::PowerOfTwo;
 use super::Random;
 use super::RoundRobin;
@@ -50,10 +51,10 @@ impl Registry {
         let mut registry = Registry { factories: BTreeMap::new() };
         registry.register("round-robin", Arc::new(|_| Box::new(RoundRobin::default())));
         registry.register("weighted-round-robin", Arc::new(|_| Box::new(WeightedRoundRobin::default())));
-        registry.register("least-connections", Arc::new(|_| Box::new(LeastConnections)));
-        registry.register("power-of-two", Arc::new(|_| Box::new(PowerOfTwo)));
-        let weight_max = |servers: &[ServerSpec]| servers.iter().map(|s| s.weight).max().unwrap_or(1);
-        registry.register("random", Arc::new(move |pool| Box::new(Random::new(weight_max(pool.servers)))));
+        registry.register("least-connections", Arc::new(|_| Box::new(LeastConnections::default())));
+        registry.register("power-of-two", Arc::new(|_| Box::new(PowerOfTwo::default())));
+        registry.register("peak-ewma", Arc::new(|_| Box::new(PeakEwma::default())));
+        registry.register("random", Arc::new(|_| Box::new(Random::default())));
         registry.register("consistent-hash", Arc::new(|pool| Box::new(ConsistentHash::new(pool.servers))));
         registry
     }
