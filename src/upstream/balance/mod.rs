@@ -9,28 +9,35 @@
 
 mod consistent_hash;
 mod hash;
+mod ip_hash;
 mod least_connections;
 mod load;
 mod load_tree;
+mod maglev;
 mod peak_ewma;
 mod power_of_two;
 mod random;
 mod registry;
+mod rendezvous;
 mod round_robin;
 mod shares;
 mod turns;
 mod weighted_round_robin;
 
 pub use consistent_hash::ConsistentHash;
+pub use ip_hash::IpHash;
 pub use least_connections::LeastConnections;
 pub use load::Load;
+pub use maglev::Maglev;
 pub use peak_ewma::PeakEwma;
 pub use power_of_two::PowerOfTwo;
 pub use random::Random;
 pub use registry::Factory;
+pub use registry::LOAD_FACTOR_PERCENT;
 pub use registry::PoolSpec;
 pub use registry::Registry;
 pub use registry::ServerSpec;
+pub use rendezvous::Rendezvous;
 pub use round_robin::RoundRobin;
 pub use weighted_round_robin::WeightedRoundRobin;
 
@@ -119,8 +126,10 @@ pub enum PickReason {
     Random,
     /// The key's own server.
     Hash,
-    /// The key's own server may not serve: the next on the ring.
+    /// The key's own server may not serve: the next for this key.
     HashNext,
+    /// The key's own server has more than its share to do: the next for this key.
+    HashBounded,
     /// The client's cookie names it.
     Sticky,
     /// A word of an embedder's strategy.
@@ -139,6 +148,7 @@ impl PickReason {
             PickReason::Random => "random",
             PickReason::Hash => "hash",
             PickReason::HashNext => "hash-next",
+            PickReason::HashBounded => "hash-bounded",
             PickReason::Sticky => "sticky",
             PickReason::Custom(word) => word,
         }
@@ -167,7 +177,7 @@ pub trait Servers {
     /// Requests it is serving now, for all workers.
     fn in_flight(&self, server: usize) -> u32;
 
-    /// Requests that all of them are serving now.
+    /// Requests that all of them are serving now. Asked at each pick of `consistent-hash`: whoever can keep the sum does.
     fn in_flight_of_all(&self) -> u64 {
         (0..self.len()).map(|server| u64::from(self.in_flight(server))).sum()
     }

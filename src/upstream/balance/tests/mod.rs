@@ -170,7 +170,7 @@ fn an_embedder_may_add_and_replace_strategies() {
     assert!(registry.names().any(|name| name == "mine"));
     assert!(registry.build("mine", &PoolSpec::new(&[])).is_some());
     assert!(registry.build("round-robbin", &PoolSpec::new(&[])).is_none());
-    assert_eq!(Registry::builtin().names().count(), 7);
+    assert_eq!(Registry::builtin().names().count(), 10);
 }
 
 #[test]
@@ -180,5 +180,19 @@ fn what_a_strategy_answers_with_is_called_by_its_name() {
         let mut worker = fake.worker(name, 0);
         let word = worker.pick(&fake.pool(&[]), Some(1), &mut rng()).unwrap().reason.as_str();
         assert_eq!(word, if worker.key() == KeyKind::None { name } else { "hash" });
+    }
+}
+
+#[test]
+fn only_ip_hash_asks_for_the_network_of_the_client() {
+    let fake = Fake::of_weights(&[1]);
+    for (name, key) in [
+        ("ip-hash", KeyKind::ClientNetwork),
+        ("maglev", KeyKind::Configured),
+        ("rendezvous", KeyKind::Configured),
+        ("consistent-hash", KeyKind::Configured),
+        ("random", KeyKind::None),
+    ] {
+        assert_eq!(fake.worker(name, 0).key(), key, "{name}");
     }
 }
