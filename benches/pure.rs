@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, reason = "criterion's macros make functions without")]
 
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -21,10 +23,14 @@ use tidegate::config::Route;
 use tidegate::filter::forward;
 use tidegate::filter::guard;
 use tidegate::router::Router;
+use tidegate::upstream::balance::Answer;
+use tidegate::upstream::balance::Heard;
 use tidegate::upstream::balance::Pool;
+use tidegate::upstream::balance::PoolSpec;
 use tidegate::upstream::balance::Registry;
 use tidegate::upstream::balance::ServerSpec;
 use tidegate::upstream::balance::Servers;
+use tidegate::upstream::balance::Strategy;
 
 fn route(host: HostPattern, path: PathPattern) -> Route {
     Route { name: String::new(), listener: None, host, path, upstream: 0, cache: None, max_body: None }
@@ -125,52 +131,131 @@ fn heads(c: &mut Criterion) {
     group.finish();
 }
 
-/// Everyone is up, everyone weighs a little differently.
-struct Crowd(usize, Vec<u32>);
+/// Everyone weighs a little differently; each has about two requests, of which the oldest ends when one begins.
+struct Crowd {
+    candidates: Vec<u32>,
+    is_candidate: Vec<bool>,
+    epoch: u64,
+    in_flight: Vec<Cell<u32>>,
+    in_flight_of_all: Cell<u64>,
+}
 
 impl Crowd {
     fn new(len: usize) -> Self {
-        Crowd(len, (0..len as u32).collect())
+        Crowd {
+            candidates: (0..len as u32).collect(),
+            is_candidate: vec![true; len],
+            epoch: 0,
+            in_flight: vec![Cell::new(0); len],
+            in_flight_of_all: Cell::new(0),
+        }
+    }
+
+    /// Every tenth server is out, from `first` on.
+    fn eject(&mut self, first: usize) {
+        let is_up = |server: usize| server % 10 != first % 10;
+        self.is_candidate = (0..self.len()).map(is_up).collect();
+        self.candidates = (0..self.len() as u32).filter(|&server| is_up(server as usize)).collect();
+        self.epoch += 1;
+    }
+
+    fn add(&self, server: usize, requests: i32) {
+        let in_flight = &self.in_flight[server];
+        in_flight.set(in_flight.get().wrapping_add_signed(requests));
+        self.in_flight_of_all.set(self.in_flight_of_all.get().wrapping_add_signed(requests.into()));
     }
 }
 
 impl Servers for Crowd {
     fn len(&self) -> usize {
-        self.0
+        self.in_flight.len()
     }
     fn candidates(&self) -> &[u32] {
-        &self.1
+        &self.candidates
     }
     fn epoch(&self) -> u64 {
-        0
+        self.epoch
     }
     fn is_candidate(&self, server: usize) -> bool {
-        server < self.0
+        self.is_candidate.get(server).is_some_and(|&is| is)
     }
     fn weight(&self, server: usize) -> u32 {
         1 + server as u32 % 3
     }
     fn in_flight(&self, server: usize) -> u32 {
-        server as u32 % 7
+        self.in_flight[server].get()
+    }
+    fn in_flight_of_all(&self) -> u64 {
+        self.in_flight_of_all.get()
+    }
+    fn has_room(&self, server: usize) -> bool {
+        self.in_flight[server].get() < 1000
+    }
+}
+
+/// One worker that picks, hears and ends.
+struct Traffic {
+    crowd: Crowd,
+    worker: Box<dyn Strategy>,
+    rng: fastrand::Rng,
+    open: VecDeque<usize>,
+    now: Duration,
+}
+
+impl Traffic {
+    fn new(strategy: &dyn Strategy, len: usize) -> Self {
+        let (crowd, rng) = (Crowd::new(len), fastrand::Rng::with_seed(1));
+        let open = VecDeque::with_capacity(2 * len + 1);
+        let mut traffic = Traffic { crowd, worker: strategy.for_worker(1), rng, open, now: Duration::ZERO };
+        // As full as it stays.
+        (0..2 * len).for_each(|_| traffic.request(&[]));
+        traffic
+    }
+
+    fn request(&mut self, tried: &[usize]) {
+        self.now += Duration::from_micros(50);
+        let key = self.rng.u64(..);
+        let pool = Pool::new(black_box(&self.crowd), tried, self.now);
+        let Some(pick) = self.worker.pick(&pool, Some(key), &mut self.rng) else { return };
+        self.crowd.add(pick.server, 1);
+        self.open.push_back(pick.server);
+        if self.open.len() > 2 * self.crowd.len()
+            && let Some(oldest) = self.open.pop_front()
+        {
+            self.crowd.add(oldest, -1);
+            let took = Duration::from_millis(10 + key % 16);
+            self.worker.learn(oldest, &Heard { took, answer: Answer::Served }, self.now);
+            self.worker.ended(oldest);
+        }
     }
 }
 
 fn picks(c: &mut Criterion) {
     let mut group = c.benchmark_group("pick");
+    // Six cases for each strategy.
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1)).sample_size(30);
     for len in [10, 10_000] {
-        let crowd = Crowd::new(len);
+        let weights = Crowd::new(len);
         let spec =
-            |i| ServerSpec { name: format!("10.0.{}.{}:80", i / 256, i % 256), weight: crowd.weight(i) };
+            |i| ServerSpec { name: format!("10.0.{}.{}:80", i / 256, i % 256), weight: weights.weight(i) };
         let specs: Vec<_> = (0..len).map(spec).collect();
         let registry = Registry::builtin();
         for name in registry.names() {
-            let strategy = registry.build(name, &specs).expect("a name of the registry");
-            let (mut worker, mut rng) = (strategy.for_worker(1), fastrand::Rng::with_seed(1));
-            let mut key = 0_u64;
-            group.bench_function(format!("{name}/{len}-servers"), |b| {
+            let strategy = registry.build(name, &PoolSpec::new(&specs)).expect("a name of the registry");
+            let mut traffic = Traffic::new(&*strategy, len);
+            group.bench_function(format!("{name}/{len}-servers"), |b| b.iter(|| traffic.request(&[])));
+            group.bench_function(format!("{name}/{len}-servers/tried"), |b| {
+                b.iter(|| traffic.request(black_box(&[3, 7])));
+            });
+            let mut picks = 0_usize;
+            group.bench_function(format!("{name}/{len}-servers/ejections"), |b| {
                 b.iter(|| {
-                    key = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
-                    worker.pick(&Pool::new(black_box(&crowd), &[], Duration::ZERO), Some(key), &mut rng)
+                    // Others are out after every thousand: what that costs is part of the figure.
+                    if picks.is_multiple_of(1000) {
+                        traffic.crowd.eject(picks / 1000);
+                    }
+                    picks += 1;
+                    traffic.request(&[]);
                 });
             });
         }

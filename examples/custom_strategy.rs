@@ -15,6 +15,7 @@ use tidegate::runtime;
 use tidegate::upstream::balance::Pick;
 use tidegate::upstream::balance::PickReason;
 use tidegate::upstream::balance::Pool;
+use tidegate::upstream::balance::PoolSpec;
 use tidegate::upstream::balance::Registry;
 use tidegate::upstream::balance::ServerSpec;
 use tidegate::upstream::balance::Servers;
@@ -67,7 +68,7 @@ impl Servers for Up {
 
 fn main() -> ExitCode {
     let mut registry = Registry::builtin();
-    registry.register("first-available", Arc::new(|_servers| Box::new(FirstAvailable)));
+    registry.register("first-available", Arc::new(|_pool| Box::new(FirstAvailable)));
     if let Some(file) = std::env::args_os().nth(1) {
         return serve(file.as_ref(), &registry);
     }
@@ -75,7 +76,7 @@ fn main() -> ExitCode {
 
     let names = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"];
     let specs = names.map(|name| ServerSpec { name: name.to_owned(), weight: 1 });
-    let Some(strategy) = registry.build("first-available", &specs) else {
+    let Some(strategy) = registry.build("first-available", &PoolSpec::new(&specs)) else {
         println!("not registered");
         return ExitCode::FAILURE;
     };

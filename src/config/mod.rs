@@ -108,8 +108,12 @@ mod tests {
         "weighted-round-robin",
         "least-connections",
         "power-of-two",
+        "peak-ewma",
         "random",
         "consistent-hash",
+        "maglev",
+        "rendezvous",
+        "ip-hash",
     ];
 
     /// Six lines, so that what a test appends begins in line 7, inside `[upstream.app]`.
@@ -510,7 +514,7 @@ mod tests {
         ),
         (
             "balance = \"fastest\"",
-            "7:11: upstream.app.balance: unknown strategy \"fastest\"; known: round-robin, weighted-round-robin, least-connections, power-of-two, random, consistent-hash",
+            "7:11: upstream.app.balance: unknown strategy \"fastest\"; known: round-robin, weighted-round-robin, least-connections, power-of-two, peak-ewma, random, consistent-hash, maglev, rendezvous, ip-hash",
         ),
         (
             "hash = \"client_ip\"",

@@ -235,7 +235,8 @@ fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Resu
     };
     let recipe = Recipe {
         strategy,
-        by_hash: is_by_hash.then(|| registry.factory("consistent-hash")).flatten(),
+        by_hash: is_by_hash.then(|| registry.factory("rendezvous")).flatten(),
+        load_factor: config.load_factor,
         cookies: (!cookies.is_empty()).then(|| (config.name.clone(), cookies)),
     };
     if config.tls.insecure {
@@ -253,7 +254,7 @@ fn upstream_handles(name: &str, metrics: &Metrics) -> UpstreamHandles {
     UpstreamHandles {
         retries: retry::REASONS.map(|why| by(Family::Retries, why)).to_vec(),
         retries_stopped: retry::Stop::ALL.map(|why| by(Family::RetriesStopped, why.as_str())).to_vec(),
-        picks: PickReason::WORDS.map(|why| by(Family::Picks, why)).to_vec(),
+        picks: PickReason::ALL.map(|why| by(Family::Picks, why.as_str())).to_vec(),
         queued: metrics.gauge(Family::RequestsQueued, &[name]),
         panic: metrics.gauge(Family::Panic, &[name]),
         sessions: metrics.gauge(Family::Sessions, &[name]),

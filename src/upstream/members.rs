@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::upstream::balance::{Factory, ServerSpec, Strategy};
+use crate::upstream::balance::{Factory, PoolSpec, ServerSpec, Strategy};
 use crate::upstream::server::Server;
 use crate::upstream::sticky::{StickyKey, StickyTable};
 
@@ -34,6 +34,8 @@ pub struct Group {
 pub struct Recipe {
     /// What `balance` names.
     pub strategy: Factory,
+    /// Of `consistent-hash`.
+    pub load_factor: Option<u32>,
     /// For sessions that are told by a hash.
     pub by_hash: Option<Factory>,
     /// The upstream's name and its keys, for cookies of ours: the first signs.
@@ -49,10 +51,11 @@ impl Members {
         for group in servers.chunk_by(|one, other| one.priority == other.priority) {
             let spec = |server: &Arc<Server>| ServerSpec { name: server.id.clone(), weight: server.weight };
             let specs: Vec<_> = group.iter().map(spec).collect();
+            let pool = PoolSpec { servers: &specs, load_factor: recipe.load_factor };
             groups.push(Group {
                 range: first..first + group.len(),
-                strategy: Mutex::new((recipe.strategy)(&specs)),
-                by_hash: recipe.by_hash.as_ref().map(|factory| Mutex::new(factory(&specs))),
+                strategy: Mutex::new((recipe.strategy)(&pool)),
+                by_hash: recipe.by_hash.as_ref().map(|factory| Mutex::new(factory(&pool))),
             });
             first += group.len();
         }

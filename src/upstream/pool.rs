@@ -50,7 +50,7 @@ pub struct UpstreamHandles {
     pub retries: Vec<Counter>,
     /// In the order of [`crate::upstream::retry::Stop::ALL`].
     pub retries_stopped: Vec<Counter>,
-    /// In the order of [`PickReason::WORDS`].
+    /// In the order of [`PickReason::ALL`].
     pub picks: Vec<Counter>,
     pub queued: Gauge,
     pub panic: Gauge,

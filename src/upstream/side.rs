@@ -12,8 +12,8 @@ use crate::config;
 use crate::observe::Cells;
 use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Servers, Strategy};
 use crate::upstream::conns::Conns;
-use crate::upstream::hash;
 use crate::upstream::health_state::Outcome;
+use crate::upstream::key;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::members::Members;
 use crate::upstream::pool;
@@ -297,8 +297,8 @@ impl Side {
             None => {
                 let key = match side.key {
                     KeyKind::None => None,
-                    KeyKind::Configured => hash::key(&self.config.hash, asks),
-                    KeyKind::ClientNetwork => Some(hash::network(asks.client)),
+                    KeyKind::Configured => key::of(&self.config.hash, asks),
+                    KeyKind::ClientNetwork => Some(key::network(asks.client)),
                 };
                 side.strategy.borrow_mut().pick(&pool, key, rng)
             }
@@ -314,11 +314,11 @@ impl Side {
         }
         let key = match self.groups[0].key {
             KeyKind::None => self.session_key(asks),
-            KeyKind::Configured => hash::key(&self.config.hash, asks),
-            KeyKind::ClientNetwork => Some(hash::network(asks.client)),
+            KeyKind::Configured => key::of(&self.config.hash, asks),
+            KeyKind::ClientNetwork => Some(key::network(asks.client)),
         };
         let draw = match key {
-            Some(key) => (hash::mix(key) % u64::from(roster::WHOLE)) as u32,
+            Some(key) => (key::mix(key) % u64::from(roster::WHOLE)) as u32,
             None => rng.u32(..roster::WHOLE),
         };
         roster.group_of(draw)
@@ -326,7 +326,7 @@ impl Side {
 
     fn session_key(&self, asks: &Asks<'_>) -> Option<u64> {
         match self.config.sticky.as_ref()? {
-            config::Sticky::Hash(what) => hash::key(what, asks),
+            config::Sticky::Hash(what) => key::of(what, asks),
             _ => None,
         }
     }

@@ -8,20 +8,36 @@
 //! A strategy belongs to one worker and is never shared: what it remembers needs no lock.
 
 mod consistent_hash;
+mod hash;
+mod ip_hash;
 mod least_connections;
+mod load;
+mod load_tree;
+mod maglev;
+mod peak_ewma;
 mod power_of_two;
 mod random;
 mod registry;
+mod rendezvous;
 mod round_robin;
+mod shares;
+mod turns;
 mod weighted_round_robin;
 
 pub use consistent_hash::ConsistentHash;
+pub use ip_hash::IpHash;
 pub use least_connections::LeastConnections;
+pub use load::Load;
+pub use maglev::Maglev;
+pub use peak_ewma::PeakEwma;
 pub use power_of_two::PowerOfTwo;
 pub use random::Random;
 pub use registry::Factory;
+pub use registry::LOAD_FACTOR_PERCENT;
+pub use registry::PoolSpec;
 pub use registry::Registry;
 pub use registry::ServerSpec;
+pub use rendezvous::Rendezvous;
 pub use round_robin::RoundRobin;
 pub use weighted_round_robin::WeightedRoundRobin;
 
@@ -104,12 +120,16 @@ pub enum PickReason {
     LeastConnections,
     /// The less busy of two.
     PowerOfTwo,
+    /// The one of two that is expected to answer sooner.
+    PeakEwma,
     /// Chance.
     Random,
     /// The key's own server.
     Hash,
-    /// The key's own server may not serve: the next on the ring.
+    /// The key's own server may not serve: the next for this key.
     HashNext,
+    /// The key's own server has more than its share to do: the next for this key.
+    HashBounded,
     /// The client's session is with it.
     Sticky,
     /// It has just come back, and there is no other.
@@ -121,25 +141,40 @@ pub enum PickReason {
 }
 
 impl PickReason {
-    /// Every word, in the order of the metric's labels; an embedder's own are all "custom".
-    pub const WORDS: [&str; 11] = [
-        "round-robin",
-        "weighted-round-robin",
-        "least-connections",
-        "power-of-two",
-        "random",
-        "hash",
-        "hash-next",
-        "sticky",
-        "slow-start",
-        "panic",
-        "custom",
+    /// All of them, in the order of the metric's labels; an embedder's words are one.
+    pub const ALL: [PickReason; 13] = [
+        PickReason::RoundRobin,
+        PickReason::WeightedRoundRobin,
+        PickReason::LeastConnections,
+        PickReason::PowerOfTwo,
+        PickReason::PeakEwma,
+        PickReason::Random,
+        PickReason::Hash,
+        PickReason::HashNext,
+        PickReason::HashBounded,
+        PickReason::Sticky,
+        PickReason::SlowStart,
+        PickReason::Panic,
+        PickReason::Custom("custom"),
     ];
 
-    /// Its place among the words.
+    /// Its place in [`PickReason::ALL`].
     pub fn index(self) -> usize {
-        let word = self.as_str();
-        Self::WORDS.iter().position(|known| *known == word).unwrap_or(Self::WORDS.len() - 1)
+        match self {
+            PickReason::RoundRobin => 0,
+            PickReason::WeightedRoundRobin => 1,
+            PickReason::LeastConnections => 2,
+            PickReason::PowerOfTwo => 3,
+            PickReason::PeakEwma => 4,
+            PickReason::Random => 5,
+            PickReason::Hash => 6,
+            PickReason::HashNext => 7,
+            PickReason::HashBounded => 8,
+            PickReason::Sticky => 9,
+            PickReason::SlowStart => 10,
+            PickReason::Panic => 11,
+            PickReason::Custom(_) => 12,
+        }
     }
 
     /// The word for logs and metrics.
@@ -149,9 +184,11 @@ impl PickReason {
             PickReason::WeightedRoundRobin => "weighted-round-robin",
             PickReason::LeastConnections => "least-connections",
             PickReason::PowerOfTwo => "power-of-two",
+            PickReason::PeakEwma => "peak-ewma",
             PickReason::Random => "random",
             PickReason::Hash => "hash",
             PickReason::HashNext => "hash-next",
+            PickReason::HashBounded => "hash-bounded",
             PickReason::Sticky => "sticky",
             PickReason::SlowStart => "slow-start",
             PickReason::Panic => "panic",
@@ -182,7 +219,7 @@ pub trait Servers {
     /// Requests it is serving now, for all workers.
     fn in_flight(&self, server: usize) -> u32;
 
-    /// Requests that all of them are serving now.
+    /// Requests that all of them are serving now. Asked at each pick of `consistent-hash`: whoever can keep the sum does.
     fn in_flight_of_all(&self) -> u64 {
         (0..self.len()).map(|server| u64::from(self.in_flight(server))).sum()
     }
@@ -252,6 +289,16 @@ impl<'a> Pool<'a> {
             && self.servers.has_room(server)
     }
 
+    /// Whether health, draining and weight let `server` serve. False for an index that is out of range.
+    pub fn is_candidate(&self, server: usize) -> bool {
+        self.servers.is_candidate(server)
+    }
+
+    /// Whether the limits of `server` leave room for one more request.
+    pub fn has_room(&self, server: usize) -> bool {
+        self.servers.has_room(server)
+    }
+
     /// Its share.
     pub fn weight(&self, server: usize) -> u32 {
         self.servers.weight(server)
@@ -269,16 +316,13 @@ impl<'a> Pool<'a> {
 
     /// Those who may serve, in order. Linear in servers: for when a few draws among the candidates found nobody.
     pub fn eligible(&self) -> impl Iterator<Item = usize> + '_ {
-        self.candidates().iter().map(|&server| server as usize).filter(|&server| self.may_serve(server))
+        let may_serve = |server: &usize| !self.tried.contains(server) && self.servers.has_room(*server);
+        self.candidates().iter().map(|&server| server as usize).filter(may_serve)
     }
 
-    /// Whether `one` is less busy for its weight than `other`. The request to come counts, so that of two idle servers
-    /// the heavier is the less busy.
-    pub fn compare_load(&self, one: usize, other: usize) -> std::cmp::Ordering {
-        // one / weight(one) against other / weight(other), without a division.
-        let load = |server| u64::from(self.in_flight(server)) + 1;
-        let left = load(one) * u64::from(self.weight(other));
-        left.cmp(&(load(other) * u64::from(self.weight(one))))
+    /// How busy it is for its weight.
+    pub fn load(&self, server: usize) -> Load {
+        Load { in_flight: self.in_flight(server), weight: self.weight(server) }
     }
 }
 

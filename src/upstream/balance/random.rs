@@ -4,47 +4,31 @@ use super::Pick;
 use super::PickReason;
 use super::Pool;
 use super::Strategy;
+use super::shares::Shares;
 
-/// Draws before the servers are walked instead.
+/// Draws before the servers are walked instead. 16: with half the weight full one in 65,000 picks walks.
 const DRAWS_MAX: usize = 16;
 
-/// Any server, as likely as its weight.
-#[derive(Debug, Clone)]
+/// Any server, exactly as likely as its weight: by inversion of the cumulative weights (Devroye, "Non-Uniform Random
+/// Variate Generation", 1986, section III.2). Who was drawn and may not serve is drawn again, which leaves the others'
+/// proportions as they are. O(log n); of equal weights O(1).
+#[derive(Debug, Clone, Default)]
 pub struct Random {
-    /// No server weighs more; slow start only makes them lighter.
-    weight_max: u32,
-}
-
-impl Random {
-    /// For servers of at most `weight_max`.
-    pub fn new(weight_max: u32) -> Self {
-        Random { weight_max: weight_max.max(1) }
-    }
+    shares: Shares,
 }
 
 impl Strategy for Random {
     fn pick(&mut self, pool: &Pool<'_>, _key: Option<u64>, rng: &mut fastrand::Rng) -> Option<Pick> {
-        if pool.is_empty() {
-            return None;
-        }
-        let server = draw(pool, self.weight_max, rng).or_else(|| walk(pool, rng))?;
+        self.shares.update(pool);
+        let mut draws = (0..DRAWS_MAX).map_while(|_| self.shares.draw(pool, rng));
+        let drawn = draws.find(|&server| pool.may_serve(server));
+        let server = drawn.or_else(|| walk(pool, rng))?;
         Some(Pick { server, reason: PickReason::Random })
     }
 
     fn for_worker(&self, _seed: u64) -> Box<dyn Strategy> {
-        Box::new(self.clone())
+        Box::new(Random::default())
     }
-}
-
-/// Any server, kept as often as its weight says: no sum over all of them, and no table to keep true.
-fn draw(pool: &Pool<'_>, weight_max: u32, rng: &mut fastrand::Rng) -> Option<usize> {
-    for _ in 0..DRAWS_MAX {
-        let server = pool.candidates()[rng.usize(..pool.candidates().len())] as usize;
-        if pool.may_serve(server) && rng.u32(..weight_max) < pool.weight(server) {
-            return Some(server);
-        }
-    }
-    None
 }
 
 /// Exactly by weight, in one walk (a weighted reservoir of one).

@@ -5,24 +5,48 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::ConsistentHash;
+use super::IpHash;
 use super::LeastConnections;
+use super::Maglev;
+use super::PeakEwma;
 use super::PowerOfTwo;
 use super::Random;
+use super::Rendezvous;
 use super::RoundRobin;
 use super::Strategy;
 use super::WeightedRoundRobin;
 
+/// How much more than its share of all requests a server may have before a hash moves keys away from it, in percent.
+/// 125: the paper's example, where a request meets a full server rarely and no server is over by more than a quarter.
+pub const LOAD_FACTOR_PERCENT: u32 = 125;
+
+/// What a strategy may know of an upstream while a configuration lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolSpec<'a> {
+    /// In the order of the pool.
+    pub servers: &'a [ServerSpec],
+    /// For `consistent-hash`, in percent of a server's share; `None` never moves a key because of load.
+    pub load_factor: Option<u32>,
+}
+
+impl<'a> PoolSpec<'a> {
+    /// `servers`, and the defaults for the rest.
+    pub fn new(servers: &'a [ServerSpec]) -> Self {
+        PoolSpec { servers, load_factor: Some(LOAD_FACTOR_PERCENT) }
+    }
+}
+
 /// What of a server does not change while a configuration lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerSpec {
-    /// Its address, as configured; what consistent hashing hashes.
+    /// Its address, as configured; what strategies that hash keys to servers hash.
     pub name: String,
     /// As configured.
     pub weight: u32,
 }
 
 /// Makes a strategy for the servers of an upstream.
-pub type Factory = Arc<dyn Fn(&[ServerSpec]) -> Box<dyn Strategy> + Send + Sync>;
+pub type Factory = Arc<dyn Fn(&PoolSpec<'_>) -> Box<dyn Strategy> + Send + Sync>;
 
 /// What `balance = "…"` may say.
 #[derive(Clone)]
@@ -36,11 +60,17 @@ impl Registry {
         let mut registry = Registry { factories: BTreeMap::new() };
         registry.register("round-robin", Arc::new(|_| Box::new(RoundRobin::default())));
         registry.register("weighted-round-robin", Arc::new(|_| Box::new(WeightedRoundRobin::default())));
-        registry.register("least-connections", Arc::new(|_| Box::new(LeastConnections)));
-        registry.register("power-of-two", Arc::new(|_| Box::new(PowerOfTwo)));
-        let weight_max = |servers: &[ServerSpec]| servers.iter().map(|s| s.weight).max().unwrap_or(1);
-        registry.register("random", Arc::new(move |servers| Box::new(Random::new(weight_max(servers)))));
-        registry.register("consistent-hash", Arc::new(|servers| Box::new(ConsistentHash::new(servers))));
+        registry.register("least-connections", Arc::new(|_| Box::new(LeastConnections::default())));
+        registry.register("power-of-two", Arc::new(|_| Box::new(PowerOfTwo::default())));
+        registry.register("peak-ewma", Arc::new(|_| Box::new(PeakEwma::default())));
+        registry.register("random", Arc::new(|_| Box::new(Random::default())));
+        registry.register(
+            "consistent-hash",
+            Arc::new(|pool| Box::new(ConsistentHash::new(pool.servers, pool.load_factor))),
+        );
+        registry.register("maglev", Arc::new(|pool| Box::new(Maglev::new(pool.servers))));
+        registry.register("rendezvous", Arc::new(|pool| Box::new(Rendezvous::new(pool.servers))));
+        registry.register("ip-hash", Arc::new(|pool| Box::new(IpHash::new(pool.servers))));
         registry
     }
 
@@ -59,10 +89,10 @@ impl Registry {
         self.factories.get(name).cloned()
     }
 
-    /// A strategy for `servers`; `None` when nobody registered `name`. Each worker takes its own from it with
+    /// A strategy for `pool`; `None` when nobody registered `name`. Each worker takes its own from it with
     /// [`Strategy::for_worker`].
-    pub fn build(&self, name: &str, servers: &[ServerSpec]) -> Option<Box<dyn Strategy>> {
-        self.factories.get(name).map(|factory| factory(servers))
+    pub fn build(&self, name: &str, pool: &PoolSpec<'_>) -> Option<Box<dyn Strategy>> {
+        self.factories.get(name).map(|factory| factory(pool))
     }
 }
 

@@ -4,28 +4,45 @@ use super::Pick;
 use super::PickReason;
 use super::Pool;
 use super::Strategy;
+use super::hash::GOLDEN;
 
-/// Each server in turn, weights aside. One that may not serve is stepped over, so its neighbour serves twice in that round;
-/// `weighted-round-robin` spreads it evenly.
+/// Each candidate in turn, weights aside. O(1), except over those that were tried or are full: they are stepped over,
+/// so that a neighbour serves twice in that round.
 #[derive(Debug, Clone, Default)]
 pub struct RoundRobin {
+    epoch: Option<u64>,
+    /// Whose turn is next, as a place among the candidates.
     next: usize,
+    /// Who served last: where the round goes on when the candidates have changed.
+    last: Option<u32>,
+}
+
+impl RoundRobin {
+    fn update(&mut self, pool: &Pool<'_>) {
+        if self.epoch == Some(pool.epoch()) {
+            return;
+        }
+        self.epoch = Some(pool.epoch());
+        if let Some(last) = self.last {
+            self.next = pool.candidates().partition_point(|&server| server <= last);
+        }
+    }
 }
 
 impl Strategy for RoundRobin {
     fn pick(&mut self, pool: &Pool<'_>, _key: Option<u64>, _rng: &mut fastrand::Rng) -> Option<Pick> {
-        let len = pool.len();
-        if pool.is_empty() {
-            return None;
-        }
-        let start = self.next % len;
-        let server = (start..len).chain(0..start).find(|&server| pool.may_serve(server))?;
-        self.next = server + 1;
-        Some(Pick { server, reason: PickReason::RoundRobin })
+        self.update(pool);
+        let candidates = pool.candidates();
+        let start = self.next.checked_rem(candidates.len())?;
+        let mut round = (start..candidates.len()).chain(0..start);
+        let turn = round.find(|&turn| pool.may_serve(candidates[turn] as usize))?;
+        (self.next, self.last) = (turn + 1, Some(candidates[turn]));
+        Some(Pick { server: candidates[turn] as usize, reason: PickReason::RoundRobin })
     }
 
     fn for_worker(&self, seed: u64) -> Box<dyn Strategy> {
         // The high bits: neighbours in seed must not be neighbours in start.
-        Box::new(RoundRobin { next: (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize })
+        let next = (seed.wrapping_mul(GOLDEN) >> 40) as usize;
+        Box::new(RoundRobin { next, ..RoundRobin::default() })
     }
 }

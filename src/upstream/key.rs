@@ -11,7 +11,7 @@ use crate::fields;
 use crate::upstream::side::Asks;
 
 /// The key of a request; `None` when it does not have what is hashed.
-pub fn key(what: &HashKey, asks: &Asks<'_>) -> Option<u64> {
+pub fn of(what: &HashKey, asks: &Asks<'_>) -> Option<u64> {
     match what {
         HashKey::ClientIp => Some(match asks.client {
             IpAddr::V4(ip) => xxh3_64(&ip.octets()),
@@ -75,7 +75,7 @@ mod tests {
         }
         let client = client.parse().unwrap();
         let (path, query) = target;
-        key(&what, &Asks { client, path, query, authority: "WWW.example.com:80", headers: &headers })
+        of(&what, &Asks { client, path, query, authority: "WWW.example.com:80", headers: &headers })
     }
 
     #[test]
