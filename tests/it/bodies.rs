@@ -162,6 +162,47 @@ fn a_server_that_does_not_read_holds_back_the_client() {
 }
 
 #[test]
+fn memory_stays_flat_while_many_clients_and_servers_take_nothing() {
+    const EACH: usize = 32;
+    /// What a body in transit may hold, however long it is: some buffers on either side.
+    const HELD_MAX: f64 = 1024.0 * 1024.0;
+    let blocked = Arc::new(AtomicUsize::new(0));
+    let (count, gate) = (blocked.clone(), Gate::default());
+    let held = gate.clone();
+    let origin = Origin::raw(move |request, conn| {
+        if request.target() == "/down" {
+            conn.get_ref().tcp().set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+            let _ = conn.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+            while conn.get_mut().write_all(&[b'x'; 64 << 10]).is_ok() {}
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        held.wait();
+        Then::Close
+    });
+    let proxy = Proxy::before(&origin);
+    proxy.metrics();
+    let before = proxy.metric("process_resident_memory_bytes", &[]);
+
+    let mut readers: Vec<_> = (0..EACH).map(|_| proxy.client()).collect();
+    let mut writers: Vec<_> = (0..EACH).map(|_| proxy.client()).collect();
+    readers.iter_mut().for_each(|client| {
+        client.send("GET /down HTTP/1.1\r\nHost: test\r\n\r\n");
+    });
+    std::thread::scope(|scope| {
+        for client in &mut writers {
+            client.send("POST /up HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000000\r\n\r\n");
+            scope.spawn(|| client.send_until_blocked(&[b'x'; 64 << 10], 1_000_000_000));
+        }
+    });
+    eventually("every server is held back", || blocked.load(Ordering::SeqCst) == EACH);
+    let grown = proxy.metric("process_resident_memory_bytes", &[]) - before;
+    assert!(!gate.is_open());
+    gate.open();
+
+    assert!(grown < 2.0 * EACH as f64 * HELD_MAX, "{grown} bytes more");
+}
+
+#[test]
 fn trailers_pass_both_ways() {
     let origin = Origin::start(|_| {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 17\r\n\r\n".to_vec()
