@@ -16,6 +16,8 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::Version;
+use tidegate::config;
+use tidegate::config::Config;
 use tidegate::config::HostPattern;
 use tidegate::config::Limits;
 use tidegate::config::PathPattern;
@@ -23,6 +25,8 @@ use tidegate::config::Route;
 use tidegate::filter::forward;
 use tidegate::filter::guard;
 use tidegate::router::Router;
+use tidegate::state::Keep;
+use tidegate::state::Snapshot;
 use tidegate::upstream::balance::Answer;
 use tidegate::upstream::balance::Heard;
 use tidegate::upstream::balance::Pool;
@@ -31,6 +35,8 @@ use tidegate::upstream::balance::Registry;
 use tidegate::upstream::balance::ServerSpec;
 use tidegate::upstream::balance::Servers;
 use tidegate::upstream::balance::Strategy;
+use tidegate::upstream::pool::WorkerPool;
+use tidegate::upstream::side::Asks;
 
 fn route(host: HostPattern, path: PathPattern) -> Route {
     Route { name: String::new(), listener: None, host, path, upstream: 0, cache: None, max_body: None }
@@ -263,5 +269,55 @@ fn picks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, router, heads, picks);
+/// The same in the pool that a proxy has: health, drains, ejections and its state in atomics, as a request goes through it.
+fn pools(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pool");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1)).sample_size(30);
+    let registry = Registry::builtin();
+    for len in [10, 10_000] {
+        for name in registry.names() {
+            let keep = Keep::new(1, &config(len, name, &registry).cache);
+            let snapshot =
+                Snapshot::build(config(len, name, &registry), &keep, &registry).expect("it is well");
+            let (upstream, headers) = (&snapshot.upstreams[0], http::HeaderMap::new());
+            let members = upstream.members();
+            let out = || members.servers.iter().skip(3).step_by(10);
+            let second = Duration::from_secs(1);
+            out().for_each(|server| {
+                upstream.drain(server, true, second);
+            });
+            let pool = WorkerPool::new(upstream, keep.metrics.cells(0), 0, 1, 1);
+            let (mut rng, mut now) = (fastrand::Rng::with_seed(1), 2 * second);
+            let mut open = VecDeque::with_capacity(2 * len + 1);
+            let mut pick = |now: Duration| {
+                let client = std::net::Ipv4Addr::from_bits(rng.u32(..)).into();
+                let asks = Asks { client, path: "/", query: "", authority: "localhost", headers: &headers };
+                let picked = pool.side(upstream).pick(&asks, &[], now, &mut rng).expect("nine of ten serve");
+                open.push_back(picked.in_flight);
+                if open.len() > 2 * len {
+                    open.pop_front();
+                }
+            };
+            group.bench_function(format!("{name}/{len}-servers"), |b| {
+                b.iter(|| {
+                    now += Duration::from_micros(50);
+                    pick(black_box(now));
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn config(servers: usize, balance: &str, registry: &Registry) -> Config {
+    let server = |i: usize| format!("\"10.0.{}.{}:80\"", i / 256, i % 256);
+    let listed = (0..servers).map(server).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "[[listener]]\nbind = \"127.0.0.1:0\"\n[[route]]\nupstream = \"app\"\n[upstream.app]\n\
+         balance = \"{balance}\"\nservers = [{listed}]\n"
+    );
+    config::parse(&text, "bench.toml".as_ref(), &registry.names().collect::<Vec<_>>()).expect("it is well")
+}
+
+criterion_group!(benches, router, heads, picks, pools);
 criterion_main!(benches);

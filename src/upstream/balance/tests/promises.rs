@@ -125,3 +125,19 @@ fn every_reason_has_its_place_and_a_word_of_its_own() {
     assert_eq!(words.len(), PickReason::ALL.len());
     assert!(PickReason::ALL.iter().enumerate().all(|(index, reason)| reason.index() == index));
 }
+
+#[test]
+fn tried_servers_are_counted_from_the_first_of_the_group() {
+    let fake = Fake::of_weights(&[1; 3]);
+    let registry = Registry::builtin();
+    for name in registry.names() {
+        let mut strategy = registry.build(name, &PoolSpec::new(&fake.specs())).unwrap();
+        let (tried, mut rng) = ([0, 10, 12], fastrand::Rng::with_seed(1));
+        let pool = fake.pool(&tried).starting_at(10);
+        for key in 0..20 {
+            let pick = strategy.pick(&pool, Some(key << 58), &mut rng);
+            assert_eq!(pick.map(|pick| pick.server), Some(1), "{name}");
+        }
+        assert_eq!(pool.eligible().collect::<Vec<_>>(), [1]);
+    }
+}
