@@ -6,11 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config;
+use crate::fields;
 use crate::observe::Cells;
 use crate::upstream::balance::{Answer, Heard};
 use crate::upstream::health_state::Outcome;
 use crate::upstream::pool::{Upstream, WorkerPool};
 use crate::upstream::pool_state::PoolState;
+use crate::upstream::queue::Place;
 use crate::upstream::retry::{self, Cause, Limits, Request, Spent, Stop, Verdict};
 use crate::upstream::server::Server;
 use crate::upstream::side::{Asks, Picked, Side, Unpicked};
@@ -59,6 +62,23 @@ pub struct Head {
     pub took: Duration,
 }
 
+/// What a request gets that asks for a server.
+pub enum Placed {
+    /// One of them.
+    Picked(Picked),
+    /// All are full, or others wait already: it is called when it should look again, with [`Course::look`].
+    Waits(Place),
+}
+
+/// Why a request gets neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unplaced {
+    /// No server may serve it.
+    NoServer,
+    /// As many wait as may.
+    QueueFull,
+}
+
 /// One of the retries that there may be at once.
 struct Retrying(Arc<PoolState>);
 
@@ -80,13 +100,45 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The server for the next attempt: never one that failed this request.
-    pub fn pick(
+    /// The server for the next attempt, or a place among those who wait for one.
+    pub fn place(
         &mut self,
         asks: &Asks<'_>,
         now: Duration,
         rng: &mut fastrand::Rng,
-    ) -> Result<Picked, Unpicked> {
+    ) -> Result<Placed, Unplaced> {
+        let queue = &self.upstream.state.queue;
+        // Nobody overtakes those who wait.
+        if queue.is_empty() {
+            match self.pick(asks, now, rng) {
+                Err(Unpicked::Full { .. }) => {}
+                Err(Unpicked::Nobody) => return Err(Unplaced::NoServer),
+                Ok(picked) => return Ok(Placed::Picked(picked)),
+            }
+        }
+        queue.enter(self.upstream.config.queue.size).map(Placed::Waits).ok_or(Unplaced::QueueFull)
+    }
+
+    /// It was called at its `place`: what it finds, or `None` when it waits on.
+    pub fn look(
+        &mut self,
+        place: &Place,
+        asks: &Asks<'_>,
+        now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Result<Picked, Unplaced>> {
+        match self.pick(asks, now, rng) {
+            Err(Unpicked::Full { is_for_others }) => {
+                place.wait_on(is_for_others);
+                None
+            }
+            Err(Unpicked::Nobody) => Some(Err(Unplaced::NoServer)),
+            Ok(picked) => Some(Ok(picked)),
+        }
+    }
+
+    /// The server for the next attempt: never one that failed this request.
+    fn pick(&mut self, asks: &Asks<'_>, now: Duration, rng: &mut fastrand::Rng) -> Result<Picked, Unpicked> {
         let picked = match self.avoided.is_empty() {
             true => self.side.pick(asks, &self.tried, now, rng),
             false => {
@@ -127,6 +179,30 @@ impl<'a> Course<'a> {
             let heard = Heard { took: failure.took, answer: Answer::Failed };
             self.side.heard(server, &heard, Outcome::Failure, now);
             self.blame(server, failure.word, now);
+        }
+    }
+
+    /// Binds the client's session to the server that answered: by a cookie of ours, whose value comes back unless the client
+    /// has it already, or by a line in the table of what servers' own cookies mean. `opened` is the session that
+    /// the response opens, where those are learnt.
+    pub fn bind(&self, asks: &Asks<'_>, server: usize, opened: Option<&str>, now: Duration) -> Option<&str> {
+        match self.upstream.config.sticky.as_ref()? {
+            config::Sticky::Cookie(sticky) => {
+                let value = self.side.members.sticky.as_ref()?.value_of(server)?;
+                // Also when it names the server under a key that no longer signs.
+                (fields::cookie(asks.headers, &sticky.name) != Some(value)).then_some(value)
+            }
+            config::Sticky::Learn(rules) => {
+                let session = opened.or_else(|| {
+                    // It was with another server, which is gone; or we have forgotten.
+                    let session = fields::cookie(asks.headers, &rules.cookie)?;
+                    let is_known = self.side.bound_to(asks, now) == Some(server);
+                    (!is_known).then_some(session)
+                })?;
+                self.upstream.state.sessions.learn(session, &self.server(server).id, rules, now);
+                None
+            }
+            config::Sticky::Hash(_) => None,
         }
     }
 
