@@ -139,14 +139,14 @@ impl<'a> Course<'a> {
 
     /// The server for the next attempt: never one that failed this request.
     fn pick(&mut self, asks: &Asks<'_>, now: Duration, rng: &mut fastrand::Rng) -> Result<Picked, Unpicked> {
-        let picked = match self.avoided.is_empty() {
-            true => self.side.pick(asks, &self.tried, now, rng),
-            false => {
+        // A session stays where it is: a connection that was closed at rest says nothing against its server.
+        let may_avoid = !self.avoided.is_empty() && !self.side.is_at_home(asks, &self.tried, now);
+        let picked = match may_avoid {
+            false => self.side.pick(asks, &self.tried, now, rng),
+            true => {
                 let both = [&self.tried[..], &self.avoided].concat();
-                match self.side.pick(asks, &both, now, rng) {
-                    Err(Unpicked::Nobody) => self.side.pick(asks, &self.tried, now, rng),
-                    picked => picked,
-                }
+                // Rather again where it was than a wait for another one.
+                self.side.pick(asks, &both, now, rng).or_else(|_| self.side.pick(asks, &self.tried, now, rng))
             }
         }?;
         self.attempts += 1;

@@ -155,11 +155,7 @@ impl Side {
         rng: &mut fastrand::Rng,
     ) -> Result<Picked, Unpicked> {
         let roster = self.roster(now);
-        if let Some(server) = self.bound_to(asks, now)
-            && !tried.contains(&server)
-            && (is_candidate(&self.members, &roster, server)
-                || self.members.servers[server].state.condition(now) == Condition::Draining)
-        {
+        if let Some(server) = self.home(&roster, asks, tried, now) {
             return match self.admit(server) {
                 Some(leave) => Ok(self.picked(Pick { server, reason: PickReason::Sticky }, leave)),
                 None => Err(self.full(&roster)),
@@ -194,6 +190,19 @@ impl Side {
             out.insert(at, pick.server);
             spared += usize::from(is_spared);
         }
+    }
+
+    /// The server that the client belongs to, while that one may have a request that `tried` may not have.
+    fn home(&self, roster: &Roster, asks: &Asks<'_>, tried: &[usize], now: Duration) -> Option<usize> {
+        let server = self.bound_to(asks, now)?;
+        let may_stay = is_candidate(&self.members, roster, server)
+            || self.members.servers[server].state.condition(now) == Condition::Draining;
+        (may_stay && !tried.contains(&server)).then_some(server)
+    }
+
+    /// Whether the client has a session, and with a server that may have its request.
+    pub fn is_at_home(&self, asks: &Asks<'_>, tried: &[usize], now: Duration) -> bool {
+        self.session_key(asks).is_some() || self.home(&self.roster(now), asks, tried, now).is_some()
     }
 
     /// The server that the client belongs to.
