@@ -158,7 +158,7 @@ impl Side {
         if let Some(server) = self.home(&roster, asks, tried, now) {
             return match self.admit(server) {
                 Some(leave) => Ok(self.picked(Pick { server, reason: PickReason::Sticky }, leave)),
-                None => Err(self.full(&roster)),
+                None => Err(self.full(&roster, now)),
             };
         }
         // Beside those that were tried: those that another worker was quicker for, and then those that are spared.
@@ -174,7 +174,7 @@ impl Side {
                         Ok(self.picked(Pick { server, reason: PickReason::SlowStart }, leave))
                     }
                     None if self.candidates(&roster).any(|server| !tried.contains(&server)) => {
-                        Err(self.full(&roster))
+                        Err(self.full(&roster, now))
                     }
                     None => Err(Unpicked::Nobody),
                 };
@@ -364,8 +364,18 @@ impl Side {
         Picked { server: pick.server, reason: pick.reason, in_flight, leave }
     }
 
-    fn full(&self, roster: &Roster) -> Unpicked {
-        Unpicked::Full { is_for_others: self.candidates(roster).any(|server| self.has_room(server)) }
+    fn full(&self, roster: &Roster, now: Duration) -> Unpicked {
+        let is_for_others = self.candidates(roster).any(|server| self.has_room(server))
+            || self.config.sticky.is_some() && self.has_room_for_sessions(now);
+        Unpicked::Full { is_for_others }
+    }
+
+    /// Servers that drain have room too: for the sessions that they keep.
+    fn has_room_for_sessions(&self, now: Duration) -> bool {
+        let servers = self.members.servers.iter().enumerate();
+        servers
+            .filter(|(_, server)| server.state.condition(now) == Condition::Draining)
+            .any(|(index, _)| self.has_room(index))
     }
 
     fn candidates(&self, roster: &Roster) -> impl Iterator<Item = usize> {
