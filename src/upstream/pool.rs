@@ -20,7 +20,7 @@ use crate::upstream::health_state::{EjectVerdict, PoolCount};
 use crate::upstream::members::{Members, Recipe};
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::roster::{Roster, Rules};
-use crate::upstream::server::{Condition, Server};
+use crate::upstream::server::Server;
 use crate::upstream::side::{Side, known};
 
 /// An upstream as a snapshot knows it.
@@ -160,9 +160,11 @@ impl Upstream {
     }
 }
 
+/// An ejected server counts also while its probes fail: when they succeed again before its time is over, it would be one too
+/// many.
 fn count(members: &Members, now: Duration) -> PoolCount {
-    let ejected = |server: &&Arc<Server>| server.state.condition(now) == Condition::Ejected;
-    PoolCount { ejected: members.servers.iter().filter(ejected).count(), total: members.servers.len() }
+    let ejected = members.servers.iter().filter(|server| server.state.changes_at(now).is_some());
+    PoolCount { ejected: ejected.count(), total: members.servers.len() }
 }
 
 impl WorkerPool {
