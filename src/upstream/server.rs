@@ -150,6 +150,11 @@ impl ServerState {
         }
     }
 
+    /// Whether it is to get requests of its sessions only, however it is doing.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
+    }
+
     /// When its condition changes by itself.
     pub fn changes_at(&self, now: Duration) -> Option<Duration> {
         let until = self.ejected_until.load(Relaxed);

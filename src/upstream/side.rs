@@ -422,6 +422,7 @@ impl Side {
 pub fn known(server: &Server, now: Duration) -> Known {
     Known {
         condition: server.state.condition(now),
+        is_draining: server.state.is_draining(),
         weight: server.weight,
         changes_at: server.state.changes_at(now),
     }
