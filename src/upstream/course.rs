@@ -224,13 +224,16 @@ impl<'a> Course<'a> {
         let limits = Limits { retries: config.retries, total: config.total_timeout };
         match retry::verdict(cause, request, spent, &config.retry, limits) {
             Verdict::Stop(stop) => return Err(stop),
+            // That one still may, also when it drains and serves only its sessions.
             Verdict::Anywhere => self.avoided.push(server),
-            Verdict::Elsewhere => self.tried.push(server),
+            Verdict::Elsewhere => {
+                self.tried.push(server);
+                if !self.side.may_any_serve(&self.tried, now) {
+                    return Err(Stop::NoServer);
+                }
+            }
         }
         self.afresh |= cause == Cause::Stale;
-        if !self.side.may_any_serve(&self.tried, now) {
-            return Err(Stop::NoServer);
-        }
         self.retrying = None;
         if cause.is_budgeted() {
             if !state.retries.take(config.retry.concurrent) {
