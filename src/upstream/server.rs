@@ -104,7 +104,7 @@ pub struct Tallies {
     pub attempts: u64,
     /// Those that failed by the server's fault, gateway errors included.
     pub failures: u64,
-    /// Sum of the times to the first byte of those that were answered, in microseconds.
+    /// Sum of the times to the first byte of those that did not fail, in microseconds.
     pub first_byte_us: u64,
 }
 
@@ -205,13 +205,15 @@ impl ServerState {
         cell.store(cell.load(Relaxed).saturating_sub(1), Relaxed);
     }
 
-    /// An attempt of this worker was answered (after `first_byte`), or failed.
-    pub fn tally(&self, worker: usize, outcome: Outcome, first_byte: Option<Duration>) {
+    /// An attempt of this worker was answered, or failed, after `took`.
+    pub fn tally(&self, worker: usize, outcome: Outcome, took: Duration) {
         let tally = &self.tallies[worker];
         let add = |cell: &AtomicU64, by: u64| cell.store(cell.load(Relaxed) + by, Relaxed);
         add(&tally.attempts, 1);
-        add(&tally.failures, u64::from(outcome == Outcome::Failure));
-        add(&tally.first_byte_us, first_byte.map_or(0, |time| time.as_micros() as u64));
+        match outcome {
+            Outcome::Failure => add(&tally.failures, 1),
+            Outcome::Success => add(&tally.first_byte_us, took.as_micros() as u64),
+        }
     }
 
     /// A probe came back.

@@ -228,8 +228,7 @@ impl Side {
 
     /// An attempt was answered, or failed; `outcome` says whether that was the server's fault.
     pub fn heard(&self, server: usize, heard: &Heard, outcome: Outcome, now: Duration) {
-        let answered = (heard.answer != crate::upstream::balance::Answer::Failed).then_some(heard.took);
-        self.members.servers[server].state.tally(self.worker, outcome, answered);
+        self.members.servers[server].state.tally(self.worker, outcome, heard.took);
         let (group, index) = self.place_of(server);
         self.groups[group].strategy.borrow_mut().learn(index, heard, now);
     }
