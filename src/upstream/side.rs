@@ -179,7 +179,7 @@ impl Side {
                     None => Err(Unpicked::Nobody),
                 };
             };
-            let is_spared = spared < SPARED_MAX && self.is_spared(pick.server, now, rng);
+            let is_spared = spared < SPARED_MAX && self.is_spared(pick.server, asks, now, rng);
             if !is_spared && let Some(leave) = self.admit(pick.server) {
                 return Ok(self.picked(pick, leave));
             }
@@ -298,13 +298,8 @@ impl Side {
         if roster.is_undivided() {
             return roster.groups.iter().position(|rank| rank.share > 0).unwrap_or(0);
         }
-        let key = match self.groups[0].key {
-            KeyKind::None => self.session_key(asks),
-            KeyKind::Configured => hash::key(&self.config.hash, asks),
-            KeyKind::ClientNetwork => Some(hash::network(asks.client)),
-        };
-        let draw = match key {
-            Some(key) => (hash::mix(key) % u64::from(roster::WHOLE)) as u32,
+        let draw = match self.key(asks) {
+            Some(key) => of_whole(hash::mix(key)),
             None => rng.u32(..roster::WHOLE),
         };
         roster.group_of(draw)
@@ -317,10 +312,28 @@ impl Side {
         }
     }
 
-    /// Whether a server that has just come back is not to get this request yet.
-    fn is_spared(&self, server: usize, now: Duration, rng: &mut fastrand::Rng) -> bool {
+    /// What a request is told by, where keys are hashed.
+    fn key(&self, asks: &Asks<'_>) -> Option<u64> {
+        match self.groups[0].key {
+            KeyKind::None => self.session_key(asks),
+            KeyKind::Configured => hash::key(&self.config.hash, asks),
+            KeyKind::ClientNetwork => Some(hash::network(asks.client)),
+        }
+    }
+
+    /// Whether a server that has just come back is not to get this request yet. Where keys are hashed, the key decides: it
+    /// goes back to its server once, and stays.
+    fn is_spared(&self, server: usize, asks: &Asks<'_>, now: Duration, rng: &mut fastrand::Rng) -> bool {
         let ramp = self.members.servers[server].state.ramp(now, self.config.slow_start);
-        ramp < 1000 && rng.u32(..1000) >= ramp
+        if ramp >= roster::WHOLE {
+            return false;
+        }
+        let draw = match self.key(asks) {
+            // Mixed twice: the group's keys are not to be those that come back last.
+            Some(key) => of_whole(hash::mix(hash::mix(key))),
+            None => rng.u32(..roster::WHOLE),
+        };
+        draw >= ramp
     }
 
     /// A place at the server, within the limits. The inner option is leave for a connection.
@@ -415,6 +428,10 @@ impl Side {
         let group = self.members.groups.partition_point(|group| group.range.end <= server);
         (group, server - self.members.groups[group].range.start)
     }
+}
+
+fn of_whole(hash: u64) -> u32 {
+    (hash % u64::from(roster::WHOLE)) as u32
 }
 
 /// What is known of a server now.
