@@ -312,13 +312,13 @@ impl Side {
         }
     }
 
-    /// What a request is told by, where keys are hashed.
+    /// What a request is told by, where keys are hashed: its session first, as in a group.
     fn key(&self, asks: &Asks<'_>) -> Option<u64> {
-        match self.groups[0].key {
-            KeyKind::None => self.session_key(asks),
+        self.session_key(asks).or_else(|| match self.groups[0].key {
+            KeyKind::None => None,
             KeyKind::Configured => hash::key(&self.config.hash, asks),
             KeyKind::ClientNetwork => Some(hash::network(asks.client)),
-        }
+        })
     }
 
     /// Whether a server that has just come back is not to get this request yet. Where keys are hashed, the key decides: it
