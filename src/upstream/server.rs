@@ -174,9 +174,10 @@ impl ServerState {
         (FIRST + (WHOLE - FIRST) * since / whole) as u32
     }
 
-    /// It is new in a pool that serves already, or serves again.
+    /// It is new in a pool that serves already, or serves again. Of two things that it waits for (its probes and the end of
+    /// an ejection) the later one counts.
     pub fn comes_back(&self, at: Duration) {
-        self.came_back.store(millis(at).max(1), Relaxed);
+        self.came_back.fetch_max(millis(at).max(1), Relaxed);
     }
 
     /// Requests it is busy with, for all workers.
@@ -294,4 +295,21 @@ fn millis(time: Duration) -> u64 {
 /// The state behind it is a few numbers, valid after any panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_two_things_comes_back_with_the_later_one() {
+        let (at, slow_start) = (Duration::from_secs, Duration::from_secs(10));
+        let state = ServerState::new(1, Arc::new(PoolState::new(1)), false);
+        state.comes_back(at(100));
+        state.comes_back(at(50));
+
+        assert_eq!(state.ramp(at(100), slow_start), 100);
+        assert_eq!(state.ramp(at(105), slow_start), 550);
+        assert_eq!(state.ramp(at(110), slow_start), 1000);
+    }
 }
