@@ -20,7 +20,7 @@ use crate::upstream::health_state::{EjectVerdict, PoolCount};
 use crate::upstream::members::{Members, Recipe};
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::roster::{Roster, Rules};
-use crate::upstream::server::Server;
+use crate::upstream::server::{Condition, Server};
 use crate::upstream::side::{Side, known};
 
 /// An upstream as a snapshot knows it.
@@ -95,14 +95,14 @@ impl Upstream {
     /// A server failed a request; ejects it when it has failed too often.
     pub fn blame(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
         let Some(eject) = &self.config.eject else { return };
-        let verdict = server.state.failed(now, eject, count(members, now));
+        let verdict = server.state.failed(now, eject, count(members, server, now));
         self.note(server, &verdict, why, now, cells);
     }
 
     /// A server's numbers stand out.
     pub fn eject(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
         let Some(eject) = &self.config.eject else { return };
-        let verdict = server.state.stands_out(now, eject, count(members, now));
+        let verdict = server.state.stands_out(now, eject, count(members, server, now));
         self.note(server, &verdict, why, now, cells);
     }
 
@@ -162,9 +162,14 @@ impl Upstream {
 
 /// An ejected server counts also while its probes fail: when they succeed again before its time is over, it would be one too
 /// many.
-fn count(members: &Members, now: Duration) -> PoolCount {
+fn count(members: &Members, judged: &Server, now: Duration) -> PoolCount {
     let ejected = members.servers.iter().filter(|server| server.state.changes_at(now).is_some());
-    PoolCount { ejected: ejected.count(), total: members.servers.len() }
+    let others = members.servers.iter().filter(|server| server.id != judged.id);
+    PoolCount {
+        ejected: ejected.count(),
+        total: members.servers.len(),
+        others_well: others.filter(|other| other.state.condition(now) == Condition::Healthy).count(),
+    }
 }
 
 impl WorkerPool {
