@@ -3,6 +3,7 @@
 //! `balance`, `roster`, `sticky`, `health_state`, `outlier`, `retry` and `budget` decide and touch nothing; `side` and
 //! `course` put their decisions together for a request; `conns`, `attempt` and `probe` act. `pool_state`, with `limits`,
 //! `queue` and `learned`, is what workers share. `interim` carries what a server says before its response.
+//! `simulation`, in tests, lives through whole days of a pool.
 
 pub mod attempt;
 pub mod balance;
@@ -24,4 +25,6 @@ pub mod retry;
 pub mod roster;
 pub mod server;
 pub mod side;
+#[cfg(test)]
+mod simulation;
 pub mod sticky;
