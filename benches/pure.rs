@@ -292,7 +292,8 @@ fn pools(c: &mut Criterion) {
             let mut pick = |now: Duration| {
                 let client = std::net::Ipv4Addr::from_bits(rng.u32(..)).into();
                 let asks = Asks { client, path: "/", query: "", authority: "localhost", headers: &headers };
-                let picked = pool.side(upstream).pick(&asks, &[], now, &mut rng).expect("nine of ten serve");
+                let picked =
+                    pool.side(upstream).pick(&asks, &[], &[], now, &mut rng).expect("nine of ten serve");
                 open.push_back(picked.in_flight);
                 if open.len() > 2 * len {
                     open.pop_front();

@@ -23,12 +23,13 @@ use crate::proxy::reply::Failure;
 use crate::proxy::session;
 use crate::upstream::attempt::{self, Answer, AttemptError, Failed, Target};
 use crate::upstream::conns::LeasedBody;
-use crate::upstream::course::{self, Course};
+use crate::upstream::course::{self, Course, Placed, Unplaced};
 use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
+use crate::upstream::queue::Place;
 use crate::upstream::retry::{self, Cause, Stop};
 use crate::upstream::server::Server;
-use crate::upstream::side::{Asks, InFlight, Picked, Unpicked};
+use crate::upstream::side::{Asks, InFlight, Picked};
 
 /// What came back.
 pub struct Fetched {
@@ -134,25 +135,31 @@ fn head_of(answer: &Answer) -> course::Head {
 
 /// A place at a server; waits for one where all are full.
 async fn place(x: &mut Exchange, course: &mut Course<'_>, upstream: &Upstream) -> Result<Picked, Failure> {
-    let queue = &upstream.state.queue;
-    // Nobody overtakes those who wait.
-    if queue.is_empty() {
-        match pick(x, course) {
-            Err(Unpicked::Full { .. }) => {}
-            Err(Unpicked::Nobody) => return Err(Failure::NoServer),
-            Ok(picked) => return Ok(picked),
-        }
-    }
-    let place = queue.enter(upstream.config.queue.size).ok_or(Failure::QueueFull)?;
+    let placed = course.place(&asks(x), x.local.keep.now(), &mut x.local.rng.borrow_mut());
+    let picked = match placed.map_err(unplaced)? {
+        Placed::Picked(picked) => picked,
+        Placed::Waits(place) => called(x, course, upstream, place).await?,
+    };
+    debug!(server = picked.in_flight.server().id, reason = picked.reason.as_str(), "picked");
+    Ok(picked)
+}
+
+/// What there is when it is called at its `place`, if that is in time.
+async fn called(
+    x: &mut Exchange,
+    course: &mut Course<'_>,
+    upstream: &Upstream,
+    place: Place,
+) -> Result<Picked, Failure> {
     let (began, timers) = (Instant::now(), x.local.timers.clone());
     let limit = upstream.config.queue.timeout.min(time_left(upstream, x).unwrap_or(Duration::MAX));
     let found = timers
         .timeout(limit, async {
             loop {
                 place.called().await;
-                match pick(x, course) {
-                    Err(Unpicked::Full { is_for_others }) => place.wait_on(is_for_others),
-                    found => break found,
+                let (now, rng) = (x.local.keep.now(), &mut x.local.rng.borrow_mut());
+                if let Some(found) = course.look(&place, &asks(x), now, rng) {
+                    break found;
                 }
             }
         })
@@ -163,17 +170,17 @@ async fn place(x: &mut Exchange, course: &mut Course<'_>, upstream: &Upstream) -
             place.leave();
             Ok(picked)
         }
-        Ok(Err(_)) => Err(Failure::NoServer),
+        Ok(Err(why)) => Err(unplaced(why)),
         Err(_) if is_late(upstream, x) => Err(Failure::TotalTimedOut),
         Err(_) => Err(Failure::QueueTimedOut),
     }
 }
 
-fn pick(x: &Exchange, course: &mut Course<'_>) -> Result<Picked, Unpicked> {
-    let asks = asks(x);
-    let picked = course.pick(&asks, x.local.keep.now(), &mut x.local.rng.borrow_mut())?;
-    debug!(server = picked.in_flight.server().id, reason = picked.reason.as_str(), "picked");
-    Ok(picked)
+fn unplaced(why: Unplaced) -> Failure {
+    match why {
+        Unplaced::NoServer => Failure::NoServer,
+        Unplaced::QueueFull => Failure::QueueFull,
+    }
 }
 
 pub(super) fn asks(x: &Exchange) -> Asks<'_> {

@@ -235,7 +235,7 @@ fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Resu
     };
     let recipe = Recipe {
         strategy,
-        by_hash: is_by_hash.then(|| registry.factory("rendezvous")).flatten(),
+        by_hash: is_by_hash.then(|| registry.factory("consistent-hash")).flatten(),
         load_factor: config.load_factor,
         cookies: (!cookies.is_empty()).then(|| (config.name.clone(), cookies)),
     };

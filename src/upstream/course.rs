@@ -6,11 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config;
+use crate::fields;
 use crate::observe::Cells;
 use crate::upstream::balance::{Answer, Heard};
 use crate::upstream::health_state::Outcome;
 use crate::upstream::pool::{Upstream, WorkerPool};
 use crate::upstream::pool_state::PoolState;
+use crate::upstream::queue::Place;
 use crate::upstream::retry::{self, Cause, Limits, Request, Spent, Stop, Verdict};
 use crate::upstream::server::Server;
 use crate::upstream::side::{Asks, Picked, Side, Unpicked};
@@ -62,6 +65,23 @@ pub struct Head {
     pub took: Duration,
 }
 
+/// What a request gets that asks for a server.
+pub enum Placed {
+    /// One of them.
+    Picked(Picked),
+    /// All are full, or others wait already: it is called when it should look again, with [`Course::look`].
+    Waits(Place),
+}
+
+/// Why a request gets neither.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unplaced {
+    /// No server may serve it.
+    NoServer,
+    /// As many wait as may.
+    QueueFull,
+}
+
 /// One of the retries that there may be at once.
 struct Retrying(Arc<PoolState>);
 
@@ -83,25 +103,67 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// The server for the next attempt: never one that failed this request.
-    pub fn pick(
+    /// The server for the next attempt, or a place among those who wait for one.
+    pub fn place(
         &mut self,
         asks: &Asks<'_>,
         now: Duration,
         rng: &mut fastrand::Rng,
-    ) -> Result<Picked, Unpicked> {
-        let picked = match self.attempts {
-            0 => self.side.pick(asks, &[], now, rng),
-            _ => {
-                // It has failed once: rather not on one that failed someone else just now.
-                let failing = self.side.failing(RATHER_NOT_MAX, now);
-                let rather_not = [&self.tried[..], &self.avoided, &failing].concat();
-                match self.side.pick(asks, &rather_not, now, rng) {
-                    Err(Unpicked::Nobody) => self.side.pick(asks, &self.tried, now, rng),
-                    picked => picked,
-                }
+    ) -> Result<Placed, Unplaced> {
+        let queue = &self.upstream.state.queue;
+        // Nobody overtakes those who wait.
+        if queue.is_empty() {
+            match self.pick(asks, now, rng) {
+                Err(Unpicked::Full { .. }) => {}
+                Err(Unpicked::Nobody) => return Err(Unplaced::NoServer),
+                Ok(picked) => return Ok(Placed::Picked(picked)),
             }
-        }?;
+        }
+        queue.enter(self.upstream.config.queue.size).map(Placed::Waits).ok_or(Unplaced::QueueFull)
+    }
+
+    /// It was called at its `place`: what it finds, or `None` when it waits on.
+    pub fn look(
+        &mut self,
+        place: &Place,
+        asks: &Asks<'_>,
+        now: Duration,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Result<Picked, Unplaced>> {
+        match self.pick(asks, now, rng) {
+            Err(Unpicked::Full { is_for_others }) => {
+                place.wait_on(is_for_others);
+                None
+            }
+            Err(Unpicked::Nobody) => Some(Err(Unplaced::NoServer)),
+            Ok(picked) => Some(Ok(picked)),
+        }
+    }
+
+    /// The server for the next attempt: never one that failed this request.
+    fn pick(&mut self, asks: &Asks<'_>, now: Duration, rng: &mut fastrand::Rng) -> Result<Picked, Unpicked> {
+        if self.attempts == 0 {
+            return self.picked(self.side.pick(asks, &[], &[], now, rng));
+        }
+        // A session stays where it is: a connection that was closed at rest says nothing against its server, nor do others'
+        // failures.
+        if self.side.is_at_home(asks, &self.tried, now) {
+            return self.picked(self.side.pick(asks, &self.tried, &[], now, rng));
+        }
+        // It has failed once: rather not on one that failed someone else just now.
+        let failing = self.side.failing(RATHER_NOT_MAX, now);
+        let both = [&self.tried[..], &self.avoided].concat();
+        let elsewhere = self.side.pick(asks, &both, &failing, now, rng);
+        // Rather again where it was than a wait for another one.
+        let picked = match self.avoided.is_empty() {
+            true => elsewhere,
+            false => elsewhere.or_else(|_| self.side.pick(asks, &self.tried, &failing, now, rng)),
+        };
+        self.picked(picked)
+    }
+
+    fn picked(&mut self, picked: Result<Picked, Unpicked>) -> Result<Picked, Unpicked> {
+        let picked = picked?;
         self.attempts += 1;
         self.cells.inc(self.upstream.picks(picked.reason));
         Ok(picked)
@@ -137,6 +199,30 @@ impl<'a> Course<'a> {
         }
     }
 
+    /// Binds the client's session to the server that answered: by a cookie of ours, whose value comes back unless the client
+    /// has it already, or by a line in the table of what servers' own cookies mean. `opened` is the session that
+    /// the response opens, where those are learnt.
+    pub fn bind(&self, asks: &Asks<'_>, server: usize, opened: Option<&str>, now: Duration) -> Option<&str> {
+        match self.upstream.config.sticky.as_ref()? {
+            config::Sticky::Cookie(sticky) => {
+                let value = self.side.members.sticky.as_ref()?.value_of(server)?;
+                // Also when it names the server under a key that no longer signs.
+                (fields::cookie(asks.headers, &sticky.name) != Some(value)).then_some(value)
+            }
+            config::Sticky::Learn(rules) => {
+                let session = opened.or_else(|| {
+                    // It was with another server, which is gone; or we have forgotten.
+                    let session = fields::cookie(asks.headers, &rules.cookie)?;
+                    let is_known = self.side.bound_to(asks, now) == Some(server);
+                    (!is_known).then_some(session)
+                })?;
+                self.upstream.state.sessions.learn(session, &self.server(server).id, rules, now);
+                None
+            }
+            config::Sticky::Hash(_) => None,
+        }
+    }
+
     /// A server did what ejects it.
     pub fn blame(&self, server: usize, why: &str, now: Duration) {
         self.upstream.blame(&self.side.members, self.server(server), why, now, self.cells);
@@ -155,13 +241,16 @@ impl<'a> Course<'a> {
         let limits = Limits { retries: config.retries, total: config.total_timeout };
         match retry::verdict(cause, request, spent, &config.retry, limits) {
             Verdict::Stop(stop) => return Err(stop),
+            // That one still may, also when it drains and serves only its sessions.
             Verdict::Anywhere => self.avoided.push(server),
-            Verdict::Elsewhere => self.tried.push(server),
+            Verdict::Elsewhere => {
+                self.tried.push(server);
+                if !self.side.may_any_serve(&self.tried, now) {
+                    return Err(Stop::NoServer);
+                }
+            }
         }
         self.afresh |= cause == Cause::Stale;
-        if !self.side.may_any_serve(&self.tried, now) {
-            return Err(Stop::NoServer);
-        }
         self.retrying = None;
         if cause.is_budgeted() && !(cause.is_free() && self.side.does_any_answer(&self.tried, now)) {
             if !state.retries.take(config.retry.concurrent) {

@@ -125,6 +125,8 @@ pub struct PoolCount {
     pub ejected: usize,
     /// Servers of the pool.
     pub total: usize,
+    /// Servers that are well, without the one that is judged.
+    pub others_well: usize,
 }
 
 /// What a failure led to.
@@ -232,13 +234,13 @@ impl Ejection {
     }
 }
 
-/// Whether one more may go: within `max_percent`, or as the only one of a pool of two or more. The last server is never
-/// ejected: with it down or up, there is no better choice.
+/// Whether one more may go: within `max_percent`, or as the only one of a pool of two or more. The last that may serve is
+/// never ejected, whether the others are ejected, unhealthy or draining: with it down or up, there is no better choice.
 fn may_eject(max_percent: u32, pool: PoolCount) -> bool {
-    let out = pool.ejected as u64 + 1;
-    if out >= pool.total as u64 {
+    if pool.others_well == 0 {
         return false;
     }
+    let out = pool.ejected as u64 + 1;
     pool.ejected == 0 || out * 100 <= u64::from(max_percent) * pool.total as u64
 }
 
@@ -260,7 +262,7 @@ mod tests {
         max_time: at(25),
         max_percent: 50,
     };
-    const TEN: PoolCount = PoolCount { ejected: 0, total: 10 };
+    const TEN: PoolCount = PoolCount { ejected: 0, total: 10, others_well: 9 };
 
     /// What each result of a row (`+` is a success) changes, with a rise of 2 and a fall of 3.
     fn changes(mut state: ProbeState, results: &str) -> String {
@@ -365,15 +367,18 @@ mod tests {
             (0, 1, 3, false),
             (50, 0, 0, false),
         ] {
-            let found = may_eject(max_percent, PoolCount { ejected, total });
+            let others_well = usize::saturating_sub(total, ejected + 1);
+            let found = may_eject(max_percent, PoolCount { ejected, total, others_well });
             assert_eq!(found, expected, "{max_percent} % of {total}, {ejected} out");
         }
+        let others_fell = PoolCount { ejected: 0, total: 3, others_well: 0 };
+        assert!(!may_eject(100, others_fell), "nobody else may serve");
     }
 
     #[test]
     fn a_server_that_the_limit_kept_goes_as_soon_as_it_may() {
         let mut state = Ejection::default();
-        let full = PoolCount { ejected: 5, total: 10 };
+        let full = PoolCount { ejected: 5, total: 10, others_well: 4 };
         let told: Vec<_> = (0..4).map(|_| state.failure(at(0), &EJECT, full).as_str()).collect();
 
         assert_eq!(told, ["counted", "counted", "pool-limit", "pool-limit"]);

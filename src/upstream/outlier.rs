@@ -90,10 +90,10 @@ pub fn judge(windows: &[Tallies], rules: &Eject) -> Vec<(usize, Cause)> {
         }
     }
     if let Some(factor) = rules.latency_factor {
-        let mean = |window: &Tallies| {
-            let answered = window.attempts - window.failures.min(window.attempts - 1);
-            window.first_byte_us / answered.max(1)
-        };
+        // A failure says nothing about speed, neither for whom it happens nor as a measure for others.
+        let served = |window: &Tallies| window.attempts - window.failures.min(window.attempts);
+        let is_known = |window: &Tallies| served(window) >= u64::from(rules.min_requests).max(1);
+        let mean = |window: &Tallies| window.first_byte_us / served(window);
         let mut means: Vec<_> = windows.iter().filter(|w| is_known(w)).map(mean).collect();
         means.sort_unstable();
         // Of two the faster is the measure: the slower would never be twice the mean of both.
@@ -165,6 +165,17 @@ mod tests {
         assert_eq!(of_two.len(), 1);
         let quick = [window(20, 0, 0), window(20, 0, 2), window(20, 0, 0)];
         assert!(judge(&quick, &rules()).is_empty(), "all are quick");
+    }
+
+    #[test]
+    fn failures_say_nothing_about_speed() {
+        let rules = Eject { error_rate: None, ..rules() };
+        let down_and_well = [window(100, 100, 0), window(100, 0, 10)];
+        assert!(judge(&down_and_well, &rules).is_empty(), "who is down is no measure");
+        let erring_and_well = [window(100, 80, 10), window(100, 0, 10)];
+        assert!(judge(&erring_and_well, &rules).is_empty(), "who errs is not slow");
+        let rarely_well = [window(100, 95, 100), window(100, 0, 10)];
+        assert!(judge(&rarely_well, &rules).is_empty(), "five requests are too few");
     }
 
     #[test]

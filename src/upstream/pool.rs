@@ -111,7 +111,7 @@ impl Upstream {
     /// A server failed a request; ejects it when it has failed too often.
     pub fn blame(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
         eject(&self.config, server, why, now, cells, |rules| {
-            server.state.failed(now, rules, count(members, now))
+            server.state.failed(now, rules, count(members, server, now))
         });
     }
 
@@ -124,11 +124,15 @@ impl Upstream {
         let members = self.members();
         let counted: Vec<_> = members.servers.iter().map(|s| (s.id.as_str(), s.state.tallies())).collect();
         for (server, cause) in outliers.look(&counted, rules) {
-            let server = &members.servers[server];
-            eject(&self.config, server, &cause.to_string(), now, cells, |rules| {
-                server.state.stands_out(now, rules, count(&members, now))
-            });
+            self.eject(&members, &members.servers[server], &cause.to_string(), now, cells);
         }
+    }
+
+    /// A server's numbers stand out.
+    pub fn eject(&self, members: &Members, server: &Server, why: &str, now: Duration, cells: &Cells) {
+        eject(&self.config, server, why, now, cells, |rules| {
+            server.state.stands_out(now, rules, count(members, server, now))
+        });
     }
 
     /// A server answered.
@@ -178,7 +182,7 @@ pub fn blame_cut(
     cells: &Cells,
 ) {
     eject(config, server, "response-cut", now, cells, |rules| {
-        server.state.cut(now, rules, count(members, now))
+        server.state.cut(now, rules, count(members, server, now))
     });
 }
 
@@ -207,9 +211,16 @@ fn eject(
     }
 }
 
-fn count(members: &Members, now: Duration) -> PoolCount {
-    let ejected = |server: &&Arc<Server>| server.state.condition(now) == Condition::Ejected;
-    PoolCount { ejected: members.servers.iter().filter(ejected).count(), total: members.servers.len() }
+/// An ejected server counts also while its probes fail: when they succeed again before its time is over, it would be one too
+/// many.
+fn count(members: &Members, judged: &Server, now: Duration) -> PoolCount {
+    let ejected = members.servers.iter().filter(|server| server.state.changes_at(now).is_some());
+    let others = members.servers.iter().filter(|server| server.id != judged.id);
+    PoolCount {
+        ejected: ejected.count(),
+        total: members.servers.len(),
+        others_well: others.filter(|other| other.state.condition(now) == Condition::Healthy).count(),
+    }
 }
 
 impl WorkerPool {

@@ -15,6 +15,8 @@ pub const WHOLE: u32 = 1000;
 pub struct Known {
     /// How it is doing.
     pub condition: Condition,
+    /// It is to serve its sessions only; one that is also unhealthy has another condition.
+    pub is_draining: bool,
     /// Its share in its group.
     pub weight: u32,
     /// When its condition changes by itself.
@@ -55,7 +57,7 @@ pub struct Rank {
 impl Roster {
     /// For groups of these servers.
     pub fn new<'a>(groups: impl Iterator<Item = &'a [Known]> + Clone, rules: Rules) -> Self {
-        let all = || groups.clone().flatten().filter(|known| known.condition != Condition::Draining);
+        let all = || groups.clone().flatten().filter(|known| !known.is_draining);
         let (total, well) = (all().count(), all().filter(|known| is_well(known)).count());
         // Draining ones are out by somebody's will: they neither make a panic nor serve in one.
         let is_panicking = well * 100 < total * rules.panic_threshold as usize;
@@ -93,9 +95,8 @@ impl Roster {
 
 impl Rank {
     fn new(group: &[Known], is_panicking: bool) -> Self {
-        let may_serve = |known: &Known| {
-            known.weight > 0 && (is_well(known) || is_panicking && known.condition != Condition::Draining)
-        };
+        let may_serve =
+            |known: &Known| known.weight > 0 && (is_well(known) || is_panicking && !known.is_draining);
         let is_candidate: Vec<_> = group.iter().map(may_serve).collect();
         let candidates = (0_u32..).zip(&is_candidate).filter(|(_, may)| **may).map(|(server, _)| server);
         Rank { candidates: candidates.collect(), is_candidate, share: 0 }
@@ -111,7 +112,7 @@ fn percent_well(group: &[Known], is_panicking: bool) -> u32 {
     let weight = |of: &dyn Fn(&Known) -> bool| -> u64 {
         group.iter().filter(|known| of(known)).map(|known| u64::from(known.weight)).sum()
     };
-    let total = weight(&|known| known.condition != Condition::Draining);
+    let total = weight(&|known| !known.is_draining);
     let well = if is_panicking { total } else { weight(&is_well) };
     // Rounded up: a group with anyone in it is not empty.
     (well * 100).div_ceil(total.max(1)) as u32
@@ -150,15 +151,16 @@ mod tests {
     use super::*;
 
     fn known(condition: Condition) -> Known {
-        Known { condition, weight: 1, changes_at: None }
+        Known { condition, is_draining: condition == Condition::Draining, weight: 1, changes_at: None }
     }
 
-    /// Groups as words: h(ealthy), u(nhealthy), e(jected), d(raining).
+    /// Groups as words: h(ealthy), u(nhealthy), e(jected), d(raining), and x for what drains and is unhealthy.
     fn groups(text: &str) -> Vec<Vec<Known>> {
         let of = |letter| match letter {
             'h' => known(Condition::Healthy),
             'u' => known(Condition::Unhealthy),
             'e' => known(Condition::Ejected),
+            'x' => Known { is_draining: true, ..known(Condition::Unhealthy) },
             _ => known(Condition::Draining),
         };
         text.split(' ').map(|group| group.chars().map(of).collect()).collect()
@@ -206,6 +208,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_drained_and_then_stopped_counts_as_draining() {
+        assert_eq!(shares_of("hxxx h", 100), [1000, 0]);
+        assert!(!roster("hhxx", 0, 60).is_panicking);
+        assert_eq!(roster("huux", 0, 60).groups[0].candidates, [0, 1, 2]);
+        assert!(roster("xx", 0, 100).is_empty());
+    }
+
+    #[test]
     fn below_the_panic_threshold_everyone_but_the_draining_serves() {
         let roster_of = |text| roster(text, 0, 50);
         assert!(!roster_of("hhuu").is_panicking);
@@ -229,7 +239,7 @@ mod tests {
     proptest! {
         #[test]
         fn everything_is_given_to_groups_that_can_serve_and_to_nobody_else(
-            text in "[hued]{1,6}( [hued]{1,6}){0,3}", spill_over in 0..=100_u32, panic in 0..=100_u32,
+            text in "[huedx]{1,6}( [huedx]{1,6}){0,3}", spill_over in 0..=100_u32, panic in 0..=100_u32,
         ) {
             let roster = roster(&text, spill_over, panic);
             let given: u32 = roster.groups.iter().map(|rank| rank.share).sum();

@@ -122,7 +122,7 @@ pub struct Tallies {
     pub attempts: u64,
     /// Those that failed by the server's fault, gateway errors included.
     pub failures: u64,
-    /// Sum of the times to the first byte of those that were answered, in microseconds.
+    /// Sum of the times to the first byte of those that did not fail, in microseconds.
     pub first_byte_us: u64,
 }
 
@@ -170,6 +170,11 @@ impl ServerState {
         }
     }
 
+    /// Whether it is to get requests of its sessions only, however it is doing.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
+    }
+
     /// When its condition changes by itself.
     pub fn changes_at(&self, now: Duration) -> Option<Duration> {
         let until = self.ejected_until.load(Relaxed);
@@ -189,9 +194,10 @@ impl ServerState {
         (FIRST + (WHOLE - FIRST) * since / whole) as u32
     }
 
-    /// It is new in a pool that serves already, or serves again.
+    /// It is new in a pool that serves already, or serves again. Of two things that it waits for (its probes and the end of
+    /// an ejection) the later one counts.
     pub fn comes_back(&self, at: Duration) {
-        self.came_back.store(millis(at).max(1), Relaxed);
+        self.came_back.fetch_max(millis(at).max(1), Relaxed);
     }
 
     /// Requests it is busy with, for all workers.
@@ -220,13 +226,15 @@ impl ServerState {
         cell.store(cell.load(Relaxed).saturating_sub(1), Relaxed);
     }
 
-    /// An attempt of this worker was answered (after `first_byte`), or failed.
-    pub fn tally(&self, worker: usize, outcome: Outcome, first_byte: Option<Duration>) {
+    /// An attempt of this worker was answered, or failed, after `took`.
+    pub fn tally(&self, worker: usize, outcome: Outcome, took: Duration) {
         let tally = &self.tallies[worker];
         let add = |cell: &AtomicU64, by: u64| cell.store(cell.load(Relaxed) + by, Relaxed);
         add(&tally.attempts, 1);
-        add(&tally.failures, u64::from(outcome == Outcome::Failure));
-        add(&tally.first_byte_us, first_byte.map_or(0, |time| time.as_micros() as u64));
+        match outcome {
+            Outcome::Failure => add(&tally.failures, 1),
+            Outcome::Success => add(&tally.first_byte_us, took.as_micros() as u64),
+        }
     }
 
     /// Whether the last attempt at it failed by its fault.
@@ -330,4 +338,21 @@ fn millis(time: Duration) -> u64 {
 /// The state behind it is a few numbers, valid after any panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_two_things_comes_back_with_the_later_one() {
+        let (at, slow_start) = (Duration::from_secs, Duration::from_secs(10));
+        let state = ServerState::new(1, Arc::new(PoolState::new(1)), ProbeState::default(), false);
+        state.comes_back(at(100));
+        state.comes_back(at(50));
+
+        assert_eq!(state.ramp(at(100), slow_start), 100);
+        assert_eq!(state.ramp(at(105), slow_start), 550);
+        assert_eq!(state.ramp(at(110), slow_start), 1000);
+    }
 }

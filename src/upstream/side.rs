@@ -151,11 +151,13 @@ impl Side {
         })
     }
 
-    /// A server for a request that none of `tried` may have, and its place there.
+    /// A server for a request that none of `tried` may have, and its place there. Those of `rather_not` come last of their
+    /// group.
     pub fn pick(
         self: &Rc<Self>,
         asks: &Asks<'_>,
         tried: &[usize],
+        rather_not: &[usize],
         now: Duration,
         rng: &mut fastrand::Rng,
     ) -> Result<Picked, Unpicked> {
@@ -164,21 +166,17 @@ impl Side {
         if roster.groups.is_empty() {
             return Err(Unpicked::Nobody);
         }
-        if let Some(server) = self.bound_to(asks, now)
-            && !tried.contains(&server)
-            && (is_candidate(&self.members, &roster, server)
-                || self.members.servers[server].state.condition(now) == Condition::Draining)
-        {
+        if let Some(server) = self.home(&roster, asks, tried, now) {
             return match self.admit(server) {
                 Some(leave) => Ok(self.picked(Pick { server, reason: PickReason::Sticky }, leave)),
-                None => Err(self.full(&roster)),
+                None => Err(self.full(&roster, now)),
             };
         }
         // Beside those that were tried: those that another worker was quicker for, and then those that are spared.
         let (mut out, mut spared) = (Vec::new(), 0);
         loop {
             let without = if out.is_empty() { tried } else { &out };
-            let Some(pick) = self.next(&roster, asks, without, now, rng) else {
+            let Some(pick) = self.next(&roster, asks, [without, rather_not], now, rng) else {
                 // One that is spared is better than nobody.
                 let last = &out[out.len() - spared..];
                 let last = last.iter().find_map(|&server| Some((server, self.admit(server)?)));
@@ -187,12 +185,12 @@ impl Side {
                         Ok(self.picked(Pick { server, reason: PickReason::SlowStart }, leave))
                     }
                     None if self.candidates(&roster).any(|server| !tried.contains(&server)) => {
-                        Err(self.full(&roster))
+                        Err(self.full(&roster, now))
                     }
                     None => Err(Unpicked::Nobody),
                 };
             };
-            let is_spared = spared < SPARED_MAX && self.is_spared(pick.server, now, rng);
+            let is_spared = spared < SPARED_MAX && self.is_spared(pick.server, asks, now, rng);
             if !is_spared && let Some(leave) = self.admit(pick.server) {
                 return Ok(self.picked(pick, leave));
             }
@@ -203,6 +201,19 @@ impl Side {
             out.insert(at, pick.server);
             spared += usize::from(is_spared);
         }
+    }
+
+    /// The server that the client belongs to, while that one may have a request that `tried` may not have.
+    fn home(&self, roster: &Roster, asks: &Asks<'_>, tried: &[usize], now: Duration) -> Option<usize> {
+        let server = self.bound_to(asks, now)?;
+        let may_stay = is_candidate(&self.members, roster, server)
+            || self.members.servers[server].state.condition(now) == Condition::Draining;
+        (may_stay && !tried.contains(&server)).then_some(server)
+    }
+
+    /// Whether the client has a session, and with a server that may have its request.
+    pub fn is_at_home(&self, asks: &Asks<'_>, tried: &[usize], now: Duration) -> bool {
+        self.session_key(asks).is_some() || self.home(&self.roster(now), asks, tried, now).is_some()
     }
 
     /// The server that the client belongs to.
@@ -241,8 +252,7 @@ impl Side {
 
     /// An attempt was answered, or failed; `outcome` says whether that was the server's fault.
     pub fn heard(&self, server: usize, heard: &Heard, outcome: Outcome, now: Duration) {
-        let answered = (heard.answer != crate::upstream::balance::Answer::Failed).then_some(heard.took);
-        self.members.servers[server].state.tally(self.worker, outcome, answered);
+        self.members.servers[server].state.tally(self.worker, outcome, heard.took);
         let (group, index) = self.place_of(server);
         self.groups[group].strategy.borrow_mut().learn(index, heard, now);
     }
@@ -260,11 +270,12 @@ impl Side {
         }
     }
 
+    /// Without the first of `without`, and rather without the others.
     fn next(
         &self,
         roster: &Roster,
         asks: &Asks<'_>,
-        tried: &[usize],
+        without: [&[usize]; 2],
         now: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Pick> {
@@ -273,7 +284,7 @@ impl Side {
         let others = (0..self.groups.len()).filter(|&group| group != first);
         std::iter::once(first)
             .chain(others)
-            .find_map(|group| self.next_in(roster, group, asks, tried, now, rng))
+            .find_map(|group| self.next_in(roster, group, asks, without, now, rng))
     }
 
     fn next_in(
@@ -281,30 +292,41 @@ impl Side {
         roster: &Roster,
         group: usize,
         asks: &Asks<'_>,
-        tried: &[usize],
+        without: [&[usize]; 2],
         now: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Pick> {
         let (side, first) = (&self.groups[group], self.members.groups[group].range.start);
         let view = View { side: self, rank: &roster.groups[group], first, epoch: self.epoch.get() };
-        let pool = Pool::new(&view, tried, now).starting_at(first);
-        let session = side.by_hash.as_ref().and_then(|strategy| Some((strategy, self.session_key(asks)?)));
-        let pick = match session {
-            Some((strategy, key)) => {
-                let pick = strategy.borrow_mut().pick(&pool, Some(key), rng);
-                pick.map(|pick| Pick { reason: PickReason::Sticky, ..pick })
-            }
-            None => {
-                let key = match side.key {
-                    KeyKind::None => None,
-                    KeyKind::Configured => key::of(&self.config.hash, asks),
-                    KeyKind::ClientNetwork => Some(key::network(asks.client)),
-                };
-                side.strategy.borrow_mut().pick(&pool, key, rng)
-            }
-        }?;
+        let mut choose =
+            |tried: &[usize]| self.choose(side, &Pool::new(&view, tried, now).starting_at(first), asks, rng);
+        let rather = match without[1] {
+            [] => None,
+            rather_not => choose(&[without[0], rather_not].concat()),
+        };
+        let pick = rather.or_else(|| choose(without[0]))?;
         let reason = if roster.is_panicking { PickReason::Panic } else { pick.reason };
         Some(Pick { server: pick.server + first, reason })
+    }
+
+    fn choose(
+        &self,
+        side: &GroupSide,
+        pool: &Pool<'_>,
+        asks: &Asks<'_>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Pick> {
+        let session = side.by_hash.as_ref().and_then(|strategy| Some((strategy, self.session_key(asks)?)));
+        if let Some((strategy, key)) = session {
+            let pick = strategy.borrow_mut().pick(pool, Some(key), rng)?;
+            return Some(Pick { reason: PickReason::Sticky, ..pick });
+        }
+        let key = match side.key {
+            KeyKind::None => None,
+            KeyKind::Configured => key::of(&self.config.hash, asks),
+            KeyKind::ClientNetwork => Some(key::network(asks.client)),
+        };
+        side.strategy.borrow_mut().pick(pool, key, rng)
     }
 
     /// The group whose turn it is. Where keys are hashed, the key decides: it belongs to one group, as to one server.
@@ -312,13 +334,8 @@ impl Side {
         if roster.is_undivided() {
             return roster.groups.iter().position(|rank| rank.share > 0).unwrap_or(0);
         }
-        let key = match self.groups[0].key {
-            KeyKind::None => self.session_key(asks),
-            KeyKind::Configured => key::of(&self.config.hash, asks),
-            KeyKind::ClientNetwork => Some(key::network(asks.client)),
-        };
-        let draw = match key {
-            Some(key) => (key::mix(key) % u64::from(roster::WHOLE)) as u32,
+        let draw = match self.key(asks) {
+            Some(key) => of_whole(key::mix(key)),
             None => rng.u32(..roster::WHOLE),
         };
         roster.group_of(draw)
@@ -331,10 +348,28 @@ impl Side {
         }
     }
 
-    /// Whether a server that has just come back is not to get this request yet.
-    fn is_spared(&self, server: usize, now: Duration, rng: &mut fastrand::Rng) -> bool {
+    /// What a request is told by, where keys are hashed: its session first, as in a group.
+    fn key(&self, asks: &Asks<'_>) -> Option<u64> {
+        self.session_key(asks).or_else(|| match self.groups[0].key {
+            KeyKind::None => None,
+            KeyKind::Configured => key::of(&self.config.hash, asks),
+            KeyKind::ClientNetwork => Some(key::network(asks.client)),
+        })
+    }
+
+    /// Whether a server that has just come back is not to get this request yet. Where keys are hashed, the key decides: it
+    /// goes back to its server once, and stays.
+    fn is_spared(&self, server: usize, asks: &Asks<'_>, now: Duration, rng: &mut fastrand::Rng) -> bool {
         let ramp = self.members.servers[server].state.ramp(now, self.config.slow_start);
-        ramp < 1000 && rng.u32(..1000) >= ramp
+        if ramp >= roster::WHOLE {
+            return false;
+        }
+        let draw = match self.key(asks) {
+            // Mixed twice: the group's keys are not to be those that come back last.
+            Some(key) => of_whole(key::mix(key)),
+            None => rng.u32(..roster::WHOLE),
+        };
+        draw >= ramp
     }
 
     /// A place at the server, within the limits. The inner option is leave for a connection.
@@ -377,8 +412,18 @@ impl Side {
         Picked { server: pick.server, reason: pick.reason, in_flight, leave }
     }
 
-    fn full(&self, roster: &Roster) -> Unpicked {
-        Unpicked::Full { is_for_others: self.candidates(roster).any(|server| self.has_room(server)) }
+    fn full(&self, roster: &Roster, now: Duration) -> Unpicked {
+        let is_for_others = self.candidates(roster).any(|server| self.has_room(server))
+            || self.config.sticky.is_some() && self.has_room_for_sessions(now);
+        Unpicked::Full { is_for_others }
+    }
+
+    /// Servers that drain have room too: for the sessions that they keep.
+    fn has_room_for_sessions(&self, now: Duration) -> bool {
+        let servers = self.members.servers.iter().enumerate();
+        servers
+            .filter(|(_, server)| server.state.condition(now) == Condition::Draining)
+            .any(|(index, _)| self.has_room(index))
     }
 
     fn candidates(&self, roster: &Roster) -> impl Iterator<Item = usize> {
@@ -421,10 +466,15 @@ impl Side {
     }
 }
 
+fn of_whole(hash: u64) -> u32 {
+    (hash % u64::from(roster::WHOLE)) as u32
+}
+
 /// What is known of a server now.
 pub fn known(server: &Server, now: Duration) -> Known {
     Known {
         condition: server.state.condition(now),
+        is_draining: server.state.is_draining(),
         weight: server.weight,
         changes_at: server.state.changes_at(now),
     }

@@ -316,7 +316,8 @@ impl<'a> Pool<'a> {
 
     /// Those who may serve, in order. Linear in servers: for when a few draws among the candidates found nobody.
     pub fn eligible(&self) -> impl Iterator<Item = usize> + '_ {
-        let may_serve = |server: &usize| !self.tried.contains(&(self.first + server)) && self.servers.has_room(*server);
+        let may_serve =
+            |server: &usize| !self.tried.contains(&(self.first + server)) && self.servers.has_room(*server);
         self.candidates().iter().map(|&server| server as usize).filter(may_serve)
     }
 
