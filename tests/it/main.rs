@@ -25,4 +25,5 @@ mod listeners_and_tls;
 mod metrics;
 mod nginx;
 mod purge;
+mod resilience;
 mod routing;
