@@ -7,6 +7,7 @@ use crate::fields;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::origin::asks;
 use crate::upstream::course::Course;
+use crate::upstream::learned;
 use crate::upstream::sticky::{self, Secure};
 
 /// Binds the client's session to the server that answered: a cookie of ours, unless it has it already, or a line in the
@@ -32,7 +33,7 @@ pub fn bind(
             let opened = fields::set_cookies(&parts.headers, &rules.cookie).last();
             let session = opened.or_else(|| {
                 // It was with another server, which is gone; or we have forgotten.
-                let session = fields::cookie(&x.head.headers, &rules.cookie)?;
+                let session = learned::session_of(&x.head.headers, rules)?;
                 let is_known = course.side.bound_to(&asks(x), now) == Some(server);
                 (!is_known).then_some(session)
             })?;

@@ -13,6 +13,7 @@ use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Servers, 
 use crate::upstream::conns::Conns;
 use crate::upstream::hash;
 use crate::upstream::health_state::Outcome;
+use crate::upstream::learned;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::members::Members;
 use crate::upstream::pool_state::PoolState;
@@ -204,7 +205,7 @@ impl Side {
                 self.members.sticky.as_ref()?.server_of(value)
             }
             config::Sticky::Learn(rules) => {
-                let session = crate::fields::cookie(asks.headers, &rules.cookie)?;
+                let session = learned::session_of(asks.headers, rules)?;
                 let id = self.state.sessions.server_of(session, rules, now)?;
                 self.members.index_of(&id)
             }

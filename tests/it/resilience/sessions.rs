@@ -127,6 +127,39 @@ fn a_learned_session_whose_server_died_moves_and_stays_where_it_went() {
 }
 
 #[test]
+fn a_session_that_is_closed_moves_nobody() {
+    let (a, b) = (application("a", PLAIN), application("b", PLAIN));
+    let proxy = proxy("sticky = { learn = \"sid\" }", &[&a, &b]);
+    let (one, two) = (proxy.get("/"), proxy.get("/"));
+
+    // It goes out: that answer sets an empty cookie, which is no session of anyone's.
+    let out = proxy.client().get_with("/out", &format!("Cookie: {}\r\n", cookie(&one)));
+    assert_eq!(cookie(&out), "sid=");
+
+    for _ in 0..6 {
+        assert_eq!(get(&proxy, &cookie(&two)).text(), two.text());
+    }
+    let nobody: BTreeSet<_> =
+        (0..8).map(|_| proxy.client().get_with("/", "Cookie: sid=\r\n").text()).collect();
+    assert_eq!(nobody.len(), 2, "an empty cookie binds nobody");
+}
+
+#[test]
+fn a_cookie_that_a_server_takes_back_is_no_session() {
+    // As PHP does it, beside the new one: the last line counts, and this one does not.
+    const MOVED: &str = "Set-Cookie: sid=VALUE; Path=/\r\n\
+        Set-Cookie: sid=deleted; Expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0; Path=/old\r\n";
+    let (a, b, c) = (application("a", MOVED), application("b", MOVED), application("c", MOVED));
+    let proxy = proxy("sticky = { learn = \"sid\" }", &[&a, &b, &c]);
+
+    for _ in 0..6 {
+        let answer = proxy.get("/");
+        let session = answer.all("set-cookie")[0].split(';').next().unwrap();
+        assert_eq!(get(&proxy, session).text(), answer.text());
+    }
+}
+
+#[test]
 fn no_more_sessions_are_remembered_than_size_says() {
     let a = application("a", PLAIN);
     let proxy = proxy("sticky = { learn = \"sid\", size = 64 }", &[&a]);
