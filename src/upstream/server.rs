@@ -146,11 +146,16 @@ impl ServerState {
             Condition::Unhealthy
         } else if self.ejected_until.load(Relaxed) > millis(now) {
             Condition::Ejected
-        } else if self.is_draining.load(Relaxed) {
+        } else if self.is_draining() {
             Condition::Draining
         } else {
             Condition::Healthy
         }
+    }
+
+    /// Whether it is to get requests of its sessions only, well or not.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Relaxed)
     }
 
     /// When its condition changes by itself.

@@ -415,11 +415,12 @@ impl Side {
 
 /// What is known of a server now.
 pub fn known(server: &Server, now: Duration) -> Known {
-    Known {
-        condition: server.state.condition(now),
-        weight: server.weight,
-        changes_at: server.state.changes_at(now),
-    }
+    // One that drains is out by somebody's will: that it is then shut down makes no panic and needs no help.
+    let condition = match server.state.is_draining() {
+        true => Condition::Draining,
+        false => server.state.condition(now),
+    };
+    Known { condition, weight: server.weight, changes_at: server.state.changes_at(now) }
 }
 
 fn is_candidate(members: &Members, roster: &Roster, server: usize) -> bool {

@@ -136,6 +136,13 @@ fn without_a_threshold_nobody_panics() {
     assert_eq!(proxy.get("/").status(), 503);
 }
 
+#[test]
+fn a_server_that_drains_makes_no_panic_when_it_is_shut_down() {
+    let ((a, _), (mut b, _)) = (probed("a"), probed("b"));
+    let rules = format!("{PROBES}\npanic-threshold = 60");
+    b_is_drained_and_stopped(&with_rules(&rules, &[(&a, "priority = 0"), (&b, "drain = true")]), &mut b);
+}
+
 fn b_is_drained_and_stopped(proxy: &Proxy, b: &mut Origin) {
     assert_eq!(share(&shares(proxy, 10), "a"), 10);
 
@@ -145,6 +152,14 @@ fn b_is_drained_and_stopped(proxy: &Proxy, b: &mut Origin) {
     assert_eq!(proxy.metric("tidegate_upstream_panic", &[]), 0.0);
     assert_eq!(share(&shares(proxy, 10), "a"), 10);
     assert_eq!(proxy.metric("tidegate_retries_total", &[]), 0.0, "nobody is sent to b");
+}
+
+#[test]
+fn a_server_that_was_drained_and_shut_down_makes_no_spill_over() {
+    let ((a, _), (mut b, _), (c, _)) = (probed("a"), probed("b"), probed("c"));
+    let rules = format!("{PROBES}\nspill-over = 100");
+    let servers = [(&a, "priority = 0"), (&b, "drain = true"), (&c, "priority = 1")];
+    b_is_drained_and_stopped(&with_rules(&rules, &servers), &mut b);
 }
 
 #[test]
