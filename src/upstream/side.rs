@@ -184,7 +184,9 @@ impl Side {
                     None => Err(Unpicked::Nobody),
                 };
             };
-            let is_spared = spared < SPARED_MAX && self.is_spared(pick.server, now, rng);
+            // In a panic all are to carry what few cannot, those too that were ejected a moment ago.
+            let is_spared =
+                spared < SPARED_MAX && !roster.is_panicking && self.is_spared(pick.server, now, rng);
             if !is_spared && let Some(leave) = self.admit(pick.server) {
                 return Ok(self.picked(pick, leave));
             }

@@ -137,6 +137,30 @@ fn without_a_threshold_nobody_panics() {
 }
 
 #[test]
+fn in_a_panic_ejected_servers_get_as_much_as_the_others() {
+    let failing = |name: &'static str| {
+        let is_well = Arc::new(AtomicBool::new(false));
+        let flag = is_well.clone();
+        let answer = move || if flag.load(SeqCst) { ok(name) } else { reply("502 Bad Gateway", "", "") };
+        (Origin::start(move |_| answer()), is_well)
+    };
+    let ((a, a_well), (b, b_well), c) = (failing("a"), failing("b"), Origin::saying("c"));
+    let rules =
+        "eject = { failures = 1, time = \"1h\", max-time = \"1h\", max-percent = 100 }\npanic-threshold = 50";
+    let proxy = alone(rules, &[&a, &b, &c]);
+    eventually("both are ejected", || {
+        proxy.get("/");
+        proxy.state_of(&a) == "ejected" && proxy.state_of(&b) == "ejected"
+    });
+    a_well.store(true, SeqCst);
+    b_well.store(true, SeqCst);
+
+    let shares = shares(&proxy, 90);
+
+    assert!(shares.values().all(|share| *share == 30), "{shares:?}");
+}
+
+#[test]
 fn a_server_that_drains_makes_no_panic_when_it_is_shut_down() {
     let ((a, _), (mut b, _)) = (probed("a"), probed("b"));
     let rules = format!("{PROBES}\npanic-threshold = 60");
