@@ -23,6 +23,8 @@ use crate::upstream::server::{Condition, Server};
 
 /// Draws again when a server that has just come back is spared; then it gets the request after all.
 const SPARED_MAX: usize = 3;
+/// A whole share, as [`crate::upstream::server::ServerState::ramp`] counts.
+const SHARE: u32 = 1000;
 
 /// One worker's side of [`Members`].
 pub struct Side {
@@ -91,6 +93,15 @@ pub enum Unpicked {
 pub struct InFlight {
     side: Rc<Side>,
     server: usize,
+}
+
+/// What of a request decides where it goes.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// `None`: nothing of it.
+    key: Option<u64>,
+    /// The key tells a session.
+    is_session: bool,
 }
 
 /// What a strategy sees of one group.
@@ -166,11 +177,12 @@ impl Side {
                 None => Err(self.full(&roster)),
             };
         }
+        let wanted = self.wanted(asks);
         // Beside those that were tried: those that another worker was quicker for, and then those that are spared.
         let (mut out, mut spared) = (Vec::new(), 0);
         loop {
             let without = if out.is_empty() { tried } else { &out };
-            let Some(pick) = self.next(&roster, asks, without, now, rng) else {
+            let Some(pick) = self.next(&roster, wanted, without, now, rng) else {
                 // One that is spared is better than nobody.
                 let last = &out[out.len() - spared..];
                 let last = last.iter().find_map(|&server| Some((server, self.admit(server)?)));
@@ -186,7 +198,7 @@ impl Side {
             };
             // In a panic all are to carry what few cannot, those too that were ejected a moment ago.
             let is_spared =
-                spared < SPARED_MAX && !roster.is_panicking && self.is_spared(pick.server, now, rng);
+                spared < SPARED_MAX && !roster.is_panicking && self.is_spared(pick.server, wanted, now, rng);
             if !is_spared && let Some(leave) = self.admit(pick.server) {
                 return Ok(self.picked(pick, leave));
             }
@@ -257,24 +269,24 @@ impl Side {
     fn next(
         &self,
         roster: &Roster,
-        asks: &Asks<'_>,
+        wanted: Wanted,
         tried: &[usize],
         now: Duration,
         rng: &mut fastrand::Rng,
     ) -> Option<Pick> {
-        let first = self.group(roster, asks, rng);
+        let first = self.group(roster, wanted, rng);
         // A retry, or a full group, goes on to the others in the order of their priority.
         let others = (0..self.groups.len()).filter(|&group| group != first);
         std::iter::once(first)
             .chain(others)
-            .find_map(|group| self.next_in(roster, group, asks, tried, now, rng))
+            .find_map(|group| self.next_in(roster, group, wanted, tried, now, rng))
     }
 
     fn next_in(
         &self,
         roster: &Roster,
         group: usize,
-        asks: &Asks<'_>,
+        wanted: Wanted,
         tried: &[usize],
         now: Duration,
         rng: &mut fastrand::Rng,
@@ -282,40 +294,40 @@ impl Side {
         let (side, first) = (&self.groups[group], self.members.groups[group].range.start);
         let view = View { side: self, rank: &roster.groups[group], first, epoch: self.epoch.get() };
         let pool = Pool::new(&view, tried, now).starting_at(first);
-        let session = side.by_hash.as_ref().and_then(|strategy| Some((strategy, self.session_key(asks)?)));
-        let pick = match session {
-            Some((strategy, key)) => {
-                let pick = strategy.borrow_mut().pick(&pool, Some(key), rng);
+        let pick = match side.by_hash.as_ref().filter(|_| wanted.is_session) {
+            Some(strategy) => {
+                let pick = strategy.borrow_mut().pick(&pool, wanted.key, rng);
                 pick.map(|pick| Pick { reason: PickReason::Sticky, ..pick })
             }
-            None => {
-                let key = match side.key {
-                    KeyKind::None => None,
-                    KeyKind::Configured => hash::key(&self.config.hash, asks),
-                    KeyKind::ClientNetwork => Some(hash::network(asks.client)),
-                };
-                side.strategy.borrow_mut().pick(&pool, key, rng)
-            }
+            None => side.strategy.borrow_mut().pick(&pool, wanted.key, rng),
         }?;
         let reason = if roster.is_panicking { PickReason::Panic } else { pick.reason };
         Some(Pick { server: pick.server + first, reason })
     }
 
     /// The group whose turn it is. Where keys are hashed, the key decides: it belongs to one group, as to one server.
-    fn group(&self, roster: &Roster, asks: &Asks<'_>, rng: &mut fastrand::Rng) -> usize {
+    fn group(&self, roster: &Roster, wanted: Wanted, rng: &mut fastrand::Rng) -> usize {
         if roster.is_undivided() {
             return roster.groups.iter().position(|rank| rank.share > 0).unwrap_or(0);
         }
-        let key = match self.groups[0].key {
-            KeyKind::None => self.session_key(asks),
-            KeyKind::Configured => hash::key(&self.config.hash, asks),
-            KeyKind::ClientNetwork => Some(hash::network(asks.client)),
-        };
-        let draw = match key {
+        let draw = match wanted.key {
             Some(key) => (hash::mix(key) % u64::from(roster::WHOLE)) as u32,
             None => rng.u32(..roster::WHOLE),
         };
         roster.group_of(draw)
+    }
+
+    fn wanted(&self, asks: &Asks<'_>) -> Wanted {
+        if let Some(key) = self.session_key(asks) {
+            return Wanted { key: Some(key), is_session: true };
+        }
+        // All groups have the same strategy.
+        let key = match self.groups.first().map_or(KeyKind::None, |group| group.key) {
+            KeyKind::None => None,
+            KeyKind::Configured => hash::key(&self.config.hash, asks),
+            KeyKind::ClientNetwork => Some(hash::network(asks.client)),
+        };
+        Wanted { key, is_session: false }
     }
 
     fn session_key(&self, asks: &Asks<'_>) -> Option<u64> {
@@ -325,10 +337,19 @@ impl Side {
         }
     }
 
-    /// Whether a server that has just come back is not to get this request yet.
-    fn is_spared(&self, server: usize, now: Duration, rng: &mut fastrand::Rng) -> bool {
+    /// Whether a server that has just come back is not to get this request yet. Where keys are hashed, the key decides: it
+    /// comes back once, and does not go to and fro.
+    fn is_spared(&self, server: usize, wanted: Wanted, now: Duration, rng: &mut fastrand::Rng) -> bool {
         let ramp = self.members.servers[server].state.ramp(now, self.config.slow_start);
-        ramp < 1000 && rng.u32(..1000) >= ramp
+        if ramp >= SHARE {
+            return false;
+        }
+        let draw = match wanted.key {
+            // Other keys for each server, and others than those that a group gets.
+            Some(key) => (hash::mix(key ^ (server as u64 + 1)) % u64::from(SHARE)) as u32,
+            None => rng.u32(..SHARE),
+        };
+        draw >= ramp
     }
 
     /// A place at the server, within the limits. The inner option is leave for a connection.

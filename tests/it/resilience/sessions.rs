@@ -1,6 +1,6 @@
 //! A session stays with its server: by a cookie of ours, by one of the application's, or by a hash.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -211,6 +211,28 @@ fn a_request_without_what_is_hashed_goes_where_balance_says() {
     let texts: String = (0..8).map(|_| client.get("/?other=1").text()).collect();
 
     assert!(["abababab", "babababa"].contains(&texts.as_str()), "{texts}");
+}
+
+#[test]
+fn a_session_does_not_go_to_and_fro_while_its_server_begins_slowly() {
+    let servers = ["a", "b", "c"].map(Origin::saying);
+    for rules in
+        ["balance = \"consistent-hash\"\nhash = { query = \"u\" }", "sticky = { hash = { query = \"u\" } }"]
+    {
+        let proxy = alone(&format!("slow-start = \"1h\"\n{rules}"), &servers.each_ref());
+        for drain in [true, false] {
+            super::drain::drain(&proxy, "app", &servers[1].address().to_string(), drain);
+        }
+
+        let mut client = proxy.client();
+        let mut texts = BTreeMap::<_, BTreeSet<_>>::new();
+        for n in 0..400 {
+            let user = n % 40;
+            texts.entry(user).or_default().insert(client.get(&format!("/?u={user}")).text());
+        }
+
+        assert!(texts.values().all(|texts| texts.len() == 1), "{rules}: {texts:?}");
+    }
 }
 
 #[test]
