@@ -92,6 +92,8 @@ impl<'a> Course<'a> {
     ) -> Result<Picked, Unpicked> {
         let picked = match self.attempts {
             0 => self.side.pick(asks, &[], now, rng),
+            // A session stays where it is, unless that one failed it.
+            _ if self.side.has_session(asks, &self.tried, now) => self.side.pick(asks, &self.tried, now, rng),
             _ => {
                 // It has failed once: rather not on one that failed someone else just now.
                 let failing = self.side.failing(RATHER_NOT_MAX, now);

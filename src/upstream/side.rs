@@ -227,6 +227,16 @@ impl Side {
         }
     }
 
+    /// Whether the request belongs to a session, and none of `tried` is its server.
+    pub fn has_session(&self, asks: &Asks<'_>, tried: &[usize], now: Duration) -> bool {
+        match self.config.sticky {
+            None => false,
+            // The first that was tried was its own.
+            Some(config::Sticky::Hash(_)) => tried.is_empty() && self.session_key(asks).is_some(),
+            Some(_) => self.bound_to(asks, now).is_some_and(|server| !tried.contains(&server)),
+        }
+    }
+
     /// Whether anyone but `tried` may serve, now or when there is room.
     pub fn may_any_serve(&self, tried: &[usize], now: Duration) -> bool {
         self.candidates(&self.roster(now)).any(|server| !tried.contains(&server))

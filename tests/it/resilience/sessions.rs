@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use super::{alone, proxy};
-use crate::support::{Message, Origin, Proxy, eventually, ok, reply};
+use super::{alone, proxy, say};
+use crate::support::{Message, Origin, Proxy, Then, eventually, ok, reply};
 
 /// The `name=value` of the last cookie in an answer.
 #[track_caller]
@@ -64,6 +64,30 @@ fn a_change_of_keys_loses_no_session() {
             })
             .collect();
         assert!(texts.len() > 1, "the strategy below must pick");
+    }
+}
+
+#[test]
+fn a_session_stays_when_a_kept_connection_turns_out_closed() {
+    // It closes upon the second request of a connection, as a server does whose time for it ran out.
+    let closing = |name: &'static str| {
+        Origin::raw(move |request, conn| match request.nth {
+            0 => say(conn, &reply("200 OK", "", name)),
+            _ => Then::Close,
+        })
+    };
+    let (a, b, c) = (closing("a"), closing("b"), closing("c"));
+    for rules in ["sticky = { cookie = \"gate\" }", "sticky = { hash = { cookie = \"gate\" } }"] {
+        let proxy = alone(&format!("eject = false\n{rules}"), &[&a, &b, &c]);
+        let first = proxy.client().get_with("/", "Cookie: gate=7\r\n");
+        let session = match first.field("set-cookie") {
+            Some(_) => cookie(&first),
+            None => "gate=7".to_owned(),
+        };
+
+        for n in 0..10 {
+            assert_eq!(get(&proxy, &session).text(), first.text(), "request {n}, {rules}");
+        }
     }
 }
 
