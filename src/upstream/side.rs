@@ -110,6 +110,8 @@ struct View<'a> {
     rank: &'a Rank,
     first: usize,
     epoch: u64,
+    /// For a session, whose server is its own whether it has room or not.
+    is_session: bool,
 }
 
 impl Side {
@@ -201,6 +203,10 @@ impl Side {
                 spared < SPARED_MAX && !roster.is_panicking && self.is_spared(pick.server, wanted, now, rng);
             if !is_spared && let Some(leave) = self.admit(pick.server) {
                 return Ok(self.picked(pick, leave));
+            }
+            // It waits for its own server, as one that is told by a cookie does.
+            if !is_spared && wanted.is_session {
+                return Err(self.full(&roster));
             }
             if out.is_empty() {
                 out.extend_from_slice(tried);
@@ -302,7 +308,8 @@ impl Side {
         rng: &mut fastrand::Rng,
     ) -> Option<Pick> {
         let (side, first) = (&self.groups[group], self.members.groups[group].range.start);
-        let view = View { side: self, rank: &roster.groups[group], first, epoch: self.epoch.get() };
+        let (rank, epoch, is_session) = (&roster.groups[group], self.epoch.get(), wanted.is_session);
+        let view = View { side: self, rank, first, epoch, is_session };
         let pool = Pool::new(&view, tried, now).starting_at(first);
         let pick = match side.by_hash.as_ref().filter(|_| wanted.is_session) {
             Some(strategy) => {
@@ -498,7 +505,7 @@ impl Servers for View<'_> {
     }
 
     fn has_room(&self, server: usize) -> bool {
-        self.side.has_room(self.first + server)
+        self.is_session || self.side.has_room(self.first + server)
     }
 }
 

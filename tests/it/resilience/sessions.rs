@@ -297,6 +297,38 @@ fn a_parameter_of_the_query_is_hashed_by_its_name() {
 }
 
 #[test]
+fn a_session_by_hash_waits_for_its_own_server() {
+    let gate = crate::support::Gate::default();
+    let server = |name: &'static str| {
+        let opened = gate.clone();
+        Origin::start(move |request| {
+            if request.target().starts_with("/held") {
+                opened.wait();
+            }
+            ok(name)
+        })
+    };
+    let (a, b) = (server("a"), server("b"));
+    let text = format!(
+        "[[route]]\nupstream = \"app\"\n[upstream.app]\nsticky = {{ hash = {{ query = \"u\" }} }}\n\
+         queue = {{ timeout = \"1m\" }}\nservers = [{{ address = {}, max-requests = 1 }}, {{ address = {}, max-requests = 1 }}]\n",
+        a.toml(),
+        b.toml()
+    );
+    let proxy = Proxy::start(&text);
+    let own = proxy.get("/?u=7").text();
+    let mut held = super::asking(&proxy, "/held?u=7");
+    eventually("its server is busy", || a.count() + b.count() == 2);
+
+    let mut waiting = super::asking(&proxy, "/?u=7");
+    super::await_queued(&proxy, 1);
+    assert!(!gate.is_open());
+    gate.open();
+
+    assert_eq!((held.response().text(), waiting.response().text()), (own.clone(), own));
+}
+
+#[test]
 fn a_session_s_request_waits_for_its_own_server_and_nobody_waits_with_it() {
     let (gate, names) = (crate::support::Gate::default(), Arc::new(AtomicUsize::new(0)));
     let server = |name: &'static str| {
