@@ -25,6 +25,7 @@ use crate::upstream::attempt::{self, Answer, AttemptError, Failed, Target};
 use crate::upstream::conns::LeasedBody;
 use crate::upstream::course::{self, Course};
 use crate::upstream::interim::Interim;
+use crate::upstream::limits::Leave;
 use crate::upstream::pool::Upstream;
 use crate::upstream::retry::{self, Cause, Stop};
 use crate::upstream::server::Server;
@@ -45,6 +46,8 @@ pub struct Fetched {
 pub struct Tunnel {
     pub upgrade: OnUpgrade,
     pub in_flight: InFlight,
+    /// Where connections are limited: it is one of them.
+    pub leave: Option<Leave>,
 }
 
 /// What becomes of the client's `If-*` fields.
@@ -320,8 +323,7 @@ fn received(
     }
     let cookie = session::bind(x, course, server, &parts);
     if let Some(upgrade) = upgrade {
-        lease.let_go();
-        let tunnel = Some(Tunnel { upgrade, in_flight });
+        let tunnel = Some(Tunnel { upgrade, in_flight, leave: lease.let_go() });
         return Ok(Fetched { parts, body: Body::Empty, cookie, tunnel });
     }
     let leased = LeasedBody::new(incoming, lease, request.clone(), in_flight);

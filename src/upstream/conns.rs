@@ -233,11 +233,11 @@ impl Lease {
         }
     }
 
-    /// The connection has become a tunnel: it lives on without us.
-    pub fn let_go(mut self) {
-        if self.conn.take().is_some() {
-            self.home.open.set(self.home.open.get() - 1);
-        }
+    /// The connection has become a tunnel: it lives on without us, and so must its leave.
+    pub fn let_go(mut self) -> Option<Leave> {
+        let conn = self.conn.take()?;
+        self.home.open.set(self.home.open.get() - 1);
+        conn.leave
     }
 }
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use super::timeouts::{AGREED, WEBSOCKET};
 use super::{alone, asking, await_queued, holding, is_left_alone, proxy, reason, say, sized};
-use crate::support::{Gate, Origin, Proxy, Then, eventually, ok, one_route};
+use crate::support::{Gate, Origin, Proxy, Then, eventually, get, ok, one_route};
 
 /// So many requests by so many clients at once; all must be answered with 200.
 #[track_caller]
@@ -338,6 +339,33 @@ fn a_server_never_has_more_connections_at_once_than_it_may() {
     crowd(&proxy, 6, 30);
 
     assert!((1..=2).contains(&server.most()), "{} at once", server.most());
+}
+
+#[test]
+fn a_tunnel_holds_its_places_until_it_ends() {
+    for limit in ["max-requests", "max-connections"] {
+        let origin = Origin::raw(|request, conn| {
+            if request.target() == "/held" {
+                say(conn, AGREED.as_bytes());
+                is_left_alone(conn);
+                return Then::Close;
+            }
+            say(conn, &ok(""))
+        });
+        let proxy = proxy(&format!("{limit} = 1\nqueue = {{ timeout = \"1m\" }}"), &[&origin]);
+        let mut tunnel = proxy.client();
+        assert_eq!(tunnel.send(WEBSOCKET).head().status(), 101);
+
+        let mut next = asking(&proxy, "/next");
+        await_queued(&proxy, 1);
+        // A round through all that there is to do: it stays where it is.
+        assert_eq!(get(proxy.admin(), "/livez").status(), 200);
+        await_queued(&proxy, 1);
+        assert_eq!(origin.count(), 1, "{limit}");
+        drop(tunnel);
+
+        assert_eq!(next.response().status(), 200, "{limit}");
+    }
 }
 
 #[test]
