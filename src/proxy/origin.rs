@@ -47,7 +47,7 @@ pub struct Tunnel {
     pub upgrade: OnUpgrade,
     pub in_flight: InFlight,
     /// Where connections are limited: it is one of them.
-    pub leave: Option<Leave>,
+    pub leave: Option<Rc<Leave>>,
 }
 
 /// What becomes of the client's `If-*` fields.

@@ -101,11 +101,11 @@ pub async fn send(
 ) -> Result<Answer, Failed> {
     let mut request = request;
     // Kept-alive ones first; one that turns out closed gives the request back unsent.
-    let leave = loop {
+    let spare = loop {
         let found = if target.afresh { Err(None) } else { target.conns.take(Instant::now()) };
         let lease = match found {
             Ok(lease) => lease,
-            Err(spare) => break leave.or(spare),
+            Err(spare) => break spare,
         };
         match exchange(target, lease, request, meter, None).await {
             Err(Unanswered { unsent: Some(unsent), error: AttemptError::Stale(_) }) => request = unsent,
@@ -114,11 +114,11 @@ pub async fn send(
         }
     };
     let leave = match leave {
-        None => match target.conns.leave_to_dial() {
+        None => match target.conns.leave_to_dial(spare).await {
             Some(leave) => leave,
             None => return Err(Failed { error: AttemptError::NoLeave, body: Some(request.into_body()) }),
         },
-        leave => leave,
+        leave => leave.map(Rc::new),
     };
     let began = Instant::now();
     let stream = match dial::dial(target.address, target.tls, target.dial, target.timers).await {

@@ -17,7 +17,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
 use crate::net::Stream;
@@ -71,10 +71,17 @@ struct Idle {
 
 struct Conn {
     sender: http1::SendRequest<Body>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
     interims: Arc<Mailbox>,
-    /// Where connections are limited.
-    leave: Option<Leave>,
+    /// Where connections are limited. The task has it too: it is given back when the socket is closed and nobody has it
+    /// any more, not when somebody has decided that it be closed.
+    leave: Option<Rc<Leave>>,
+}
+
+/// A connection that is being closed, and its leave, for another in its place.
+pub struct Spare {
+    leave: Rc<Leave>,
+    task: JoinHandle<()>,
 }
 
 impl Conns {
@@ -91,16 +98,15 @@ impl Conns {
         })
     }
 
-    /// The connection that was used last, if one is left that is still open; otherwise the leave of one that was not.
-    pub fn take(self: &Rc<Self>, now: Instant) -> Result<Lease, Option<Leave>> {
+    /// The connection that was used last, if one is left that is still open; otherwise what is left of one that was not.
+    pub fn take(self: &Rc<Self>, now: Instant) -> Result<Lease, Option<Spare>> {
         let mut idle = self.idle.borrow_mut();
         let mut spare = None;
-        while let Some(Idle { mut conn, since }) = idle.pop() {
+        while let Some(Idle { conn, since }) = idle.pop() {
             if !conn.sender.is_closed() && now.duration_since(since) < self.idle_timeout {
                 return Ok(Lease { conn: Some(conn), home: self.clone(), reused: true });
             }
-            spare = conn.leave.take().or(spare);
-            self.close(conn);
+            spare = self.close(conn).or(spare);
         }
         Err(spare)
     }
@@ -119,22 +125,21 @@ impl Conns {
         self.quota.as_ref().is_none_or(|quota| !self.idle.borrow().is_empty() || quota.has_room())
     }
 
-    /// The same for a request that must have a new one: an idle one is closed for it.
-    pub fn leave_to_dial(&self) -> Option<Option<Leave>> {
+    /// The same for a request that must have a new one: an idle one is closed for it, unless there is a `spare`.
+    pub async fn leave_to_dial(&self, spare: Option<Spare>) -> Option<Option<Rc<Leave>>> {
         let Some(quota) = &self.quota else { return Some(None) };
-        let traded = self.idle.borrow_mut().pop().and_then(|Idle { mut conn, .. }| {
-            let leave = conn.leave.take();
-            self.close(conn);
-            leave
-        });
-        traded.or_else(|| quota.take()).map(Some)
+        let idle = || self.idle.borrow_mut().pop();
+        match spare.or_else(|| self.close(idle()?.conn)) {
+            Some(spare) => Some(Some(spare.leave().await)),
+            None => quota.take().map(|leave| Some(Rc::new(leave))),
+        }
     }
 
     /// Closes what is idle when someone, on any worker, waits for leave.
     pub fn make_room(&self) {
         if self.quota.as_ref().is_some_and(|quota| quota.is_wanted()) {
             let idle = std::mem::take(&mut *self.idle.borrow_mut());
-            idle.into_iter().for_each(|i| self.close(i.conn));
+            idle.into_iter().for_each(|i| drop(self.close(i.conn)));
         }
     }
 
@@ -143,7 +148,7 @@ impl Conns {
         self: &Rc<Self>,
         stream: Stream,
         headers_max: usize,
-        leave: Option<Leave>,
+        leave: Option<Rc<Leave>>,
     ) -> hyper::Result<Lease> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
@@ -152,11 +157,14 @@ impl Conns {
             .handshake::<_, Body>(TokioIo::new(stream))
             .await?;
         // Errors reach whoever waits for the response; there is nobody else to tell.
+        let held = leave.clone();
         let task = tokio::task::spawn_local(async move {
+            // Bound first, so dropped last: after the socket.
+            let _held = held;
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task: task.abort_handle(), interims: Arc::default(), leave };
+        let conn = Conn { sender, task, interims: Arc::default(), leave };
         Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
     }
 
@@ -167,7 +175,7 @@ impl Conns {
             .into_iter()
             .partition(|i| !i.conn.sender.is_closed() && now.duration_since(i.since) < self.idle_timeout);
         *idle = keep;
-        gone.into_iter().for_each(|i| self.close(i.conn));
+        gone.into_iter().for_each(|i| drop(self.close(i.conn)));
     }
 
     /// Connections without a request.
@@ -188,10 +196,19 @@ impl Conns {
         }
     }
 
-    fn close(&self, conn: Conn) {
-        // Its leave goes with it.
+    fn close(&self, conn: Conn) -> Option<Spare> {
         conn.task.abort();
         self.open.set(self.open.get() - 1);
+        conn.leave.map(|leave| Spare { leave, task: conn.task })
+    }
+}
+
+impl Spare {
+    /// Its leave, once it is closed: a moment later, as its task runs on this thread.
+    async fn leave(self) -> Rc<Leave> {
+        // An error means that it was aborted, which it was.
+        let _ = self.task.await;
+        self.leave
     }
 }
 
@@ -227,14 +244,14 @@ impl Lease {
         let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted());
         if is_wanted || conn.sender.is_closed() || idle.len() >= self.home.idle_max {
             drop(idle);
-            self.home.close(conn);
+            drop(self.home.close(conn));
         } else {
             idle.push(Idle { conn, since: Instant::now() });
         }
     }
 
     /// The connection has become a tunnel: it lives on without us, and so must its leave.
-    pub fn let_go(mut self) -> Option<Leave> {
+    pub fn let_go(mut self) -> Option<Rc<Leave>> {
         let conn = self.conn.take()?;
         self.home.open.set(self.home.open.get() - 1);
         conn.leave
@@ -244,7 +261,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
-            self.home.close(conn);
+            drop(self.home.close(conn));
         }
     }
 }

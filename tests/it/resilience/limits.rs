@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::timeouts::{AGREED, WEBSOCKET};
 use super::{alone, asking, await_queued, holding, is_left_alone, proxy, reason, say, sized};
@@ -339,6 +339,21 @@ fn a_server_never_has_more_connections_at_once_than_it_may() {
     crowd(&proxy, 6, 30);
 
     assert!((1..=2).contains(&server.most()), "{} at once", server.most());
+}
+
+#[test]
+fn a_connection_that_has_been_at_rest_for_too_long_is_closed_before_another_is_opened() {
+    let server = Narrow::saying("");
+    let proxy = narrow_proxy(1, "idle-timeout = \"20ms\"", &[server.toml("max-connections = 1")]);
+
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status(), 200);
+        let began = Instant::now();
+        eventually("its time is over", || began.elapsed() > Duration::from_millis(30));
+    }
+
+    assert!(server.connections() > 10, "{}", server.connections());
+    assert_eq!(server.most(), 1);
 }
 
 #[test]
