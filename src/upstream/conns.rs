@@ -41,6 +41,7 @@ pub struct Conns {
     idle_timeout: Duration,
     /// `None`: as many as there are requests.
     quota: Option<Arc<Quota>>,
+    worker: usize,
     open: Cell<usize>,
     /// What the gauges say: (active, idle).
     reported: Cell<(i64, i64)>,
@@ -87,12 +88,18 @@ pub struct Spare {
 impl Conns {
     /// Keeps at most `idle_max` unused connections, each for at most `idle_timeout`; opens no more than `quota` gives
     /// leave for.
-    pub fn new(idle_max: usize, idle_timeout: Duration, quota: Option<Arc<Quota>>) -> Rc<Self> {
+    pub fn new(
+        worker: usize,
+        idle_max: usize,
+        idle_timeout: Duration,
+        quota: Option<Arc<Quota>>,
+    ) -> Rc<Self> {
         Rc::new(Conns {
             idle: RefCell::default(),
             idle_max,
             idle_timeout,
             quota,
+            worker,
             open: Cell::new(0),
             reported: Cell::default(),
         })
@@ -135,9 +142,22 @@ impl Conns {
         }
     }
 
-    /// Closes what is idle when someone, on any worker, waits for leave.
+    /// A request waits for leave: what other workers keep idle is to go. False when it has room, or waits for something
+    /// else.
+    pub fn ask_for_room(&self) -> bool {
+        let wanted = self.quota.as_ref().filter(|_| !self.has_room());
+        wanted.inspect(|quota| quota.want(self.worker)).is_some()
+    }
+
+    /// Closes one that is idle, if there is one.
+    pub fn close_one(&self) -> bool {
+        let idle = self.idle.borrow_mut().pop();
+        idle.map(|idle| drop(self.close(idle.conn))).is_some()
+    }
+
+    /// Closes what is idle when someone on another worker waits for leave.
     pub fn make_room(&self) {
-        if self.quota.as_ref().is_some_and(|quota| quota.is_wanted()) {
+        if self.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.worker)) {
             let idle = std::mem::take(&mut *self.idle.borrow_mut());
             idle.into_iter().for_each(|i| drop(self.close(i.conn)));
         }
@@ -241,7 +261,7 @@ impl Lease {
     pub fn give_back(mut self) {
         let Some(conn) = self.conn.take() else { return };
         let mut idle = self.home.idle.borrow_mut();
-        let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted());
+        let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.home.worker));
         if is_wanted || conn.sender.is_closed() || idle.len() >= self.home.idle_max {
             drop(idle);
             drop(self.home.close(conn));

@@ -143,7 +143,8 @@ impl Side {
                 is_same.then(|| side.conns[index].clone())
             });
             known.unwrap_or_else(|| {
-                Conns::new(config.idle_connections, config.idle_timeout, quota(config, state, server))
+                let quota = quota(config, state, server);
+                Conns::new(worker, config.idle_connections, config.idle_timeout, quota)
             })
         });
         Rc::new(Side {
@@ -176,7 +177,7 @@ impl Side {
         {
             return match self.admit(server) {
                 Some(leave) => Ok(self.picked(Pick { server, reason: PickReason::Sticky }, leave)),
-                None => Err(self.full(&roster)),
+                None => Err(self.full(&roster, Some(server))),
             };
         }
         let wanted = self.wanted(asks);
@@ -193,7 +194,7 @@ impl Side {
                         Ok(self.picked(Pick { server, reason: PickReason::SlowStart }, leave))
                     }
                     None if self.candidates(&roster).any(|server| !tried.contains(&server)) => {
-                        Err(self.full(&roster))
+                        Err(self.full(&roster, None))
                     }
                     None => Err(Unpicked::Nobody),
                 };
@@ -206,7 +207,7 @@ impl Side {
             }
             // It waits for its own server, as one that is told by a cookie does.
             if !is_spared && wanted.is_session {
-                return Err(self.full(&roster));
+                return Err(self.full(&roster, Some(pick.server)));
             }
             if out.is_empty() {
                 out.extend_from_slice(tried);
@@ -409,7 +410,18 @@ impl Side {
         Picked { server: pick.server, reason: pick.reason, in_flight, leave }
     }
 
-    fn full(&self, roster: &Roster) -> Unpicked {
+    /// Where it is connections that are lacking, idle ones that the request cannot have make room: those of other workers
+    /// are asked for, and here is closed what only another server would want. `own` is the one that it must have.
+    fn full(&self, roster: &Roster, own: Option<usize>) -> Unpicked {
+        let ask = |server: usize| self.conns[server].ask_for_room();
+        let lacks_connection = match own {
+            Some(server) => ask(server),
+            None => self.candidates(roster).filter(|&server| ask(server)).count() > 0,
+        };
+        let is_full = |max: u32| !self.state.connections.has_room(max);
+        if lacks_connection && self.config.max_connections.is_some_and(is_full) {
+            self.conns.iter().any(|conns| conns.close_one());
+        }
         Unpicked::Full { is_for_others: self.candidates(roster).any(|server| self.has_room(server)) }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::timeouts::{AGREED, WEBSOCKET};
 use super::{alone, asking, await_queued, holding, is_left_alone, proxy, reason, say, sized};
-use crate::support::{Gate, Origin, Proxy, Then, eventually, get, ok, one_route};
+use crate::support::{Client, Gate, Origin, Proxy, Then, eventually, get, ok, one_route};
 
 /// So many requests by so many clients at once; all must be answered with 200.
 #[track_caller]
@@ -342,6 +342,23 @@ fn a_server_never_has_more_connections_at_once_than_it_may() {
 }
 
 #[test]
+fn a_connection_at_rest_with_one_server_makes_way_for_one_to_another() {
+    let (a, b) = (Narrow::saying("a"), Narrow::saying("b"));
+    for workers in [1, 2] {
+        let rules = "max-connections = 1\nsticky = { hash = { query = \"u\" } }";
+        let servers = [a.toml("weight = 1"), b.toml("weight = 1")];
+        let proxy = narrow_proxy(workers, &format!("{rules}\nidle-timeout = \"1h\""), &servers);
+
+        // Each of many sessions wants its own server, whoever has the only connection.
+        let began = Instant::now();
+        let texts: Vec<_> = (0..12).map(|n| proxy.get(&format!("/?u={n}")).text()).collect();
+
+        assert!(texts.iter().any(|text| text == "a") && texts.iter().any(|text| text == "b"), "{texts:?}");
+        assert!(began.elapsed() < Duration::from_secs(30), "they waited until the queue's end");
+    }
+}
+
+#[test]
 fn a_connection_that_has_been_at_rest_for_too_long_is_closed_before_another_is_opened() {
     let server = Narrow::saying("");
     let proxy = narrow_proxy(1, "idle-timeout = \"20ms\"", &[server.toml("max-connections = 1")]);
@@ -354,6 +371,26 @@ fn a_connection_that_has_been_at_rest_for_too_long_is_closed_before_another_is_o
 
     assert!(server.connections() > 10, "{}", server.connections());
     assert_eq!(server.most(), 1);
+}
+
+#[test]
+fn idle_connections_of_one_worker_are_given_up_for_another() {
+    let server = Narrow::saying("");
+    let proxy = narrow_proxy(2, "idle-timeout = \"1h\"", &[server.toml("max-connections = 1")]);
+
+    // Clients that stay, until both workers have some.
+    let mut clients: Vec<Client> = (0..8).map(|_| proxy.client()).collect();
+    for _ in 0..3 {
+        for client in &mut clients {
+            assert_eq!(client.get("/").status(), 200);
+        }
+    }
+
+    assert_eq!(server.most(), 1);
+    let workers = proxy.status()["workers"].clone();
+    let both = workers.as_array().unwrap().iter().filter(|worker| worker["connections"] != 0).count();
+    assert_eq!(both, 2, "{workers}");
+    assert!(server.connections() > 1, "it was never given up");
 }
 
 #[test]
