@@ -21,7 +21,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::{Bodies, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::proxy::session;
-use crate::upstream::attempt::{self, Answer, AttemptError, Failed, Target};
+use crate::upstream::attempt::{self, Answer, AttemptError, Awaited, Failed, Target};
 use crate::upstream::conns::LeasedBody;
 use crate::upstream::course::{self, Course};
 use crate::upstream::interim::Interim;
@@ -218,7 +218,11 @@ async fn attempt(
         None => sending.await,
         Some(after) => match timers.timeout(after, sending).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failed { error: AttemptError::TryTimedOut { after }, body: None }),
+            Err(_) => {
+                let is_client = meter.end().is_none() && meter.is_awaited();
+                let on = if is_client { Awaited::Client } else { Awaited::Server };
+                Err(Failed { error: AttemptError::TryTimedOut { after, on }, body: None })
+            }
         },
     }?;
     Ok((answer, in_flight))

@@ -91,6 +91,21 @@ fn a_request_s_body_that_stalls_is_the_client_s_fault() {
 }
 
 #[test]
+fn a_slow_upload_does_not_eject_the_server_that_waits_for_it() {
+    let (a, b) = (Origin::saying(""), Origin::saying(""));
+    let proxy = alone("try-timeout = \"200ms\"\neject = { failures = 1, time = \"1h\" }", &[&a, &b]);
+    let mut bytes = sized("POST", "/", b"whole");
+    bytes.truncate(bytes.len() - 2);
+
+    for _ in 0..4 {
+        let answer = proxy.client().send(&bytes).response();
+        assert_504(&answer, "try-timed-out", "http_response_timeout");
+    }
+
+    assert_eq!((proxy.state_of(&a), proxy.state_of(&b)), ("healthy".to_owned(), "healthy".to_owned()));
+}
+
+#[test]
 fn an_attempt_as_a_whole_is_answered_504() {
     let (origin, gate) = stalling("");
     let proxy = alone("eject = false\ntry-timeout = \"300ms\"", &[&origin]);
