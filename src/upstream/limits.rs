@@ -108,7 +108,8 @@ impl Drop for Leave {
                 ceiling.give();
             }
         }
-        self.0.pool.queue.call(Call::Room);
+        // The request that had it makes room too: that is one room, not two.
+        self.0.pool.queue.call(Call::Look);
     }
 }
 

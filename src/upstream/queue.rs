@@ -43,6 +43,8 @@ struct Waiter {
 #[derive(Default)]
 struct State {
     called: Option<Call>,
+    /// Called once more before it has answered: room may have come after it looked.
+    again: bool,
     waker: Option<Waker>,
 }
 
@@ -72,23 +74,29 @@ impl Queue {
         Some(Place { queue: self.clone(), waiter })
     }
 
-    /// Calls the first who is not called yet.
+    /// Calls the first, and for each further room the next.
     pub fn call(&self, call: Call) {
         if !self.is_empty() {
             self.call_from(call, None);
         }
     }
 
-    /// Calls the first after `after` who is not called yet.
+    /// Calls the first after `after`. Nobody behind one who is about to look is told to look: it might be quicker, on
+    /// another thread, and take what is not its turn.
     fn call_from(&self, call: Call, after: Option<&Arc<Waiter>>) {
         let waiting = lock(&self.waiting);
         let begin = after.and_then(|after| waiting.iter().position(|other| Arc::ptr_eq(other, after)));
         for waiter in waiting.iter().skip(begin.map_or(0, |index| index + 1)) {
             let mut state = lock(&waiter.state);
-            if state.called.is_some() {
-                continue;
+            match (state.called, call) {
+                (None, _) => state.called = Some(call),
+                // Two rooms are for two.
+                (Some(Call::Room), Call::Room) => continue,
+                _ => {
+                    state.again = true;
+                    return;
+                }
             }
-            state.called = Some(call);
             let waker = state.waker.take();
             drop(state);
             drop(waiting);
@@ -122,7 +130,13 @@ impl Place {
 
     /// There was no room for it, so it waits on. `is_for_others`: but there is some that it may not have.
     pub fn wait_on(&self, is_for_others: bool) {
-        let called = lock(&self.waiter.state).called.take();
+        let mut state = lock(&self.waiter.state);
+        if std::mem::take(&mut state.again) {
+            state.called = Some(Call::Look);
+            return;
+        }
+        let called = state.called.take();
+        drop(state);
         if let Some(call) = called.filter(|_| is_for_others) {
             self.queue.call_from(call, Some(&self.waiter));
         }
@@ -130,11 +144,17 @@ impl Place {
 
     /// It has found room. Where it was told only to look, there may be more.
     pub fn leave(self) {
-        let (called, queue) = (lock(&self.waiter.state).called.take(), self.queue.clone());
+        let (called, queue) = (self.answer(), self.queue.clone());
         drop(self);
         if called == Some(Call::Look) {
             queue.call(Call::Look);
         }
+    }
+
+    fn answer(&self) -> Option<Call> {
+        let mut state = lock(&self.waiter.state);
+        let called = state.called.take();
+        if std::mem::take(&mut state.again) { Some(Call::Look) } else { called }
     }
 }
 
@@ -145,8 +165,7 @@ impl Drop for Place {
         self.queue.len.store(waiting.len(), SeqCst);
         drop(waiting);
         // The room that it was called for is the next one's.
-        let called = lock(&self.waiter.state).called.take();
-        if let Some(call) = called {
+        if let Some(call) = self.answer() {
             self.queue.call(call);
         }
     }
@@ -214,6 +233,26 @@ mod tests {
         assert_eq!(called(&places[0]), Some(Call::Look));
         places[0].wait_on(false);
         assert!(places.iter().all(|place| called(place).is_none()));
+    }
+
+    #[test]
+    fn room_that_comes_while_the_first_looks_is_not_the_second_s() {
+        for (first, second) in [(Call::Look, Call::Room), (Call::Look, Call::Look), (Call::Room, Call::Look)]
+        {
+            let queue = Arc::<Queue>::default();
+            let mut places = places(&queue, 2);
+            queue.call(first);
+            queue.call(second);
+            assert_eq!(called(&places[1]), None, "{first:?}, {second:?}");
+            // It had looked before the room came: it looks again, and only then waits on.
+            places[0].wait_on(false);
+            assert_eq!(called(&places[0]), Some(Call::Look));
+            queue.call(Call::Room);
+            places.remove(0).leave();
+            assert_eq!(called(&places[0]), Some(Call::Look), "there may be more");
+            places[0].wait_on(false);
+            assert_eq!(called(&places[0]), None);
+        }
     }
 
     #[test]
