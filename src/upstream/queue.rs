@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -18,6 +18,8 @@ pub struct Queue {
     waiting: Mutex<VecDeque<Arc<Waiter>>>,
     /// How many; read without the lock.
     len: AtomicUsize,
+    /// There was room that none of them may have.
+    is_left_over: AtomicBool,
 }
 
 /// A place in a [`Queue`]; free again when it is dropped.
@@ -60,14 +62,17 @@ impl Queue {
     }
 
     /// The last place; `None` when `size` are waiting. Whoever finds nobody before it is called at once: room may have
-    /// come since it looked.
+    /// come since it looked. So is one before whom all wait for other room than there is.
     pub fn enter(self: &Arc<Self>, size: usize) -> Option<Place> {
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= size {
             return None;
         }
         let waiter = Arc::<Waiter>::default();
-        lock(&waiter.state).called = waiting.is_empty().then_some(Call::Look);
+        let is_left_over = || self.is_left_over.load(SeqCst);
+        let is_next =
+            waiting.front().is_none_or(|first| is_left_over() && lock(&first.state).called.is_none());
+        lock(&waiter.state).called = is_next.then_some(Call::Look);
         waiting.push_back(waiter.clone());
         self.len.store(waiting.len(), SeqCst);
         drop(waiting);
@@ -106,6 +111,9 @@ impl Queue {
             }
             return;
         }
+        if after.is_some() {
+            self.is_left_over.store(true, SeqCst);
+        }
     }
 }
 
@@ -137,8 +145,9 @@ impl Place {
         }
         let called = state.called.take();
         drop(state);
-        if let Some(call) = called.filter(|_| is_for_others) {
-            self.queue.call_from(call, Some(&self.waiter));
+        match called.filter(|_| is_for_others) {
+            Some(call) => self.queue.call_from(call, Some(&self.waiter)),
+            None => self.queue.is_left_over.store(false, SeqCst),
         }
     }
 
@@ -262,6 +271,27 @@ mod tests {
         queue.call(Call::Room);
         places[0].wait_on(true);
         assert_eq!(places.iter().map(called).collect::<Vec<_>>(), [None, Some(Call::Room), None]);
+    }
+
+    #[test]
+    fn who_comes_while_there_is_room_that_the_others_may_not_have_looks_at_once() {
+        let queue = Arc::<Queue>::default();
+        let first = queue.enter(9).unwrap();
+        first.wait_on(true);
+        let second = queue.enter(9).unwrap();
+        assert_eq!((called(&first), called(&second)), (None, Some(Call::Look)));
+        second.wait_on(false);
+        assert_eq!(called(&queue.enter(9).unwrap()), None, "it is gone");
+        first.wait_on(false);
+        queue.call(Call::Look);
+        first.wait_on(true);
+        queue.call(Call::Room);
+        let fourth = queue.enter(9).unwrap();
+        assert_eq!(
+            (called(&first), called(&fourth)),
+            (Some(Call::Room), None),
+            "the first may be for this one"
+        );
     }
 
     #[test]
