@@ -59,7 +59,7 @@ fn is_taken_back(attributes: &str) -> bool {
     let attribute = |wanted: &str| {
         let pairs = attributes.split(';').filter_map(|pair| pair.split_once('='));
         let same = |(name, value): (&str, _)| name.trim().eq_ignore_ascii_case(wanted).then_some(value);
-        pairs.filter_map(same).last().map(str::trim)
+        pairs.filter_map(same).next_back().map(str::trim)
     };
     match attribute("max-age") {
         Some(seconds) => seconds == "0" || seconds.starts_with('-'),
