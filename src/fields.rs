@@ -37,15 +37,34 @@ pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The values that a response's `Set-Cookie` lines give the cookie `name`, without quotes; those that are text and say
-/// something.
+/// something. A line that takes the cookie back gives it none, whatever it says in its place ("deleted").
 pub fn set_cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    let pairs =
-        headers.get_all(header::SET_COOKIE).iter().filter_map(|line| line.to_str().ok()?.split(';').next());
-    pairs.filter_map(move |pair| {
+    let lines = headers.get_all(header::SET_COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.filter_map(move |line| {
+        let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
         let value = pair.trim().strip_prefix(name)?.strip_prefix('=')?;
+        if is_taken_back(attributes) {
+            return None;
+        }
         let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
         (!value.is_empty()).then_some(value)
     })
+}
+
+// RFC 6265 section 5.3, first that applies: Max-Age, of which none or less is the past; Expires.
+
+/// Whether a cookie with these attributes is gone at once. The past is 1970, which is what frameworks write: with that, no
+/// clock is needed, and nobody else's is believed.
+fn is_taken_back(attributes: &str) -> bool {
+    let attribute = |wanted: &str| {
+        let pairs = attributes.split(';').filter_map(|pair| pair.split_once('='));
+        let same = |(name, value): (&str, _)| name.trim().eq_ignore_ascii_case(wanted).then_some(value);
+        pairs.filter_map(same).next_back().map(str::trim)
+    };
+    match attribute("max-age") {
+        Some(seconds) => seconds == "0" || seconds.starts_with('-'),
+        None => attribute("expires").is_some_and(|date| date.contains("1970")),
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +80,23 @@ mod tests {
             headers.append(header::SET_COOKIE, HeaderValue::from_static(line));
         }
         assert_eq!(set_cookies(&headers, "sid").collect::<Vec<_>>(), ["x y"]);
+    }
+
+    #[test]
+    fn a_cookie_that_a_server_takes_back_has_no_value() {
+        for (attributes, is_set) in [
+            ("", true),
+            ("; Path=/; Max-Age=10", true),
+            ("; max-age = 0", false),
+            ("; Max-Age=-1", false),
+            ("; Expires=Thu, 01-Jan-1970 00:00:01 GMT; Path=/", false),
+            ("; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=10", true),
+            ("; Expires=Tue, 19 Jan 2038 00:00:00 GMT", true),
+        ] {
+            let line = format!("sid=deleted{attributes}");
+            let headers = HeaderMap::from_iter([(header::SET_COOKIE, line.parse().unwrap())]);
+            assert_eq!(set_cookies(&headers, "sid").next().is_some(), is_set, "{line}");
+        }
     }
 
     #[test]

@@ -382,6 +382,22 @@ mod tests {
     }
 
     #[test]
+    fn a_few_secrets_may_take_turns_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.key"), [7; 32]).unwrap();
+        let with = |count: usize| {
+            let files = vec!["\"a.key\""; count].join(", ");
+            let text = format!("{BASE}sticky = {{ secret-file = [{files}] }}");
+            parse(&text, &folder.path().join("t.toml"), STRATEGIES)
+                .map_err(|mistakes| mistakes.0[0].message.clone())
+        };
+
+        assert!(with(8).is_ok());
+        assert_eq!(with(9).unwrap_err(), "9 secrets are too many");
+        assert_eq!(with(0).unwrap_err(), "is empty");
+    }
+
+    #[test]
     fn a_mistake_shows_its_line_and_points_at_it() {
         let text = format!("{BASE}\tbalance = \"round-robbin\" # fair");
 
@@ -669,5 +685,109 @@ mod tests {
             "12:8: route[2].name: there is already a route named \"x\"",
         ),
         ("[[limits]]", "7:1: limits: expected a table, found an array; write [limits]"),
+        (
+            "[upstream.b]\nservers = [{ address = \"a:1\" }, { address = \"b:1\", weight = 2 }]",
+            "8:11: upstream.b.servers: round-robin gives each server the same, whatever its weight; write balance = \"weighted-round-robin\"",
+        ),
+        (
+            "[upstream.b]\nservers = [{ address = \"a:1\", backup = true, priority = 1 }]",
+            "8:57: upstream.b.servers[0].priority: means nothing to a backup; a backup comes after every priority; leave one of them out",
+        ),
+        (
+            "[upstream.b]\nservers = [{ address = \"a:1\", priority = 10 }]",
+            "8:42: upstream.b.servers[0].priority: 10 is out of range; allowed: 0 to 9",
+        ),
+        (
+            "[upstream.b]\nservers = [{ address = \"a:1\", max-requests = 0 }]",
+            "8:46: upstream.b.servers[0].max-requests: 0 is out of range; allowed: 1 to 10000000",
+        ),
+        (
+            "load-factor = 125",
+            "7:15: upstream.app.load-factor: means nothing to round-robin; leave it out, or balance = \"consistent-hash\"",
+        ),
+        (
+            "balance = \"consistent-hash\"\nload-factor = 100",
+            "8:15: upstream.app.load-factor: 100 is out of range; allowed: 101 to 1000",
+        ),
+        (
+            "sticky = { learn = \"sid\", cookie = \"gate\" }",
+            "7:10: upstream.app.sticky: sticks in 2 ways at once; such as { cookie = \"tidegate\" }, { hash = { cookie = \"session\" } } or { learn = \"session\" }",
+        ),
+        (
+            "sticky = { cookie = \"gate\", size = 100 }",
+            "7:36: upstream.app.sticky.size: means nothing here: it belongs to learn; such as { cookie = \"tidegate\" }, { hash = { cookie = \"session\" } } or { learn = \"session\" }",
+        ),
+        (
+            "sticky = { learn = \"sid\", max-age = \"1d\" }",
+            "7:37: upstream.app.sticky.max-age: means nothing here: it belongs to cookie; such as { cookie = \"tidegate\" }, { hash = { cookie = \"session\" } } or { learn = \"session\" }",
+        ),
+        (
+            "sticky = { hash = \"path\", secret-file = \"sticky.key\" }",
+            "7:41: upstream.app.sticky.secret-file: means nothing here: it belongs to cookie; such as { cookie = \"tidegate\" }, { hash = { cookie = \"session\" } } or { learn = \"session\" }",
+        ),
+        (
+            "sticky = { learn = \"sid\", size = 0 }",
+            "7:34: upstream.app.sticky.size: 0 is out of range; allowed: 1 to 10000000",
+        ),
+        (
+            "retry-on = [\"connect\", \"rest\"]",
+            "7:24: upstream.app.retry-on[1]: unknown value \"rest\"; did you mean \"reset\"?",
+        ),
+        ("retry-on = [503, 200]", "7:18: upstream.app.retry-on[1]: 200 is out of range; allowed: 400 to 599"),
+        (
+            "retry-on = \"reset\"",
+            "7:12: upstream.app.retry-on: expected an array, found a string; write it as [\"connect\", \"reset\", \"timeout\", 503]",
+        ),
+        (
+            "retry-body = \"17MiB\"",
+            "7:14: upstream.app.retry-body: 17MiB is out of range; allowed: 0B to 16MiB",
+        ),
+        (
+            "retry-budget = { percent = 1001 }",
+            "7:28: upstream.app.retry-budget.percent: 1001 is out of range; allowed: 0 to 1000",
+        ),
+        (
+            "retry-budget = { concurrent = 0 }",
+            "7:31: upstream.app.retry-budget.concurrent: 0 is out of range; allowed: 1 to 1000000",
+        ),
+        (
+            "retry-budget = 20",
+            "7:16: upstream.app.retry-budget: expected a table, found a whole number; write [upstream.app.retry-budget]",
+        ),
+        ("queue = { size = -1 }", "7:18: upstream.app.queue.size: -1 is out of range; allowed: 0 to 1000000"),
+        (
+            "queue = { timeout = \"0s\" }",
+            "7:21: upstream.app.queue.timeout: 0s is out of range; allowed: 1ms to 1d",
+        ),
+        (
+            "max-connections = 0",
+            "7:19: upstream.app.max-connections: 0 is out of range; allowed: 1 to 10000000",
+        ),
+        ("spill-over = 101", "7:14: upstream.app.spill-over: 101 is out of range; allowed: 0 to 100"),
+        (
+            "panic-threshold = 101",
+            "7:19: upstream.app.panic-threshold: 101 is out of range; allowed: 0 to 100",
+        ),
+        (
+            "eject = { error-rate = 0 }",
+            "7:24: upstream.app.eject.error-rate: 0 is out of range; allowed: 1 to 100",
+        ),
+        (
+            "eject = { latency-factor = 1 }",
+            "7:28: upstream.app.eject.latency-factor: 1 is out of range; allowed: 2 to 100",
+        ),
+        (
+            "eject = { window = \"500ms\" }",
+            "7:20: upstream.app.eject.window: 500ms is out of range; allowed: 1s to 1h",
+        ),
+        ("try-timeout = \"0s\"", "7:15: upstream.app.try-timeout: 0s is out of range; allowed: 1ms to 1d"),
+        (
+            "total-timeout = 5",
+            "7:17: upstream.app.total-timeout: 5 has no unit; write a duration, such as \"5s\"",
+        ),
+        (
+            "slow-start = \"fast\"",
+            "7:14: upstream.app.slow-start: \"fast\" is not a duration; write a whole number and its unit (ms, s, m, h or d), such as \"30s\"",
+        ),
     ];
 }

@@ -295,7 +295,8 @@ impl<'a> Table<'a> {
 
     /// A table in this one; as if empty when the file does not have it.
     pub(super) fn section(&self, name: &'static str, known: &'static [&'static str]) -> Table<'a> {
-        let found = self.get(name).and_then(|value| value.table(known, &format!("write [{name}]")));
+        let found =
+            self.get(name).and_then(|value| value.table(known, &format!("write [{}]", self.path_of(name))));
         found.unwrap_or_else(|| {
             Table::checked(self.reader, None, self.span.clone(), self.path_of(name), known)
         })

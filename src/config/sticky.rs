@@ -72,7 +72,12 @@ fn secrets(value: &Value<'_>) -> Vec<Vec<u8>> {
     if value.is_string() {
         return secret(value).into_iter().collect();
     }
-    let files = value.array("write \"sticky.key\", or [\"new.key\", \"old.key\"]").unwrap_or_default();
+    const HELP: &str = "write \"sticky.key\", or [\"new.key\", \"old.key\"]";
+    let Some(files) = value.array(HELP) else { return Vec::new() };
+    if files.is_empty() {
+        // Else one would be made up, and every restart would void all sessions.
+        value.wrong("is empty", HELP);
+    }
     if files.len() > SECRETS_MAX {
         value.wrong(format!("{} secrets are too many", files.len()), format!("at most {SECRETS_MAX}"));
     }

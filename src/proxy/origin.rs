@@ -21,10 +21,11 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::{Bodies, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::proxy::session;
-use crate::upstream::attempt::{self, Answer, AttemptError, Failed, Target};
+use crate::upstream::attempt::{self, Answer, AttemptError, Awaited, Failed, Target};
 use crate::upstream::conns::LeasedBody;
 use crate::upstream::course::{self, Course, Placed, Unplaced};
 use crate::upstream::interim::Interim;
+use crate::upstream::limits::Leave;
 use crate::upstream::pool::Upstream;
 use crate::upstream::queue::Place;
 use crate::upstream::retry::{self, Cause, Stop};
@@ -46,6 +47,8 @@ pub struct Fetched {
 pub struct Tunnel {
     pub upgrade: OnUpgrade,
     pub in_flight: InFlight,
+    /// Where connections are limited: it is one of them.
+    pub leave: Option<Rc<Leave>>,
 }
 
 /// What becomes of the client's `If-*` fields.
@@ -222,7 +225,11 @@ async fn attempt(
         None => sending.await,
         Some(after) => match timers.timeout(after, sending).await {
             Ok(answer) => answer,
-            Err(_) => Err(Failed { error: AttemptError::TryTimedOut { after }, body: None }),
+            Err(_) => {
+                let is_client = meter.end().is_none() && meter.is_awaited();
+                let on = if is_client { Awaited::Client } else { Awaited::Server };
+                Err(Failed { error: AttemptError::TryTimedOut { after, on }, body: None })
+            }
         },
     }?;
     Ok((answer, in_flight))
@@ -327,8 +334,7 @@ fn received(
     }
     let cookie = session::bind(x, course, server, &parts);
     if let Some(upgrade) = upgrade {
-        lease.let_go();
-        let tunnel = Some(Tunnel { upgrade, in_flight });
+        let tunnel = Some(Tunnel { upgrade, in_flight, leave: lease.let_go() });
         return Ok(Fetched { parts, body: Body::Empty, cookie, tunnel });
     }
     let leased = LeasedBody::new(incoming, lease, request.clone(), in_flight, x.local.keep.began());

@@ -27,7 +27,7 @@ pub fn start(x: &Exchange, client: OnUpgrade, server: Tunnel) {
     let connection = x.client.clone();
     let (timers, idle) = (x.local.timers.clone(), x.view.config.limits.tunnel_idle);
     tokio::task::spawn_local(async move {
-        let _busy = (server.in_flight, connection);
+        let _busy = (server.in_flight, server.leave, connection);
         let (client, server) = match tokio::try_join!(client, server.upgrade) {
             Ok(ends) => ends,
             Err(error) => return debug!(%error, "a tunnel did not come about"),

@@ -86,9 +86,20 @@ pub enum AttemptError {
     TryTimedOut {
         /// The limit.
         after: Duration,
+        /// What it waited for at last.
+        on: Awaited,
     },
     /// The client's side of the request broke: no fault of the server.
     RequestBody(End),
+}
+
+/// Whose turn it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// To connect, to take what it is sent, or to answer.
+    Server,
+    /// To send its body.
+    Client,
 }
 
 /// Sends `request` over a kept-alive connection, or a new one where there is none, with `leave` where connections are
@@ -101,11 +112,11 @@ pub async fn send(
 ) -> Result<Answer, Failed> {
     let mut request = request;
     // Kept-alive ones first; one that turns out closed gives the request back unsent.
-    let leave = loop {
+    let spare = loop {
         let found = if target.afresh { Err(None) } else { target.conns.take(Instant::now()) };
         let lease = match found {
             Ok(lease) => lease,
-            Err(spare) => break leave.or(spare),
+            Err(spare) => break spare,
         };
         match exchange(target, lease, request, meter, None).await {
             Err(Unanswered { unsent: Some(unsent), error: AttemptError::Stale(_) }) => request = unsent,
@@ -114,11 +125,11 @@ pub async fn send(
         }
     };
     let leave = match leave {
-        None => match target.conns.leave_to_dial() {
+        None => match target.conns.leave_to_dial(spare).await {
             Some(leave) => leave,
             None => return Err(Failed { error: AttemptError::NoLeave, body: Some(request.into_body()) }),
         },
-        leave => leave,
+        leave => leave.map(Rc::new),
     };
     let began = Instant::now();
     let stream = match dial::dial(target.address, target.tls, target.dial, target.timers).await {
@@ -211,10 +222,13 @@ impl AttemptError {
             | AttemptError::Reset(_)
             | AttemptError::Malformed(_)
             | AttemptError::InterimFlood
-            | AttemptError::TryTimedOut { .. }
+            | AttemptError::TryTimedOut { on: Awaited::Server, .. }
             | AttemptError::FirstByteTimedOut { .. } => true,
             // A server may close an idle connection whenever it likes.
-            AttemptError::Stale(_) | AttemptError::NoLeave | AttemptError::RequestBody(_) => false,
+            AttemptError::Stale(_)
+            | AttemptError::NoLeave
+            | AttemptError::TryTimedOut { on: Awaited::Client, .. }
+            | AttemptError::RequestBody(_) => false,
         }
     }
 
@@ -252,7 +266,12 @@ impl fmt::Display for AttemptError {
             AttemptError::Reset(_) => f.write_str("the server broke off before its response"),
             AttemptError::Malformed(_) => f.write_str("the server's response is not HTTP"),
             AttemptError::InterimFlood => f.write_str("too many interim responses"),
-            AttemptError::TryTimedOut { after } => write!(f, "the attempt took longer than {after:?}"),
+            AttemptError::TryTimedOut { after, on: Awaited::Server } => {
+                write!(f, "the attempt took longer than {after:?}")
+            }
+            AttemptError::TryTimedOut { after, on: Awaited::Client } => {
+                write!(f, "the attempt took longer than {after:?}, waiting for the client's body")
+            }
             AttemptError::FirstByteTimedOut { after } => write!(f, "no response within {after:?}"),
             AttemptError::RequestBody(end) => write!(f, "the request's body: {end}"),
         }

@@ -17,7 +17,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
 use crate::net::Stream;
@@ -41,6 +41,7 @@ pub struct Conns {
     idle_timeout: Duration,
     /// `None`: as many as there are requests.
     quota: Option<Arc<Quota>>,
+    worker: usize,
     open: Cell<usize>,
     /// What the gauges say: (active, idle).
     reported: Cell<(i64, i64)>,
@@ -73,36 +74,48 @@ struct Idle {
 
 struct Conn {
     sender: http1::SendRequest<Body>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
     interims: Arc<Mailbox>,
-    /// Where connections are limited.
-    leave: Option<Leave>,
+    /// Where connections are limited. The task has it too: it is given back when the socket is closed and nobody has it
+    /// any more, not when somebody has decided that it be closed.
+    leave: Option<Rc<Leave>>,
+}
+
+/// A connection that is being closed, and its leave, for another in its place.
+pub struct Spare {
+    leave: Rc<Leave>,
+    task: JoinHandle<()>,
 }
 
 impl Conns {
     /// Keeps at most `idle_max` unused connections, each for at most `idle_timeout`; opens no more than `quota` gives
     /// leave for.
-    pub fn new(idle_max: usize, idle_timeout: Duration, quota: Option<Arc<Quota>>) -> Rc<Self> {
+    pub fn new(
+        worker: usize,
+        idle_max: usize,
+        idle_timeout: Duration,
+        quota: Option<Arc<Quota>>,
+    ) -> Rc<Self> {
         Rc::new(Conns {
             idle: RefCell::default(),
             idle_max,
             idle_timeout,
             quota,
+            worker,
             open: Cell::new(0),
             reported: Cell::default(),
         })
     }
 
-    /// The connection that was used last, if one is left that is still open; otherwise the leave of one that was not.
-    pub fn take(self: &Rc<Self>, now: Instant) -> Result<Lease, Option<Leave>> {
+    /// The connection that was used last, if one is left that is still open; otherwise what is left of one that was not.
+    pub fn take(self: &Rc<Self>, now: Instant) -> Result<Lease, Option<Spare>> {
         let mut idle = self.idle.borrow_mut();
         let mut spare = None;
-        while let Some(Idle { mut conn, since }) = idle.pop() {
+        while let Some(Idle { conn, since }) = idle.pop() {
             if !conn.sender.is_closed() && now.duration_since(since) < self.idle_timeout {
                 return Ok(Lease { conn: Some(conn), home: self.clone(), reused: true });
             }
-            spare = conn.leave.take().or(spare);
-            self.close(conn);
+            spare = self.close(conn).or(spare);
         }
         Err(spare)
     }
@@ -121,22 +134,34 @@ impl Conns {
         self.quota.as_ref().is_none_or(|quota| !self.idle.borrow().is_empty() || quota.has_room())
     }
 
-    /// The same for a request that must have a new one: an idle one is closed for it.
-    pub fn leave_to_dial(&self) -> Option<Option<Leave>> {
+    /// The same for a request that must have a new one: an idle one is closed for it, unless there is a `spare`.
+    pub async fn leave_to_dial(&self, spare: Option<Spare>) -> Option<Option<Rc<Leave>>> {
         let Some(quota) = &self.quota else { return Some(None) };
-        let traded = self.idle.borrow_mut().pop().and_then(|Idle { mut conn, .. }| {
-            let leave = conn.leave.take();
-            self.close(conn);
-            leave
-        });
-        traded.or_else(|| quota.take()).map(Some)
+        let idle = || self.idle.borrow_mut().pop();
+        match spare.or_else(|| self.close(idle()?.conn)) {
+            Some(spare) => Some(Some(spare.leave().await)),
+            None => quota.take().map(|leave| Some(Rc::new(leave))),
+        }
     }
 
-    /// Closes what is idle when someone, on any worker, waits for leave.
+    /// A request waits for leave: what other workers keep idle is to go. False when it has room, or waits for something
+    /// else.
+    pub fn ask_for_room(&self) -> bool {
+        let wanted = self.quota.as_ref().filter(|_| !self.has_room());
+        wanted.inspect(|quota| quota.want(self.worker)).is_some()
+    }
+
+    /// Closes one that is idle, if there is one.
+    pub fn close_one(&self) -> bool {
+        let idle = self.idle.borrow_mut().pop();
+        idle.map(|idle| drop(self.close(idle.conn))).is_some()
+    }
+
+    /// Closes what is idle when someone on another worker waits for leave.
     pub fn make_room(&self) {
-        if self.quota.as_ref().is_some_and(|quota| quota.is_wanted()) {
+        if self.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.worker)) {
             let idle = std::mem::take(&mut *self.idle.borrow_mut());
-            idle.into_iter().for_each(|i| self.close(i.conn));
+            idle.into_iter().for_each(|i| drop(self.close(i.conn)));
         }
     }
 
@@ -145,7 +170,7 @@ impl Conns {
         self: &Rc<Self>,
         stream: Stream,
         headers_max: usize,
-        leave: Option<Leave>,
+        leave: Option<Rc<Leave>>,
     ) -> hyper::Result<Lease> {
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
@@ -154,11 +179,14 @@ impl Conns {
             .handshake::<_, Body>(TokioIo::new(stream))
             .await?;
         // Errors reach whoever waits for the response; there is nobody else to tell.
+        let held = leave.clone();
         let task = tokio::task::spawn_local(async move {
+            // Bound first, so dropped last: after the socket.
+            let _held = held;
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task: task.abort_handle(), interims: Arc::default(), leave };
+        let conn = Conn { sender, task, interims: Arc::default(), leave };
         Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
     }
 
@@ -169,7 +197,7 @@ impl Conns {
             .into_iter()
             .partition(|i| !i.conn.sender.is_closed() && now.duration_since(i.since) < self.idle_timeout);
         *idle = keep;
-        gone.into_iter().for_each(|i| self.close(i.conn));
+        gone.into_iter().for_each(|i| drop(self.close(i.conn)));
     }
 
     /// Connections without a request.
@@ -190,10 +218,19 @@ impl Conns {
         }
     }
 
-    fn close(&self, conn: Conn) {
-        // Its leave goes with it.
+    fn close(&self, conn: Conn) -> Option<Spare> {
         conn.task.abort();
         self.open.set(self.open.get() - 1);
+        conn.leave.map(|leave| Spare { leave, task: conn.task })
+    }
+}
+
+impl Spare {
+    /// Its leave, once it is closed: a moment later, as its task runs on this thread.
+    async fn leave(self) -> Rc<Leave> {
+        // An error means that it was aborted, which it was.
+        let _ = self.task.await;
+        self.leave
     }
 }
 
@@ -226,27 +263,27 @@ impl Lease {
     pub fn give_back(mut self) {
         let Some(conn) = self.conn.take() else { return };
         let mut idle = self.home.idle.borrow_mut();
-        let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted());
+        let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.home.worker));
         if is_wanted || conn.sender.is_closed() || idle.len() >= self.home.idle_max {
             drop(idle);
-            self.home.close(conn);
+            drop(self.home.close(conn));
         } else {
             idle.push(Idle { conn, since: Instant::now() });
         }
     }
 
-    /// The connection has become a tunnel: it lives on without us.
-    pub fn let_go(mut self) {
-        if self.conn.take().is_some() {
-            self.home.open.set(self.home.open.get() - 1);
-        }
+    /// The connection has become a tunnel: it lives on without us, and so must its leave.
+    pub fn let_go(mut self) -> Option<Rc<Leave>> {
+        let conn = self.conn.take()?;
+        self.home.open.set(self.home.open.get() - 1);
+        conn.leave
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(conn) = self.conn.take() {
-            self.home.close(conn);
+            drop(self.home.close(conn));
         }
     }
 }
@@ -297,5 +334,58 @@ impl HttpBody for LeasedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+    use crate::upstream::pool_state::PoolState;
+    use crate::upstream::server::ServerState;
+
+    /// Closed as far as the kernel knows: whoever looks later might find what happened in between.
+    fn is_closed(server: &std::net::TcpStream) -> bool {
+        matches!(server.peek(&mut [0]), Ok(0))
+    }
+
+    #[test]
+    fn a_place_is_free_when_the_socket_is_closed_and_not_before() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let pool = Arc::new(PoolState::new(1));
+        let server = Arc::new(ServerState::new(
+            1,
+            pool.clone(),
+            crate::upstream::health_state::ProbeState::default(),
+            false,
+        ));
+        let quota = Arc::new(Quota { max: (Some(1), None), server, pool });
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let conns = Conns::new(0, 1, Duration::from_secs(3600), Some(quota.clone()));
+            let address = listener.local_addr().unwrap();
+            let open = async |leave: Option<Rc<Leave>>| {
+                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let (server, _) = listener.accept().unwrap();
+                server.set_nonblocking(true).unwrap();
+                (conns.open(Stream::Plain(stream), 10, leave).await.unwrap(), server)
+            };
+
+            let (lease, first) = open(conns.leave().flatten().map(Rc::new)).await;
+            drop(lease);
+            assert!(quota.take().is_none() && !is_closed(&first), "its task has not run yet");
+            while !quota.has_room() {
+                tokio::task::yield_now().await;
+            }
+            assert!(is_closed(&first));
+
+            let (lease, second) = open(conns.leave().flatten().map(Rc::new)).await;
+            lease.give_back();
+            assert!(!is_closed(&second), "it rests");
+            let leave = conns.leave_to_dial(None).await.flatten();
+            assert!(leave.is_some() && is_closed(&second), "another may have its place");
+        });
     }
 }

@@ -11,6 +11,7 @@ use crate::fields;
 use crate::observe::Cells;
 use crate::upstream::balance::{Answer, Heard};
 use crate::upstream::health_state::Outcome;
+use crate::upstream::learned;
 use crate::upstream::pool::{Upstream, WorkerPool};
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::queue::Place;
@@ -212,7 +213,7 @@ impl<'a> Course<'a> {
             config::Sticky::Learn(rules) => {
                 let session = opened.or_else(|| {
                     // It was with another server, which is gone; or we have forgotten.
-                    let session = fields::cookie(asks.headers, &rules.cookie)?;
+                    let session = learned::session_of(asks.headers, rules)?;
                     let is_known = self.side.bound_to(asks, now) == Some(server);
                     (!is_known).then_some(session)
                 })?;

@@ -9,7 +9,10 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use crate::config::StickyLearn;
+use crate::fields;
 
 /// So many tables, so that workers rarely meet in one.
 const SHARDS: usize = 16;
@@ -80,6 +83,12 @@ impl Sessions {
     fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
         lock(&self.shards[hash as usize % SHARDS])
     }
+}
+
+/// The session that a request says it belongs to. An empty cookie is nobody's: all clients that were told to forget theirs
+/// would share it.
+pub fn session_of<'a>(headers: &'a HeaderMap, rules: &StickyLearn) -> Option<&'a str> {
+    fields::cookie(headers, &rules.cookie).filter(|session| !session.is_empty())
 }
 
 impl Default for Sessions {

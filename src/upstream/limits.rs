@@ -2,7 +2,7 @@
 //! limit touches nothing that is shared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::queue::Call;
@@ -12,15 +12,20 @@ use crate::upstream::server::ServerState;
 #[derive(Debug, Default)]
 pub struct Ceiling {
     taken: AtomicU32,
-    /// Someone found no room: what is kept only in case it is needed should go.
-    is_wanted: AtomicBool,
+    /// The last who found no room, until someone finds some: a worker, counted from 1. What the others keep only in case
+    /// it is needed should go.
+    wanted_by: AtomicU32,
 }
 
 impl Ceiling {
     /// One more, if that is within `max`.
     pub fn take(&self, max: u32) -> bool {
         let more = |taken: u32| (taken < max).then(|| taken + 1);
-        self.taken.fetch_update(Relaxed, Relaxed, more).is_ok()
+        let is_taken = self.taken.fetch_update(Relaxed, Relaxed, more).is_ok();
+        if is_taken && self.wanted_by.load(Relaxed) != 0 {
+            self.wanted_by.store(0, Relaxed);
+        }
+        is_taken
     }
 
     /// One less.
@@ -53,22 +58,14 @@ pub struct Quota {
 pub struct Leave(Arc<Quota>);
 
 impl Quota {
-    /// Leave for one more connection; otherwise idle ones are asked for.
+    /// Leave for one more connection.
     pub fn take(self: &Arc<Self>) -> Option<Leave> {
         let [server, pool] = self.ceilings();
-        if let (ceiling, Some(max)) = server
-            && !ceiling.take(max)
-        {
-            ceiling.is_wanted.store(true, Relaxed);
+        if server.1.is_some_and(|max| !server.0.take(max)) {
             return None;
         }
-        if let (ceiling, Some(max)) = pool
-            && !ceiling.take(max)
-        {
-            ceiling.is_wanted.store(true, Relaxed);
-            if server.1.is_some() {
-                server.0.give();
-            }
+        if pool.1.is_some_and(|max| !pool.0.take(max)) {
+            server.1.inspect(|_| server.0.give());
             return None;
         }
         Some(Leave(self.clone()))
@@ -80,12 +77,23 @@ impl Quota {
         [server, pool].into_iter().all(|(ceiling, max)| max.is_none_or(|max| ceiling.has_room(max)))
     }
 
-    /// Whether someone waits for a connection that another one keeps idle; asking makes it false.
-    pub fn is_wanted(&self) -> bool {
-        let [server, pool] = self.ceilings();
-        [server.0, pool.0]
-            .into_iter()
-            .any(|ceiling| ceiling.is_wanted.load(Relaxed) && ceiling.is_wanted.swap(false, Relaxed))
+    /// Other workers are asked to give up what they keep idle, for a request of `worker`.
+    pub fn want(&self, worker: usize) {
+        for (ceiling, max) in self.ceilings() {
+            if max.is_some_and(|max| !ceiling.has_room(max)) {
+                ceiling.wanted_by.store(worker as u32 + 1, Relaxed);
+            }
+        }
+    }
+
+    /// Whether a request of another worker than `worker` waits for what that keeps idle.
+    pub fn is_wanted(&self, worker: usize) -> bool {
+        let is_other = |(ceiling, _): (&Ceiling, _)| {
+            let by = ceiling.wanted_by.load(Relaxed);
+            by != 0 && by != worker as u32 + 1
+        };
+        // Whoever wanted it may have gone without it.
+        !self.pool.queue.is_empty() && self.ceilings().into_iter().any(is_other)
     }
 
     fn ceilings(&self) -> [(&Ceiling, Option<u32>); 2] {
@@ -100,7 +108,8 @@ impl Drop for Leave {
                 ceiling.give();
             }
         }
-        self.0.pool.queue.call(Call::Room);
+        // The request that had it makes room too: that is one room, not two.
+        self.0.pool.queue.call(Call::Look);
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -18,6 +18,8 @@ pub struct Queue {
     waiting: Mutex<VecDeque<Arc<Waiter>>>,
     /// How many; read without the lock.
     len: AtomicUsize,
+    /// There was room that none of them may have.
+    is_left_over: AtomicBool,
 }
 
 /// A place in a [`Queue`]; free again when it is dropped.
@@ -43,6 +45,8 @@ struct Waiter {
 #[derive(Default)]
 struct State {
     called: Option<Call>,
+    /// Called once more before it has answered: room may have come after it looked.
+    again: bool,
     waker: Option<Waker>,
 }
 
@@ -58,37 +62,46 @@ impl Queue {
     }
 
     /// The last place; `None` when `size` are waiting. Whoever finds nobody before it is called at once: room may have
-    /// come since it looked.
+    /// come since it looked. So is one before whom all wait for other room than there is.
     pub fn enter(self: &Arc<Self>, size: usize) -> Option<Place> {
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= size {
             return None;
         }
         let waiter = Arc::<Waiter>::default();
-        lock(&waiter.state).called = waiting.is_empty().then_some(Call::Look);
+        let is_left_over = || self.is_left_over.load(SeqCst);
+        let is_next =
+            waiting.front().is_none_or(|first| is_left_over() && lock(&first.state).called.is_none());
+        lock(&waiter.state).called = is_next.then_some(Call::Look);
         waiting.push_back(waiter.clone());
         self.len.store(waiting.len(), SeqCst);
         drop(waiting);
         Some(Place { queue: self.clone(), waiter })
     }
 
-    /// Calls the first who is not called yet.
+    /// Calls the first, and for each further room the next.
     pub fn call(&self, call: Call) {
         if !self.is_empty() {
             self.call_from(call, None);
         }
     }
 
-    /// Calls the first after `after` who is not called yet.
+    /// Calls the first after `after`. Nobody behind one who is about to look is told to look: it might be quicker, on
+    /// another thread, and take what is not its turn.
     fn call_from(&self, call: Call, after: Option<&Arc<Waiter>>) {
         let waiting = lock(&self.waiting);
         let begin = after.and_then(|after| waiting.iter().position(|other| Arc::ptr_eq(other, after)));
         for waiter in waiting.iter().skip(begin.map_or(0, |index| index + 1)) {
             let mut state = lock(&waiter.state);
-            if state.called.is_some() {
-                continue;
+            match (state.called, call) {
+                (None, _) => state.called = Some(call),
+                // Two rooms are for two.
+                (Some(Call::Room), Call::Room) => continue,
+                _ => {
+                    state.again = true;
+                    return;
+                }
             }
-            state.called = Some(call);
             let waker = state.waker.take();
             drop(state);
             drop(waiting);
@@ -97,6 +110,9 @@ impl Queue {
                 waker.wake();
             }
             return;
+        }
+        if after.is_some() {
+            self.is_left_over.store(true, SeqCst);
         }
     }
 }
@@ -122,19 +138,32 @@ impl Place {
 
     /// There was no room for it, so it waits on. `is_for_others`: but there is some that it may not have.
     pub fn wait_on(&self, is_for_others: bool) {
-        let called = lock(&self.waiter.state).called.take();
-        if let Some(call) = called.filter(|_| is_for_others) {
-            self.queue.call_from(call, Some(&self.waiter));
+        let mut state = lock(&self.waiter.state);
+        if std::mem::take(&mut state.again) {
+            state.called = Some(Call::Look);
+            return;
+        }
+        let called = state.called.take();
+        drop(state);
+        match called.filter(|_| is_for_others) {
+            Some(call) => self.queue.call_from(call, Some(&self.waiter)),
+            None => self.queue.is_left_over.store(false, SeqCst),
         }
     }
 
     /// It has found room. Where it was told only to look, there may be more.
     pub fn leave(self) {
-        let (called, queue) = (lock(&self.waiter.state).called.take(), self.queue.clone());
+        let (called, queue) = (self.answer(), self.queue.clone());
         drop(self);
         if called == Some(Call::Look) {
             queue.call(Call::Look);
         }
+    }
+
+    fn answer(&self) -> Option<Call> {
+        let mut state = lock(&self.waiter.state);
+        let called = state.called.take();
+        if std::mem::take(&mut state.again) { Some(Call::Look) } else { called }
     }
 }
 
@@ -145,8 +174,7 @@ impl Drop for Place {
         self.queue.len.store(waiting.len(), SeqCst);
         drop(waiting);
         // The room that it was called for is the next one's.
-        let called = lock(&self.waiter.state).called.take();
-        if let Some(call) = called {
+        if let Some(call) = self.answer() {
             self.queue.call(call);
         }
     }
@@ -217,12 +245,53 @@ mod tests {
     }
 
     #[test]
+    fn room_that_comes_while_the_first_looks_is_not_the_second_s() {
+        for (first, second) in [(Call::Look, Call::Room), (Call::Look, Call::Look), (Call::Room, Call::Look)]
+        {
+            let queue = Arc::<Queue>::default();
+            let mut places = places(&queue, 2);
+            queue.call(first);
+            queue.call(second);
+            assert_eq!(called(&places[1]), None, "{first:?}, {second:?}");
+            // It had looked before the room came: it looks again, and only then waits on.
+            places[0].wait_on(false);
+            assert_eq!(called(&places[0]), Some(Call::Look));
+            queue.call(Call::Room);
+            places.remove(0).leave();
+            assert_eq!(called(&places[0]), Some(Call::Look), "there may be more");
+            places[0].wait_on(false);
+            assert_eq!(called(&places[0]), None);
+        }
+    }
+
+    #[test]
     fn room_that_one_may_not_have_is_offered_to_the_next() {
         let queue = Arc::<Queue>::default();
         let places = places(&queue, 3);
         queue.call(Call::Room);
         places[0].wait_on(true);
         assert_eq!(places.iter().map(called).collect::<Vec<_>>(), [None, Some(Call::Room), None]);
+    }
+
+    #[test]
+    fn who_comes_while_there_is_room_that_the_others_may_not_have_looks_at_once() {
+        let queue = Arc::<Queue>::default();
+        let first = queue.enter(9).unwrap();
+        first.wait_on(true);
+        let second = queue.enter(9).unwrap();
+        assert_eq!((called(&first), called(&second)), (None, Some(Call::Look)));
+        second.wait_on(false);
+        assert_eq!(called(&queue.enter(9).unwrap()), None, "it is gone");
+        first.wait_on(false);
+        queue.call(Call::Look);
+        first.wait_on(true);
+        queue.call(Call::Room);
+        let fourth = queue.enter(9).unwrap();
+        assert_eq!(
+            (called(&first), called(&fourth)),
+            (Some(Call::Room), None),
+            "the first may be for this one"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::config::Retry;
 use crate::net::dial::DialError;
-use crate::upstream::attempt::AttemptError;
+use crate::upstream::attempt::{AttemptError, Awaited};
 
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,10 +131,13 @@ impl Cause {
             AttemptError::NoLeave => Cause::NoLeave,
             AttemptError::Stale(_) => Cause::Stale,
             AttemptError::Reset(_) => Cause::Reset,
-            AttemptError::FirstByteTimedOut { .. } | AttemptError::TryTimedOut { .. } => Cause::Timeout,
-            AttemptError::Malformed(_) | AttemptError::InterimFlood | AttemptError::RequestBody(_) => {
-                Cause::Other
-            }
+            AttemptError::FirstByteTimedOut { .. }
+            | AttemptError::TryTimedOut { on: Awaited::Server, .. } => Cause::Timeout,
+            // Another server would wait for the same client.
+            AttemptError::TryTimedOut { on: Awaited::Client, .. }
+            | AttemptError::Malformed(_)
+            | AttemptError::InterimFlood
+            | AttemptError::RequestBody(_) => Cause::Other,
         }
     }
 
@@ -272,7 +275,7 @@ mod tests {
     fn every_reason_that_can_be_retried_has_its_label() {
         let refused = AttemptError::Dial(DialError::Connect(io::ErrorKind::ConnectionRefused.into()));
         let slow = AttemptError::FirstByteTimedOut { after: Duration::ZERO };
-        let slower = AttemptError::TryTimedOut { after: Duration::ZERO };
+        let slower = AttemptError::TryTimedOut { after: Duration::ZERO, on: Awaited::Server };
         for error in [refused, slow, slower, AttemptError::NoLeave] {
             assert!(REASONS.contains(&error.as_str()), "{error}");
         }

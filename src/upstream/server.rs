@@ -163,7 +163,7 @@ impl ServerState {
             Condition::Unhealthy
         } else if self.ejected_until.load(Relaxed) > millis(now) {
             Condition::Ejected
-        } else if self.is_draining.load(Relaxed) {
+        } else if self.is_draining() {
             Condition::Draining
         } else {
             Condition::Healthy

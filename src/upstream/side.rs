@@ -14,6 +14,7 @@ use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Servers, 
 use crate::upstream::conns::Conns;
 use crate::upstream::health_state::Outcome;
 use crate::upstream::key;
+use crate::upstream::learned;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::members::Members;
 use crate::upstream::pool;
@@ -23,7 +24,7 @@ use crate::upstream::roster::{self, Known, Rank, Roster};
 use crate::upstream::server::{Condition, Server};
 
 /// Draws again when a server that has just come back is spared; then it gets the request after all.
-const SPARED_MAX: usize = 3;
+pub const SPARED_MAX: usize = 3;
 
 /// One worker's side of [`Members`].
 pub struct Side {
@@ -133,7 +134,8 @@ impl Side {
                 is_same.then(|| side.conns[index].clone())
             });
             known.unwrap_or_else(|| {
-                Conns::new(config.idle_connections, config.idle_timeout, quota(config, state, server))
+                let quota = quota(config, state, server);
+                Conns::new(worker, config.idle_connections, config.idle_timeout, quota)
             })
         });
         Rc::new(Side {
@@ -169,7 +171,7 @@ impl Side {
         if let Some(server) = self.home(&roster, asks, tried, now) {
             return match self.admit(server) {
                 Some(leave) => Ok(self.picked(Pick { server, reason: PickReason::Sticky }, leave)),
-                None => Err(self.full(&roster, now)),
+                None => Err(self.full(&roster, Some(server), now)),
             };
         }
         // Beside those that were tried: those that another worker was quicker for, and then those that are spared.
@@ -185,12 +187,14 @@ impl Side {
                         Ok(self.picked(Pick { server, reason: PickReason::SlowStart }, leave))
                     }
                     None if self.candidates(&roster).any(|server| !tried.contains(&server)) => {
-                        Err(self.full(&roster, now))
+                        Err(self.full(&roster, None, now))
                     }
                     None => Err(Unpicked::Nobody),
                 };
             };
-            let is_spared = spared < SPARED_MAX && self.is_spared(pick.server, asks, now, rng);
+            // In a panic all are to carry what few cannot, those too that were ejected a moment ago.
+            let is_spared =
+                spared < SPARED_MAX && !roster.is_panicking && self.is_spared(pick.server, asks, now, rng);
             if !is_spared && let Some(leave) = self.admit(pick.server) {
                 return Ok(self.picked(pick, leave));
             }
@@ -224,7 +228,7 @@ impl Side {
                 self.members.sticky.as_ref()?.server_of(value)
             }
             config::Sticky::Learn(rules) => {
-                let session = crate::fields::cookie(asks.headers, &rules.cookie)?;
+                let session = learned::session_of(asks.headers, rules)?;
                 let id = self.state.sessions.server_of(session, rules, now)?;
                 self.members.index_of(&id)
             }
@@ -412,7 +416,18 @@ impl Side {
         Picked { server: pick.server, reason: pick.reason, in_flight, leave }
     }
 
-    fn full(&self, roster: &Roster, now: Duration) -> Unpicked {
+    /// Where it is connections that are lacking, idle ones that the request cannot have make room: those of other workers
+    /// are asked for, and here is closed what only another server would want. `own` is the one that it must have.
+    fn full(&self, roster: &Roster, own: Option<usize>, now: Duration) -> Unpicked {
+        let ask = |server: usize| self.conns[server].ask_for_room();
+        let lacks_connection = match own {
+            Some(server) => ask(server),
+            None => self.candidates(roster).filter(|&server| ask(server)).count() > 0,
+        };
+        let is_full = |max: u32| !self.state.connections.has_room(max);
+        if lacks_connection && self.config.max_connections.is_some_and(is_full) {
+            self.conns.iter().any(|conns| conns.close_one());
+        }
         let is_for_others = self.candidates(roster).any(|server| self.has_room(server))
             || self.config.sticky.is_some() && self.has_room_for_sessions(now);
         Unpicked::Full { is_for_others }

@@ -28,5 +28,6 @@ mod metrics;
 mod nginx;
 mod probes;
 mod purge;
+mod resilience;
 mod resolver;
 mod routing;

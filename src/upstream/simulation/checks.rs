@@ -155,8 +155,12 @@ impl World<'_> {
         let before = self.waiting.iter().take_while(|other| **other != number);
         for &other in before {
             let live = self.one(other);
+            // One who is about to look calls the next in its turn: those behind it are not forgotten.
+            if live.is_woken {
+                return Ok(());
+            }
             let is_free = live.tried.is_empty() && live.avoided.is_empty() && self.home(other).is_none();
-            if is_free && !live.is_woken && self.beliefs.is_candidate(server, self.now) {
+            if is_free && self.beliefs.is_candidate(server, self.now) {
                 return Err(format!("r{number} overtakes r{other}, who sleeps"));
             }
         }

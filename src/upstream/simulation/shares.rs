@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::config::{HashKey, Sticky};
+use crate::upstream::side::SPARED_MAX;
 use crate::upstream::simulation::plan::Kind;
 use crate::upstream::simulation::world::{Checked, World};
 
@@ -69,6 +70,8 @@ impl World<'_> {
             && eligible.contains(&last.server)
             && last.eligible.contains(&server)
             && !last.ramping.contains(&server)
+            // Where more come back than are spared at most, the next gets it after all.
+            && last.ramping.len() <= SPARED_MAX
             && last.shares == pick.shares
             // It was away in the meantime, and comes back slowly.
             && self.beliefs.back_since(last.server, self.now).is_none_or(|since| self.now - since <= last.at)
