@@ -24,7 +24,7 @@ use crate::upstream::roster::{self, Known, Rank, Roster};
 use crate::upstream::server::{Condition, Server};
 
 /// Draws again when a server that has just come back is spared; then it gets the request after all.
-pub const SPARED_MAX: usize = 3;
+pub(super) const SPARED_MAX: usize = 3;
 
 /// One worker's side of [`Members`].
 pub struct Side {
@@ -428,17 +428,18 @@ impl Side {
         if lacks_connection && self.config.max_connections.is_some_and(is_full) {
             self.conns.iter().any(|conns| conns.close_one());
         }
-        let is_for_others = self.candidates(roster).any(|server| self.has_room(server))
-            || self.config.sticky.is_some() && self.has_room_for_sessions(now);
+        let is_for_others =
+            self.candidates(roster).any(|server| self.has_room(server)) || self.has_room_for_sessions(now);
         Unpicked::Full { is_for_others }
     }
 
-    /// Servers that drain have room too: for the sessions that they keep.
+    /// Servers that drain have room too, for the sessions that they keep.
     fn has_room_for_sessions(&self, now: Duration) -> bool {
-        let servers = self.members.servers.iter().enumerate();
-        servers
-            .filter(|(_, server)| server.state.condition(now) == Condition::Draining)
-            .any(|(index, _)| self.has_room(index))
+        let are_kept =
+            matches!(self.config.sticky, Some(config::Sticky::Cookie(_) | config::Sticky::Learn(_)));
+        let drains = |server: &Server| server.state.condition(now) == Condition::Draining;
+        let mut servers = self.members.servers.iter().enumerate();
+        are_kept && servers.any(|(index, server)| drains(server) && self.has_room(index))
     }
 
     fn candidates(&self, roster: &Roster) -> impl Iterator<Item = usize> {

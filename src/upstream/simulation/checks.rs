@@ -152,19 +152,32 @@ impl World<'_> {
         if self.now.saturating_sub(self.beliefs.changed) < TICK + SLACK || !self.servers().all(is_settled) {
             return Ok(());
         }
-        let before = self.waiting.iter().take_while(|other| **other != number);
-        for &other in before {
-            let live = self.one(other);
-            // One who is about to look calls the next in its turn: those behind it are not forgotten.
-            if live.is_woken {
-                return Ok(());
-            }
-            let is_free = live.tried.is_empty() && live.avoided.is_empty() && self.home(other).is_none();
-            if is_free && self.beliefs.is_candidate(server, self.now) {
-                return Err(format!("r{number} overtakes r{other}, who sleeps"));
-            }
+        let mut before = self.waiting.iter().take_while(|other| **other != number);
+        // A call that is passed on may meet room that came free on its way: then it races with whoever was called for that.
+        if before.clone().any(|&other| self.one(other).is_woken) {
+            return Ok(());
         }
-        Ok(())
+        let is_free = |number: usize| {
+            let live = self.one(number);
+            live.tried.is_empty() && live.avoided.is_empty() && self.home(number).is_none()
+        };
+        match before.find(|&&other| is_free(other) && self.beliefs.is_candidate(server, self.now)) {
+            Some(other) => Err(format!("r{number} overtakes r{other}, who sleeps")),
+            None => Ok(()),
+        }
+    }
+
+    /// Where room came free, somebody is on the way to it; the tick is for what nobody calls for.
+    pub(super) fn check_offer(&mut self) -> Checked {
+        if !std::mem::take(&mut self.is_offered)
+            || self.waiting.iter().any(|&number| self.one(number).is_woken)
+        {
+            return Ok(());
+        }
+        match self.waiting.iter().find(|&&number| self.has_room_for(number)) {
+            Some(number) => Err(format!("nobody is called, and there is room for r{number}")),
+            None => Ok(()),
+        }
     }
 
     /// Nobody sleeps while there is room for it for longer than a tick.

@@ -101,6 +101,9 @@ impl Totals {
     }
 }
 
+/// Means are kept in whole microseconds, and multiplied.
+const ROUNDED: Duration = Duration::from_micros(200);
+
 /// What the totals were at each look for outliers.
 #[derive(Default)]
 pub(super) struct Looks {
@@ -153,7 +156,7 @@ fn is_slow(windows: &[Totals], server: usize, eject: &config::Eject) -> bool {
     let others = windows.iter().enumerate().filter(|(other, _)| *other != server);
     let quickest = others.filter_map(|(_, window)| window.mean()).min();
     let (Some(own), Some(quickest)) = (windows[server].mean(), quickest) else { return false };
-    own > quickest * eject.latency_factor.unwrap_or(u32::MAX)
+    own + ROUNDED > quickest * eject.latency_factor.unwrap_or(u32::MAX)
 }
 
 /// Whether it was so many times slower than every other one, and all are known well: then it must be ejected.
@@ -164,7 +167,7 @@ fn is_far_slower(windows: &[Totals], server: usize, eject: &config::Eject) -> bo
     let is_known = |window: &Totals| window.served >= u64::from(eject.min_requests);
     let slowest = others().filter_map(Totals::mean).max().map(|mean| mean.max(Duration::from_millis(1)));
     let (Some(own), Some(slowest)) = (windows[server].mean(), slowest) else { return false };
-    windows.iter().all(is_known) && own > slowest * factor
+    windows.iter().all(is_known) && own > slowest * factor + ROUNDED
 }
 
 /// What happened how often, for those who ask whether anything happened at all.

@@ -49,7 +49,7 @@ use crate::upstream::simulation::counts::Tally;
 use crate::upstream::simulation::world::{Checked, Stage, World};
 
 /// Seeds of one test; there are several tests, so that they share the cores.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 1000;
 
 /// What one seed comes to. A panic of the code is a failure like any other.
 fn day(seed: u64, cells: &Cells, trace: bool) -> Checked<Tally> {

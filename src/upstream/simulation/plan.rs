@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Calm,
     /// The same, but one server goes and comes back slowly.
     Flap,
+    /// The same, but the first of several groups has lost servers for good: what it cannot carry is for the others.
+    Weak,
 }
 
 /// What a seed decides beforehand.
@@ -68,6 +70,7 @@ impl Plan {
         match seed % 32 {
             0 | 16 => calm(rng, Kind::Calm),
             1 => calm(rng, Kind::Flap),
+            2 => weak(rng),
             _ => storm(rng),
         }
     }
@@ -129,6 +132,36 @@ fn calm(rng: &mut fastrand::Rng, kind: Kind) -> Plan {
         opens_anew: false,
         drains,
     }
+}
+
+fn weak(rng: &mut fastrand::Rng) -> Plan {
+    let mut plan = calm(rng, Kind::Weak);
+    let (first, others) = (rng.usize(2..=4), rng.usize(1..=4));
+    let mut config = plain(first + others);
+    config.balance = ["round-robin", "weighted-round-robin", "random", "least-connections", "power-of-two"]
+        [rng.usize(..5)]
+    .to_owned();
+    weigh(&mut config, rng);
+    for server in &mut config.servers[first..] {
+        server.priority = rng.u8(1..=2);
+    }
+    config.servers.sort_by_key(|server| server.priority);
+    config.spill_over = rng.u32(40..=100);
+    config.eject = None;
+    config.health = Some(Health {
+        interval: Duration::from_millis(200),
+        timeout: Duration::from_millis(150),
+        rise: 1,
+        fall: 1,
+        probe: config::Probe::Tcp,
+        port: None,
+        start: config::FirstState::Healthy,
+    });
+    let lost = rng.usize(1..first);
+    let truth = |server| if server < lost { Truth::dead() } else { Truth::calm() };
+    plan.servers = (0..first + others).map(truth).collect();
+    plan.config = Arc::new(config);
+    plan
 }
 
 fn storm(rng: &mut fastrand::Rng) -> Plan {
@@ -230,7 +263,7 @@ fn eject(rng: &mut fastrand::Rng) -> Eject {
         window: Duration::from_secs(rng.u64(1..=8)),
         min_requests: rng.u32(2..=12),
         time,
-        max_time: time.mul_f64(1.0 + 4.0 * rng.f64()),
+        max_time: time + Duration::from_millis(rng.u64(0..10_000)),
         max_percent: if rng.bool() { 50 } else { rng.u32(1..=100) },
     }
 }

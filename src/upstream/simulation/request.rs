@@ -237,8 +237,9 @@ impl<'a> World<'a> {
     fn stops_waiting(&mut self, number: usize) -> Option<Place> {
         self.waiting.retain(|other| *other != number);
         let live = self.one_mut(number);
-        live.is_woken = false;
-        live.place.take()
+        let (place, is_woken) = (live.place.take(), std::mem::take(&mut live.is_woken));
+        self.is_offered |= is_woken;
+        place
     }
 
     /// It was called, and looks.
@@ -254,6 +255,7 @@ impl<'a> World<'a> {
                 if self.has_room_for(number) {
                     return Err(format!("r{number} waits on though there is room"));
                 }
+                self.note(|| format!("r{number} looks in vain"));
                 self.listens(number);
                 Ok(())
             }
@@ -299,6 +301,7 @@ impl<'a> World<'a> {
         if let Some(Trial { server, in_flight, leave, .. }) = live.trial.take() {
             self.at_once.requests[server] -= 1;
             self.at_once.connections[server] -= u32::from(leave.is_some());
+            self.is_offered = true;
             // In the order in which production lets go.
             drop(leave);
             drop(in_flight);

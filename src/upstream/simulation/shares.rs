@@ -73,6 +73,8 @@ impl World<'_> {
             // Where more come back than are spared at most, the next gets it after all.
             && last.ramping.len() <= SPARED_MAX
             && last.shares == pick.shares
+            // Where more come back than are spared, the last of them has what was meant for others.
+            && last.ramping.len() <= SPARED_MAX
             // It was away in the meantime, and comes back slowly.
             && self.beliefs.back_since(last.server, self.now).is_none_or(|since| self.now - since <= last.at)
         {
@@ -141,7 +143,7 @@ impl World<'_> {
             }
         }
         match self.stage.plan.kind {
-            Kind::Storm => Ok(()),
+            Kind::Storm | Kind::Weak => Ok(()),
             Kind::Calm => self.check_weights(),
             Kind::Flap => self.check_slow_start(),
         }

@@ -55,6 +55,11 @@ impl Truth {
         Truth { head: (2, 10), body: (1, 5), moods: vec![(Duration::ZERO, Mood::Well)] }
     }
 
+    /// Never there.
+    pub(super) fn dead() -> Self {
+        Truth { moods: vec![(Duration::ZERO, Mood::Refuses)], ..Truth::calm() }
+    }
+
     /// In trouble for `troubles` percent of the time.
     pub(super) fn random(length: Duration, troubles: u32, rng: &mut fastrand::Rng) -> Self {
         let quick = rng.u64(1..40);

@@ -52,6 +52,8 @@ pub(super) struct World<'a> {
     pub waiting: Vec<usize>,
     /// Those that are to be woken; wakers have a thread of their own in mind.
     pub rung: Arc<Mutex<Vec<usize>>>,
+    /// In this event room came free, or a call that was meant for someone else.
+    pub is_offered: bool,
     pub beliefs: Beliefs,
     pub at_once: AtOnce,
     /// By worker.
@@ -188,6 +190,7 @@ impl<'a> World<'a> {
             live: Vec::new(),
             waiting: Vec::new(),
             rung: Arc::default(),
+            is_offered: false,
             beliefs: Beliefs::new(config),
             at_once: AtOnce::new(servers),
             spending: (0..stage.plan.workers).map(|_| Spending::default()).collect(),
@@ -271,10 +274,12 @@ impl<'a> World<'a> {
             let Some(live) = self.live[number].as_mut().filter(|live| live.place.is_some()) else { continue };
             live.is_woken = true;
             let ticket = live.ticket;
+            self.note(|| format!("r{number} is called"));
             let late =
                 Duration::from_micros(if chance(&mut self.rng, 80) { 0 } else { self.rng.u64(0..300) });
             self.at(self.now + late, Event::Wakes(number, ticket));
         }
+        self.check_offer()?;
         self.check_who_waits()
     }
 
