@@ -45,6 +45,8 @@ struct Waiter {
 #[derive(Default)]
 struct State {
     called: Option<Call>,
+    /// It was called once at least, and found nothing.
+    has_looked: bool,
     /// Called once more before it has answered: room may have come after it looked.
     again: bool,
     waker: Option<Waker>,
@@ -70,12 +72,17 @@ impl Queue {
         }
         let waiter = Arc::<Waiter>::default();
         let is_left_over = || self.is_left_over.load(SeqCst);
-        let is_next =
+        let is_open =
             waiting.front().is_none_or(|first| is_left_over() && lock(&first.state).called.is_none());
-        lock(&waiter.state).called = is_next.then_some(Call::Look);
         waiting.push_back(waiter.clone());
         self.len.store(waiting.len(), SeqCst);
-        drop(waiting);
+        if is_open {
+            // Perhaps not its turn: one before it may have come while somebody else was looking.
+            let is_new = |waiter: &&Arc<Waiter>| !lock(&waiter.state).has_looked;
+            let next = waiting.iter().find(is_new).unwrap_or(&waiter).clone();
+            drop(waiting);
+            next.call(Call::Look);
+        }
         Some(Place { queue: self.clone(), waiter })
     }
 
@@ -117,6 +124,22 @@ impl Queue {
     }
 }
 
+impl Waiter {
+    /// Calls it, unless it is called already.
+    fn call(&self, call: Call) {
+        let mut state = lock(&self.state);
+        if state.called.is_none() {
+            state.called = Some(call);
+            let waker = state.waker.take();
+            drop(state);
+            // Woken outside the lock: a waker may be on its way to another worker's.
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+}
+
 impl Place {
     /// Waits to be called.
     pub async fn called(&self) -> Call {
@@ -139,6 +162,7 @@ impl Place {
     /// There was no room for it, so it waits on. `is_for_others`: but there is some that it may not have.
     pub fn wait_on(&self, is_for_others: bool) {
         let mut state = lock(&self.waiter.state);
+        state.has_looked = true;
         if std::mem::take(&mut state.again) {
             state.called = Some(Call::Look);
             return;
