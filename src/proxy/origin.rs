@@ -104,14 +104,17 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
                 bodies.give_back(body);
                 let error = bodies.fault(error);
                 note_failure(x, course.server(server), &error);
+                let is_late = is_late(&upstream, x);
+                // What was left of the whole request's time may have been too little for any server.
+                let was_short = is_late && matches!(error, AttemptError::TryTimedOut { .. });
                 let failure = course::Failure {
                     cause: Cause::of(&error),
                     word: error.as_str(),
-                    blames_server: error.blames_server(),
+                    blames_server: error.blames_server() && !was_short,
                     took: began.elapsed(),
                 };
                 course.failed(server, &failure, now);
-                let answer = match is_late(&upstream, x) {
+                let answer = match is_late {
                     true => Failure::TotalTimedOut,
                     false => Failure::Attempt(error),
                 };

@@ -228,3 +228,23 @@ fn what_is_within_its_limits_is_not_cut() {
         assert_eq!(proxy.get("/").body.len(), 100_000);
     }
 }
+
+#[test]
+fn a_server_is_not_blamed_for_what_the_whole_request_has_no_time_for() {
+    let gate = crate::support::Gate::default();
+    let opened = gate.clone();
+    let slow = Origin::start(move |_| {
+        opened.wait();
+        ok("late")
+    });
+    let quick = Origin::saying("quick");
+    let proxy =
+        Proxy::start(&one_route("", "total-timeout = \"150ms\"\neject = { failures = 1 }", &[&slow, &quick]));
+
+    let statuses: Vec<_> = (0..2).map(|_| proxy.get("/").status()).collect();
+    assert!(!gate.is_open());
+    gate.open();
+
+    assert!(statuses.contains(&504), "{statuses:?}");
+    assert_eq!(proxy.metric("tidegate_ejections_total", &[]), 0.0);
+}
