@@ -1,5 +1,8 @@
 //! One worker's side of an upstream's servers: who may serve, who is next, and its connections to them.
 
+mod admission;
+mod view;
+
 use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -10,18 +13,20 @@ use http::HeaderMap;
 
 use crate::config;
 use crate::observe::Cells;
-use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Servers, Strategy};
+use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Strategy};
 use crate::upstream::conns::Conns;
 use crate::upstream::health_state::Outcome;
 use crate::upstream::key;
 use crate::upstream::learned;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::members::Members;
-use crate::upstream::pool;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::queue::Call;
-use crate::upstream::roster::{self, Known, Rank, Roster};
+use crate::upstream::roster::{self, Known, Roster};
 use crate::upstream::server::{Condition, Server};
+use crate::upstream::side::view::View;
+
+pub use admission::InFlight;
 
 /// Draws again when a server that has just come back is spared; then it gets the request after all.
 pub(super) const SPARED_MAX: usize = 3;
@@ -88,20 +93,6 @@ pub enum Unpicked {
         /// There is room that this request may not have.
         is_for_others: bool,
     },
-}
-
-/// A request that a server is busy with.
-pub struct InFlight {
-    side: Rc<Side>,
-    server: usize,
-}
-
-/// What a strategy sees of one group.
-struct View<'a> {
-    side: &'a Side,
-    rank: &'a Rank,
-    first: usize,
-    epoch: u64,
 }
 
 impl Side {
@@ -376,88 +367,12 @@ impl Side {
         draw >= ramp
     }
 
-    /// A place at the server, within the limits. The inner option is leave for a connection.
-    fn admit(&self, server: usize) -> Option<Option<Leave>> {
-        if !self.has_limits {
-            return Some(None);
-        }
-        let entry = &self.members.servers[server];
-        let requests = |entry: &Server| entry.entry.max_requests;
-        if self.config.max_requests.is_some_and(|max| !self.state.requests.take(max)) {
-            return None;
-        }
-        if requests(entry).is_some_and(|max| !entry.state.requests.take(max)) {
-            self.config.max_requests.inspect(|_| self.state.requests.give());
-            return None;
-        }
-        match self.conns[server].leave() {
-            Some(leave) => Some(leave),
-            None => {
-                self.release(server);
-                None
-            }
-        }
-    }
-
-    fn release(&self, server: usize) {
-        if self.config.max_requests.is_some() {
-            self.state.requests.give();
-        }
-        let server = &self.members.servers[server];
-        if server.entry.max_requests.is_some() {
-            server.state.requests.give();
-        }
-    }
-
-    fn picked(self: &Rc<Self>, pick: Pick, leave: Option<Leave>) -> Picked {
-        self.members.servers[pick.server].state.begin(self.worker);
-        self.state.begin(self.worker);
-        let in_flight = InFlight { side: self.clone(), server: pick.server };
-        Picked { server: pick.server, reason: pick.reason, in_flight, leave }
-    }
-
-    /// Where it is connections that are lacking, idle ones that the request cannot have make room: those of other workers
-    /// are asked for, and here is closed what only another server would want. `own` is the one that it must have.
-    fn full(&self, roster: &Roster, own: Option<usize>, now: Duration) -> Unpicked {
-        let ask = |server: usize| self.conns[server].ask_for_room();
-        let lacks_connection = match own {
-            Some(server) => ask(server),
-            None => self.candidates(roster).filter(|&server| ask(server)).count() > 0,
-        };
-        let is_full = |max: u32| !self.state.connections.has_room(max);
-        if lacks_connection && self.config.max_connections.is_some_and(is_full) {
-            self.conns.iter().any(|conns| conns.close_one());
-        }
-        let is_for_others =
-            self.candidates(roster).any(|server| self.has_room(server)) || self.has_room_for_sessions(now);
-        Unpicked::Full { is_for_others }
-    }
-
-    /// Servers that drain have room too, for the sessions that they keep.
-    fn has_room_for_sessions(&self, now: Duration) -> bool {
-        let are_kept =
-            matches!(self.config.sticky, Some(config::Sticky::Cookie(_) | config::Sticky::Learn(_)));
-        let drains = |server: &Server| server.state.condition(now) == Condition::Draining;
-        let mut servers = self.members.servers.iter().enumerate();
-        are_kept && servers.any(|(index, server)| drains(server) && self.has_room(index))
-    }
-
     fn candidates(&self, roster: &Roster) -> impl Iterator<Item = usize> {
         self.members
             .groups
             .iter()
             .zip(&roster.groups)
             .flat_map(|(group, rank)| rank.candidates.iter().map(|index| group.range.start + *index as usize))
-    }
-
-    fn has_room(&self, server: usize) -> bool {
-        if !self.has_limits {
-            return true;
-        }
-        let at = &self.members.servers[server];
-        self.config.max_requests.is_none_or(|max| self.state.requests.has_room(max))
-            && at.entry.max_requests.is_none_or(|max| at.state.requests.has_room(max))
-            && self.conns[server].has_room()
     }
 
     fn roster(&self, now: Duration) -> Ref<'_, Roster> {
@@ -506,66 +421,4 @@ fn quota(config: &config::Upstream, state: &Arc<PoolState>, server: &Arc<Server>
     let max = (server.entry.max_connections, config.max_connections);
     let is_limited = max.0.is_some() || max.1.is_some();
     is_limited.then(|| Arc::new(Quota { max, server: server.state.clone(), pool: state.clone() }))
-}
-
-impl Servers for View<'_> {
-    fn len(&self) -> usize {
-        self.rank.is_candidate.len()
-    }
-
-    fn candidates(&self) -> &[u32] {
-        &self.rank.candidates
-    }
-
-    fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    fn is_candidate(&self, server: usize) -> bool {
-        self.rank.is_candidate.get(server).is_some_and(|is| *is)
-    }
-
-    fn weight(&self, server: usize) -> u32 {
-        self.side.members.servers[self.first + server].weight
-    }
-
-    fn in_flight(&self, server: usize) -> u32 {
-        self.side.members.servers[self.first + server].state.in_flight()
-    }
-
-    fn in_flight_of_all(&self) -> u64 {
-        self.side.state.in_flight()
-    }
-
-    fn has_room(&self, server: usize) -> bool {
-        self.side.has_room(self.first + server)
-    }
-}
-
-impl InFlight {
-    /// Who is busy with it.
-    pub fn server(&self) -> &Arc<Server> {
-        &self.side.members.servers[self.server]
-    }
-
-    /// It broke off its response.
-    pub fn cut(&self, now: Duration) {
-        let side = &self.side;
-        self.server().state.note(true);
-        pool::blame_cut(&side.config, &side.members, self.server(), now, &side.cells);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let side = &self.side;
-        side.members.servers[self.server].state.end(side.worker);
-        side.state.end(side.worker);
-        let (group, index) = side.place_of(self.server);
-        side.groups[group].strategy.borrow_mut().ended(index);
-        if side.has_limits {
-            side.release(self.server);
-            side.state.queue.call(Call::Room);
-        }
-    }
 }

@@ -17,12 +17,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::KeyKind;
 use super::Pick;
-use super::PickReason;
 use super::Pool;
 use super::ServerSpec;
 use super::Strategy;
-use super::hash::another;
-use super::hash::anyone;
+use super::hash::draw;
 use super::hash::fold;
 
 /// 128: at 10,000 servers, 128 lots and then about 78. Never another number: it would move every key.
@@ -68,14 +66,7 @@ impl Strategy for Rendezvous {
     fn pick(&mut self, pool: &Pool<'_>, key: Option<u64>, rng: &mut fastrand::Rng) -> Option<Pick> {
         // A request without the header or cookie that is hashed goes anywhere.
         let key = key.unwrap_or_else(|| rng.u64(..));
-        for attempt in 0..ATTEMPTS_MAX {
-            let Some(server) = self.lots.owner(another(key, attempt)) else { break };
-            if pool.may_serve(server) {
-                let reason = if attempt == 0 { PickReason::Hash } else { PickReason::HashNext };
-                return Some(Pick { server, reason });
-            }
-        }
-        anyone(pool, key).map(|server| Pick { server, reason: PickReason::HashNext })
+        draw(pool, key, ATTEMPTS_MAX, |key| self.lots.owner(key))
     }
 
     fn for_worker(&self, _seed: u64) -> Box<dyn Strategy> {
