@@ -66,15 +66,17 @@ pub enum Conditions<'a> {
 /// Gets a response from a server; tries others while that is safe.
 pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) -> Result<Fetched, Failure> {
     let (view, local) = (x.view.clone(), x.local.clone());
-    let (upstream, pool) = (view.upstreams[x.upstream_index()].clone(), &view.pools[x.upstream_index()]);
-    let mut course = Course::begin(&upstream, pool, &local.cells, local.keep.now());
+    // Borrowed of the view: a count of its own would be one that all workers write.
+    let (upstream, pool): (&Upstream, _) =
+        (&view.upstreams[x.upstream_index()], &view.pools[x.upstream_index()]);
+    let mut course = Course::begin(upstream, pool, &local.cells, local.keep.now());
     let Outgoing { body, meter, length, wants_websocket } = out;
     let mut bodies = Bodies::new(body, meter, &x.head.method, &upstream.config);
     let mut last = None;
     loop {
         // What went wrong before says more than that there is nobody left.
         let picked =
-            place(x, &mut course, &upstream).await.map_err(|failure| last.take().unwrap_or(failure))?;
+            place(x, &mut course, upstream).await.map_err(|failure| last.take().unwrap_or(failure))?;
         let server = picked.server;
         x.facts.server = Some((course.side.clone(), server));
         x.facts.attempts = course.attempts;
@@ -104,7 +106,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
                 bodies.give_back(body);
                 let error = bodies.fault(error);
                 note_failure(x, course.server(server), &error);
-                let is_late = is_late(&upstream, x);
+                let is_late = is_late(upstream, x);
                 // What was left of the whole request's time may have been too little for any server.
                 let was_short = is_late && matches!(error, AttemptError::TryTimedOut { .. });
                 let failure = course::Failure {
