@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use crate::config;
 use crate::upstream::balance::{Factory, PoolSpec, ServerSpec, Strategy};
+use crate::upstream::roster::{Known, Roster, Rules};
 use crate::upstream::server::Server;
 use crate::upstream::sticky::{StickyKey, StickyTable};
 
@@ -63,6 +66,25 @@ impl Members {
         let sticky = recipe.cookies.as_ref().map(|(upstream, keys)| StickyTable::new(keys, upstream, ids()));
         let by_id = ids().enumerate().map(|(index, id)| (id.to_owned(), index)).collect();
         Members { sticky, by_id, groups, servers }
+    }
+
+    /// Who may serve now, as `config` wants it.
+    pub fn roster(&self, config: &config::Upstream, now: Duration) -> Roster {
+        let known = |server: &Arc<Server>| Known {
+            condition: server.state.condition(now),
+            is_draining: server.state.is_draining(),
+            weight: server.weight,
+            changes_at: server.state.changes_at(now),
+        };
+        let known: Vec<_> = self.servers.iter().map(known).collect();
+        let rules = Rules { spill_over: config.spill_over, panic_threshold: config.panic_threshold };
+        Roster::new(self.groups.iter().map(|group| &known[group.range.clone()]), rules)
+    }
+
+    /// The group of a server, and its index in it.
+    pub fn place_of(&self, server: usize) -> (usize, usize) {
+        let group = self.groups.partition_point(|group| group.range.end <= server);
+        (group, server - self.groups[group].range.start)
     }
 
     /// Which server has this id.

@@ -21,9 +21,9 @@ use crate::upstream::health_state::{EjectVerdict, PoolCount};
 use crate::upstream::members::{Members, Recipe};
 use crate::upstream::outlier::Outliers;
 use crate::upstream::pool_state::PoolState;
-use crate::upstream::roster::{Roster, Rules};
+use crate::upstream::roster::Roster;
 use crate::upstream::server::{Condition, Entry, Server};
-use crate::upstream::side::{Side, known};
+use crate::upstream::side::Side;
 
 /// An upstream as a snapshot knows it.
 pub struct Upstream {
@@ -155,11 +155,7 @@ impl Upstream {
 
     /// Who may serve now.
     pub fn roster(&self, now: Duration) -> Roster {
-        let members = self.members();
-        let known: Vec<_> = members.servers.iter().map(|server| known(server, now)).collect();
-        let rules =
-            Rules { spill_over: self.config.spill_over, panic_threshold: self.config.panic_threshold };
-        Roster::new(members.groups.iter().map(|group| &known[group.range.clone()]), rules)
+        self.members().roster(&self.config, now)
     }
 
     /// True when some server may serve.

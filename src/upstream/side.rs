@@ -22,7 +22,7 @@ use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::members::Members;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::queue::Call;
-use crate::upstream::roster::{self, Known, Roster};
+use crate::upstream::roster::{self, Roster};
 use crate::upstream::server::{Condition, Server};
 use crate::upstream::side::view::View;
 
@@ -201,7 +201,7 @@ impl Side {
     /// The server that the client belongs to, while that one may have a request that `tried` may not have.
     fn home(&self, roster: &Roster, asks: &Asks<'_>, tried: &[usize], now: Duration) -> Option<usize> {
         let server = self.bound_to(asks, now)?;
-        let may_stay = is_candidate(&self.members, roster, server)
+        let may_stay = self.is_candidate(roster, server)
             || self.members.servers[server].state.condition(now) == Condition::Draining;
         (may_stay && !tried.contains(&server)).then_some(server)
     }
@@ -248,7 +248,7 @@ impl Side {
     /// An attempt was answered, or failed; `outcome` says whether that was the server's fault.
     pub fn heard(&self, server: usize, heard: &Heard, outcome: Outcome, now: Duration) {
         self.members.servers[server].state.tally(self.worker, outcome, heard.took);
-        let (group, index) = self.place_of(server);
+        let (group, index) = self.members.place_of(server);
         self.groups[group].strategy.borrow_mut().learn(index, heard, now);
     }
 
@@ -316,12 +316,7 @@ impl Side {
             let pick = strategy.borrow_mut().pick(pool, Some(key), rng)?;
             return Some(Pick { reason: PickReason::Sticky, ..pick });
         }
-        let key = match side.key {
-            KeyKind::None => None,
-            KeyKind::Configured => key::of(&self.config.hash, asks),
-            KeyKind::ClientNetwork => Some(key::network(asks.client)),
-        };
-        side.strategy.borrow_mut().pick(pool, key, rng)
+        side.strategy.borrow_mut().pick(pool, self.strategy_key(side, asks), rng)
     }
 
     /// The group whose turn it is. Where keys are hashed, the key decides: it belongs to one group, as to one server.
@@ -345,11 +340,15 @@ impl Side {
 
     /// What a request is told by, where keys are hashed: its session first, as in a group.
     fn key(&self, asks: &Asks<'_>) -> Option<u64> {
-        self.session_key(asks).or_else(|| match self.groups[0].key {
+        self.session_key(asks).or_else(|| self.strategy_key(&self.groups[0], asks))
+    }
+
+    fn strategy_key(&self, side: &GroupSide, asks: &Asks<'_>) -> Option<u64> {
+        match side.key {
             KeyKind::None => None,
             KeyKind::Configured => key::of(&self.config.hash, asks),
             KeyKind::ClientNetwork => Some(key::network(asks.client)),
-        })
+        }
     }
 
     /// Whether a server that has just come back is not to get this request yet. Where keys are hashed, the key decides: it
@@ -367,6 +366,11 @@ impl Side {
         draw >= ramp
     }
 
+    fn is_candidate(&self, roster: &Roster, server: usize) -> bool {
+        let (group, index) = self.members.place_of(server);
+        roster.groups[group].is_candidate[index]
+    }
+
     fn candidates(&self, roster: &Roster) -> impl Iterator<Item = usize> {
         self.members
             .groups
@@ -378,43 +382,16 @@ impl Side {
     fn roster(&self, now: Duration) -> Ref<'_, Roster> {
         let epoch = self.state.epoch();
         if self.made_at.get() != epoch || now >= self.roster.borrow().until {
-            let known: Vec<_> = self.members.servers.iter().map(|server| known(server, now)).collect();
-            let rules = roster::Rules {
-                spill_over: self.config.spill_over,
-                panic_threshold: self.config.panic_threshold,
-            };
-            let groups = self.members.groups.iter().map(|group| &known[group.range.clone()]);
-            self.roster.replace(Roster::new(groups, rules));
+            self.roster.replace(self.members.roster(&self.config, now));
             self.made_at.set(epoch);
             self.epoch.set(self.epoch.get() + 1);
         }
         self.roster.borrow()
     }
-
-    fn place_of(&self, server: usize) -> (usize, usize) {
-        let group = self.members.groups.partition_point(|group| group.range.end <= server);
-        (group, server - self.members.groups[group].range.start)
-    }
 }
 
 fn of_whole(hash: u64) -> u32 {
     (hash % u64::from(roster::WHOLE)) as u32
-}
-
-/// What is known of a server now.
-pub fn known(server: &Server, now: Duration) -> Known {
-    Known {
-        condition: server.state.condition(now),
-        is_draining: server.state.is_draining(),
-        weight: server.weight,
-        changes_at: server.state.changes_at(now),
-    }
-}
-
-fn is_candidate(members: &Members, roster: &Roster, server: usize) -> bool {
-    let group = members.groups.partition_point(|group| group.range.end <= server);
-    let index = server - members.groups[group].range.start;
-    roster.groups[group].is_candidate[index]
 }
 
 fn quota(config: &config::Upstream, state: &Arc<PoolState>, server: &Arc<Server>) -> Option<Arc<Quota>> {

@@ -116,7 +116,7 @@ impl Drop for InFlight {
         let side = &self.side;
         side.members.servers[self.server].state.end(side.worker);
         side.state.end(side.worker);
-        let (group, index) = side.place_of(self.server);
+        let (group, index) = side.members.place_of(self.server);
         side.groups[group].strategy.borrow_mut().ended(index);
         if side.has_limits {
             side.release(self.server);
