@@ -82,6 +82,12 @@ impl Timers {
         due.into_iter().for_each(Waker::wake);
     }
 
+    /// Wakes every wait, to look at what else may have changed.
+    pub fn wake_all(&self) {
+        let wakers: Vec<_> = self.slots.borrow().iter().filter_map(|slot| slot.waker.clone()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     fn arm(&self, at: Instant, waker: Waker) -> usize {
         let slot = Slot { at: Some(at), waker: Some(waker) };
         let mut slots = self.slots.borrow_mut();

@@ -4,6 +4,7 @@
 //! both directions, and the rules are the same for HTTP/1.1 and HTTP/2. What is merely not to be passed
 //! on (hop-by-hop fields, names with `_`) is left out by `forward` and not refused here.
 
+mod framing;
 mod path;
 mod response;
 
@@ -21,6 +22,8 @@ use crate::config::Limits;
 use crate::fields;
 use crate::filter::authority::Authority;
 
+pub use framing::Framing;
+pub use framing::framing;
 pub use response::BadResponse;
 pub use response::check_response;
 
@@ -223,8 +226,6 @@ fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
 #[derive(Default)]
 struct Fields<'a> {
     host: Option<&'a str>,
-    content_length: Option<u64>,
-    chunked: bool,
     websocket: bool,
     connection_upgrade: bool,
 }
@@ -236,10 +237,10 @@ impl Fields<'_> {
         if !(self.websocket && self.connection_upgrade && head.version == Version::HTTP_11) {
             return Ok(false);
         }
-        if self.chunked || self.content_length.is_some_and(|n| n > 0) {
-            return Err(Refusal::UpgradeWithBody);
+        match framing(head)? {
+            Framing::None | Framing::Length(0) => Ok(head.method == Method::GET),
+            _ => Err(Refusal::UpgradeWithBody),
         }
-        Ok(head.method == Method::GET)
     }
 }
 
@@ -257,9 +258,7 @@ fn check_fields<'a>(head: &'a Parts, limits: &Limits) -> Result<Fields<'a>, Refu
         }
         check_field(head, &mut fields, name, value)?;
     }
-    if fields.chunked && fields.content_length.is_some() {
-        return Err(Refusal::ContentLength);
-    }
+    framing(head)?;
     Ok(fields)
 }
 
@@ -277,25 +276,12 @@ fn check_field<'a>(
                 return Err(Refusal::HostRepeated);
             }
         }
-        "content-length" => {
-            let length = content_length(value).ok_or(Refusal::ContentLength)?;
-            if fields.content_length.replace(length).is_some_and(|before| before != length) {
-                return Err(Refusal::ContentLength);
-            }
-        }
         // RFC 9113 §8.2.2: these five, and TE but for trailers.
         "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection" if is_http2 => {
             return Err(Refusal::ConnectionSpecific);
         }
         "te" if is_http2 && !value.as_bytes().eq_ignore_ascii_case(b"trailers") => {
             return Err(Refusal::ConnectionSpecific);
-        }
-        "transfer-encoding" => {
-            if fields.chunked || head.version < Version::HTTP_11 {
-                return Err(Refusal::TransferEncoding);
-            }
-            check_transfer_encoding(value)?;
-            fields.chunked = true;
         }
         "connection" => {
             for token in fields::of(value.to_str().map_err(|_| Refusal::Connection)?) {
@@ -370,7 +356,7 @@ fn is_protected(token: &str) -> bool {
         || token.get(..FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED))
 }
 
-/// `Content-Length = 1*DIGIT` (RFC 9110 §8.6). Lists of equal numbers could be taken; nobody sends them in good faith.
+/// `Content-Length = 1*DIGIT` (RFC 9110 §8.6).
 pub(super) fn content_length(value: &HeaderValue) -> Option<u64> {
     let digits = value.to_str().ok()?;
     // `parse` alone would take a sign.

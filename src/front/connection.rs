@@ -5,86 +5,83 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use bytes::BytesMut;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::body::{Body, Meter};
+use crate::body::Body;
 use crate::config::Limits;
 use crate::front::streams::Streams;
-use crate::front::watch::{Awaits, Speaks, Watch, Watched};
+use crate::front::watch::{Awaits, Watch, Watched};
+use crate::front::{LINGER, http1};
 use crate::net::Stream;
 use crate::proxy::{self, Client};
 use crate::state::{Local, Stage};
 
 /// RFC 9113 section 3.4: what an HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long the client may take to hang up after our last word.
-const LINGER: Duration = Duration::from_secs(1);
 /// Receive windows. The connection's must stay at 1 MiB or above: h2 budgets small DATA frames by it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What the bytes of a connection mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http1,
+    Http2,
+}
 
 /// Serves a connection from its first byte to its last. Never fails: what goes wrong is counted
 /// and, where there is someone to tell, answered. `seat` is dropped when nothing of it is left.
 pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: SocketAddr, seat: Box<dyn Any>) {
     let Some((stream, prefix, protocol)) = open(&local, listener, tcp).await else { return };
-    let watch = Arc::new(Watch::new(protocol));
     let is_tls = matches!(stream, Stream::Tls(_));
     let port = stream.socket().local_addr().map_or(0, |address| address.port());
     let client = Rc::new(Client::new(&local, listener, peer, port, is_tls, seat));
-    let io = TokioIo::new(Watched::new(stream, prefix, watch.clone()));
-    let view = local.snapshot();
-    let limits = &view.config.limits;
-    let streams = Streams::new(
-        &local,
-        &watch,
-        limits.write_idle,
-        view.listeners[listener].handles.refusal("slow-reader"),
-    );
-    let service = {
-        let (local, watch, streams) = (local.clone(), watch.clone(), streams.clone());
-        service_fn(move |request| {
-            answer(local.clone(), client.clone(), watch.clone(), request, streams.begins())
-        })
-    };
     match protocol {
-        Speaks::Http1 | Speaks::Anything => {
-            let conn = http1_builder(limits).serve_connection(io, service).with_upgrades();
-            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown(), AtRest::Close).await;
-            watch.becomes_a_tunnel();
-        }
-        Speaks::Http2 => {
-            let conn = http2_builder(limits, streams).serve_connection(io, service);
-            run(&local, listener, &watch, pin!(conn), |c| c.graceful_shutdown(), AtRest::SayGoodbye).await;
-        }
+        Speaks::Http1 => http1::serve(local, client, stream, prefix).await,
+        // Boxed: its state is thousands of bytes, and most connections do not have it.
+        Speaks::Http2 => Box::pin(serve_http2(local, client, stream, prefix)).await,
     }
 }
 
-/// How a connection without a request is ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AtRest {
-    /// HTTP/1.1 has no word for it.
-    Close,
-    /// HTTP/2 has: GOAWAY, which tells the client that nothing of its was lost.
-    SayGoodbye,
+async fn serve_http2(local: Rc<Local>, client: Rc<Client>, stream: Stream, prefix: BytesMut) {
+    let watch = Arc::new(Watch::default());
+    let turn = Rc::new(Turn(watch.clone()));
+    let listener = client.listener;
+    let io = TokioIo::new(Watched::new(stream, prefix.freeze(), watch.clone()));
+    let view = local.snapshot();
+    let limits = &view.config.limits;
+    let too_slow = view.listeners[listener].handles.refusal("slow-reader");
+    let streams = Streams::new(&local, &watch, limits.write_idle, too_slow);
+    let service = {
+        let (local, watch, streams) = (local.clone(), watch.clone(), streams.clone());
+        service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            watch.request_begins();
+            let request = request.map(Body::Incoming);
+            let (local, client, turn) = (local.clone(), client.clone(), turn.clone());
+            let serving = proxy::serve(local, client, request, streams.begins(), turn, None);
+            async { Ok::<_, Infallible>(serving.await) }
+        })
+    };
+    let conn = http2_builder(limits, streams).serve_connection(io, service);
+    run(&local, listener, &watch, pin!(conn)).await;
 }
 
 /// The TLS handshake, if any, and the first bytes, as far as they tell the protocol.
-async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Stream, Bytes, Speaks)> {
+async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Stream, BytesMut, Speaks)> {
     let snapshot = local.snapshot();
     let state = &snapshot.listeners[listener];
     let limits = &snapshot.config.limits;
@@ -93,14 +90,7 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
     }
     let Some(acceptor) = &state.tls else {
         let mut stream = Stream::Plain(tcp);
-        let mut stage = local.stage.clone();
-        let first = tokio::select! {
-            biased;
-            first = local.timers.timeout(limits.head_timeout, first_bytes(&mut stream)) => first,
-            // Nothing is lost with a client that has not spoken when the process ends.
-            _ = stage.wait_for(|s| *s != Stage::Serving) => return None,
-        };
-        return match first {
+        return match local.timers.timeout(limits.head_timeout, first_bytes(local, &mut stream)).await {
             Ok(Ok((prefix, protocol))) => Some((stream, prefix, protocol)),
             Ok(Err(_)) => None,
             Err(_) => {
@@ -109,11 +99,11 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
             }
         };
     };
-    match local.timers.timeout(limits.tls_timeout, acceptor.handshake(tcp)).await {
+    match local.timers.timeout(limits.tls_timeout, Box::pin(acceptor.handshake(tcp))).await {
         Ok(Ok(stream)) => {
             local.cells.inc(state.handles.tls_ok);
             let protocol = if stream.alpn() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
-            Some((stream, Bytes::new(), protocol))
+            Some((stream, BytesMut::new(), protocol))
         }
         Ok(Err(error)) => {
             local.cells.inc(state.handles.tls_failed);
@@ -127,36 +117,33 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
     }
 }
 
-/// Reads until it is clear whether the client speaks HTTP/2.
-async fn first_bytes(stream: &mut Stream) -> io::Result<(Bytes, Speaks)> {
-    let mut buf = BytesMut::with_capacity(4096);
-    loop {
-        if stream.read_buf(&mut buf).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+/// Reads until it is clear whether the client speaks HTTP/2. Nothing is held for one that has said nothing.
+async fn first_bytes(local: &Local, stream: &mut Stream) -> io::Result<(BytesMut, Speaks)> {
+    let mut bytes = BytesMut::new();
+    poll_fn(|cx| {
+        loop {
+            let mut space = [const { MaybeUninit::uninit() }; 4096];
+            let mut buf = ReadBuf::uninit(&mut space);
+            let outcome = Pin::new(&mut *stream).poll_read(cx, &mut buf);
+            if outcome.is_pending() && bytes.is_empty() && local.is_draining() {
+                // Nothing is lost with a client that has not spoken when the process ends.
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            ready!(outcome)?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            bytes.extend_from_slice(buf.filled());
+            if bytes.starts_with(PREFACE) {
+                return Poll::Ready(Ok(Speaks::Http2));
+            }
+            if !PREFACE.starts_with(&bytes) {
+                return Poll::Ready(Ok(Speaks::Http1));
+            }
         }
-        if buf.starts_with(PREFACE) {
-            return Ok((buf.freeze(), Speaks::Http2));
-        }
-        if !PREFACE.starts_with(&buf) {
-            return Ok((buf.freeze(), Speaks::Http1));
-        }
-    }
-}
-
-fn http1_builder(limits: &Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .auto_date_header(false)
-        .half_close(false)
-        .header_read_timeout(None)
-        .max_header_size(limits.header_bytes)
-        // Larger than a head may be, so that it is the head's own limit that speaks.
-        .max_buf_size((limits.header_bytes + limits.uri_bytes + 8 * 1024).max(64 * 1024));
-    if limits.headers > 100 {
-        // Any explicit number moves hyper's parse buffer to the heap; 100 is its own on the stack.
-        builder.max_headers(limits.headers);
-    }
-    builder
+    })
+    .await
+    .map(|protocol| (bytes, protocol))
 }
 
 fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
@@ -173,65 +160,34 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
     builder
 }
 
-/// The answer to a request, and the end of what may come before it.
-struct Answer {
-    serving: proxy::Serving,
-    watch: Arc<Watch>,
-}
-
-fn answer(
-    local: Rc<Local>,
-    client: Rc<Client>,
-    watch: Arc<Watch>,
-    request: Request<Incoming>,
-    sent: Rc<Meter>,
-) -> Answer {
-    watch.request_begins();
-    let serving = proxy::serve(local, client, request, sent, Box::new(Turn(watch.clone())));
-    Answer { serving, watch }
-}
-
-impl Future for Answer {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = ready!(Pin::new(&mut self.serving).poll(cx));
-        self.watch.interims.close();
-        Poll::Ready(Ok(response))
-    }
-}
-
 /// However a request ends, its connection hears of it.
 struct Turn(Arc<Watch>);
 
 impl proxy::Turn for Turn {
-    fn interim(&self, bytes: &[u8]) {
-        self.0.interims.put(bytes);
-    }
-}
+    /// hyper cannot send any over HTTP/2.
+    fn interim(&self, _: &[u8]) {}
 
-impl Drop for Turn {
-    fn drop(&mut self) {
+    fn ended(&self) {
         self.0.request_ends();
     }
 }
 
 /// Polls the connection to its end, holding the client to its limits and the process to its drain.
-async fn run<C>(
+async fn run<I, S>(
     local: &Rc<Local>,
     listener: usize,
     watch: &Watch,
-    mut conn: Pin<&mut C>,
-    graceful: impl Fn(Pin<&mut C>),
-    at_rest: AtRest,
+    mut conn: Pin<&mut http2::Connection<I, S, Streams>>,
 ) where
-    C: Future<Output = hyper::Result<()>>,
+    http2::Connection<I, S, Streams>: Future<Output = hyper::Result<()>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = Body>,
+    Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
 {
     let snapshot = local.snapshot();
     let limits = &snapshot.config.limits;
     let mut stage = local.stage.clone();
     let mut draining = pin!(async move { stage.wait_for(|s| *s != Stage::Serving).await.is_ok() });
-    let mut drained = false;
     let mut goodbye = false;
     let mut awaits = Awaits::Nothing;
     let mut deadline = local.timers.deadline(Duration::MAX);
@@ -239,17 +195,14 @@ async fn run<C>(
         if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
             return Poll::Ready(Some(outcome));
         }
-        if !drained && draining.as_mut().poll(cx).is_ready() {
-            drained = true;
-            if watch.is_at_rest() && at_rest == AtRest::Close {
-                return Poll::Ready(None);
-            }
+        if !goodbye && draining.as_mut().poll(cx).is_ready() {
             goodbye = true;
-            graceful(conn.as_mut());
+            // GOAWAY tells the client that nothing of its was lost.
+            conn.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
         }
         let now = match watch.awaits() {
-            Awaits::Rest(_) | Awaits::Head(_) if goodbye && at_rest == AtRest::SayGoodbye => Awaits::Linger,
+            Awaits::Rest(_) | Awaits::Head(_) if goodbye => Awaits::Linger,
             other => other,
         };
         if now != awaits {
@@ -259,31 +212,20 @@ async fn run<C>(
         if now == Awaits::Nothing || deadline.poll_elapsed(cx).is_pending() {
             return Poll::Pending;
         }
-        if matches!(now, Awaits::Rest(_)) && at_rest == AtRest::SayGoodbye {
+        if matches!(now, Awaits::Rest(_)) {
             goodbye = true;
-            graceful(conn.as_mut());
+            conn.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
             return Poll::Pending;
-        }
-        if matches!(now, Awaits::Head(_)) && watch.has_begun_a_head() {
-            // One more poll: the socket answers 408 in place of the read.
-            watch.expire();
-            let _ = conn.as_mut().poll(cx);
         }
         Poll::Ready(None)
     })
     .await;
     let reason = match outcome {
-        _ if watch.refused().is_some() => watch.refused().map(proxy::raw_reason),
         _ if watch.has_flooded() => Some("http2-flood"),
         Some(Err(error)) if is_flood(&error) => Some("http2-flood"),
         None if matches!(awaits, Awaits::Head(_)) => Some("slow-head"),
         None if matches!(awaits, Awaits::Write(_)) => Some("slow-reader"),
-        // What is no HTTP/2 is told so by GOAWAY, and some of what is no HTTP/1 cannot be told.
-        Some(Err(error)) if error.is_parse() => {
-            debug!(%error, "request refused");
-            Some("malformed")
-        }
         _ => None,
     };
     if let Some(counter) = reason.and_then(|reason| snapshot.listeners[listener].handles.refusal(reason)) {

@@ -5,6 +5,13 @@
 pub mod accept;
 mod connection;
 mod frames;
-mod interim;
+mod http1;
 mod streams;
 mod watch;
+
+use std::time::Duration;
+
+/// How long the client may take to hang up after our last word.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that are read and thrown away after our last word, so that it is not lost to a reset.
+const LINGER_BYTES: usize = 256 * 1024;

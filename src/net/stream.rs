@@ -25,6 +25,21 @@ impl Stream {
         }
     }
 
+    /// Ready when a read may find something; it may also find that there is not enough yet.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(tcp) => tcp.poll_read_ready(cx),
+            Stream::Tls(tls) => match tls.get_ref() {
+                // Something has been decrypted already.
+                (_, session) if !session.wants_read() => Poll::Ready(Ok(())),
+                (tcp, _) => tcp.poll_read_ready(cx),
+            },
+        }
+    }
+
     /// The protocol that ALPN agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {

@@ -12,7 +12,6 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
 use crate::body::{Body, BodyError, End, Meter, Metered};
@@ -58,7 +57,7 @@ pub struct Exchange {
     respelled: Option<HeaderValue>,
     pub facts: Facts,
     /// `None`: no client waits for it.
-    turn: Option<Box<dyn Turn>>,
+    turn: Option<Rc<dyn Turn>>,
 }
 
 /// What the record will say.
@@ -100,7 +99,7 @@ impl Exchange {
         client: Rc<Client>,
         head: Parts,
         sent: Rc<Meter>,
-        turn: Box<dyn Turn>,
+        turn: Rc<dyn Turn>,
     ) -> Self {
         let view = local.snapshot();
         let fresh = local.rng.borrow_mut().u128(..);
@@ -147,12 +146,12 @@ impl Exchange {
     }
 
     /// Step: what goes out. The body is counted, and held to its limits.
-    pub fn outgoing(&mut self, incoming: Incoming, asked: Asked) -> Result<Outgoing, Failure> {
+    pub fn outgoing(&mut self, body: Body, asked: Asked) -> Result<Outgoing, Failure> {
         let view = self.view.clone();
         let limit = view.config.routes[self.route].max_body;
-        let exact = incoming.size_hint().exact();
+        let exact = body.size_hint().exact();
         let length = match exact {
-            _ if incoming.is_end_stream() => BodyLength::None,
+            _ if body.is_end_stream() => BodyLength::None,
             Some(bytes) => BodyLength::Known(bytes),
             None => BodyLength::Unknown,
         };
@@ -167,7 +166,7 @@ impl Exchange {
             return Err(Failure::BodyTooLarge);
         }
         let idle = self.local.timers.deadline(view.config.limits.body_idle);
-        let body = Metered::new(Body::Incoming(incoming), limit, Some(idle));
+        let body = Metered::new(body, limit, Some(idle));
         let meter = body.meter();
         self.facts.received = meter.clone();
         Ok(Outgoing { body: Body::wrap(body), meter, length, wants_websocket: asked.wants_websocket })
@@ -507,11 +506,11 @@ impl Facts {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        // It ends last, when all is counted and logged.
-        let Some(_turn) = self.turn.take() else { return };
+        let Some(turn) = self.turn.take() else { return };
         let total = self.facts.began.elapsed();
         self.count(total);
         self.log(total);
+        turn.ended();
     }
 }
 

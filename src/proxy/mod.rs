@@ -16,7 +16,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 
 use crate::body::{Body, Meter};
 use crate::cache::RequestPlan;
@@ -29,6 +28,7 @@ use crate::state::Local;
 
 pub use exchange::HTTP2_PIECE;
 pub use reply::{raw_reason, raw_refusal};
+pub use tunnel::{ClientSide, Offer};
 
 /// The connection that a request came by: the same for all requests of it.
 pub struct Client {
@@ -60,11 +60,14 @@ impl Client {
     }
 }
 
-/// A request's turn on its connection. It is dropped when the response has ended, however it ends.
+/// A request's turn on its connection.
 pub trait Turn {
     /// Sends an interim response, whole and in the form of HTTP/1.1, before the final one. It is left out where it
     /// cannot be sent.
     fn interim(&self, bytes: &[u8]);
+
+    /// The response has ended, however it has.
+    fn ended(&self);
 }
 
 /// The answer to one request: there at once, or when a server has answered.
@@ -93,21 +96,21 @@ enum Fetch {
 }
 
 /// Answers one request. Never fails: a failure is an answer too. `sent` tells how much of the response
-/// has been taken.
+/// has been taken; `offer` is there when the connection could become a tunnel.
 pub fn serve(
     local: Rc<Local>,
     client: Rc<Client>,
-    mut request: Request<Incoming>,
+    request: Request<Body>,
     sent: Rc<Meter>,
-    turn: Box<dyn Turn>,
+    turn: Rc<dyn Turn>,
+    offer: Option<Offer>,
 ) -> Serving {
-    let upgrade = tunnel::offered(&mut request);
-    let (head, incoming) = request.into_parts();
+    let (head, body) = request.into_parts();
     let mut x = Exchange::begin(local, client, head, sent, turn);
-    match steps(&mut x, incoming) {
+    match steps(&mut x, body) {
         Ok(Step::Answer(response)) => Serving::Done(Some(x.finish(response))),
         Ok(Step::Fetch(fetch)) => Serving::Fetching(Box::pin(async move {
-            match fetched(&mut x, fetch, upgrade).await {
+            match fetched(&mut x, fetch, offer).await {
                 Ok(response) => x.finish(response),
                 Err(failure) => x.fail(&failure),
             }
@@ -116,10 +119,10 @@ pub fn serve(
     }
 }
 
-fn steps(x: &mut Exchange, incoming: Incoming) -> Result<Step, Failure> {
+fn steps(x: &mut Exchange, body: Body) -> Result<Step, Failure> {
     let asked = x.check()?;
     x.find_route(&asked.host)?;
-    let out = x.outgoing(incoming, asked)?;
+    let out = x.outgoing(body, asked)?;
     match x.cache_plan(&out) {
         RequestPlan::Lookup => cached::look_up(x, out),
         RequestPlan::Bypass(reason) => {
@@ -129,16 +132,12 @@ fn steps(x: &mut Exchange, incoming: Incoming) -> Result<Step, Failure> {
     }
 }
 
-async fn fetched(
-    x: &mut Exchange,
-    fetch: Fetch,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
-) -> Result<Response<Body>, Failure> {
+async fn fetched(x: &mut Exchange, fetch: Fetch, offer: Option<Offer>) -> Result<Response<Body>, Failure> {
     match fetch {
         Fetch::Cached(out, miss) => cached::fetch(x, out, miss).await,
         Fetch::Pass(out) => {
             let fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
-            pass(x, fetched, upgrade).await
+            pass(x, fetched, offer).await
         }
     }
 }
@@ -158,11 +157,10 @@ impl Future for Serving {
 async fn pass(
     x: &mut Exchange,
     mut fetched: Fetched,
-    upgrade: Option<hyper::upgrade::OnUpgrade>,
+    offer: Option<Offer>,
 ) -> Result<Response<Body>, Failure> {
     if let Some(server_side) = fetched.tunnel.take() {
-        let client_side = upgrade.ok_or(Failure::Upgrade)?;
-        tunnel::start(x, client_side, server_side);
+        tunnel::start(x, offer.ok_or(Failure::Upgrade)?, server_side);
     }
     if matches!(x.head.method, Method::GET | Method::HEAD) {
         return Ok(x.to_client(fetched));

@@ -2,43 +2,52 @@
 
 use std::rc::Rc;
 
-use http::{Request, header};
-use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::clock::Timers;
+use crate::net::Stream;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::origin::Tunnel;
 
 /// Bytes on their way, in each direction.
 const BUFFER: usize = 16 * 1024;
 
-/// The client's end, if it offers to change the protocol.
-pub fn offered(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
-    request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(request))
+/// The client's end of a tunnel.
+pub struct ClientSide {
+    /// The socket, once the 101 has gone out.
+    pub stream: Stream,
+    /// What the client has sent behind its request.
+    pub unread: Bytes,
 }
 
+/// Where a connection hands over its socket if the response is a 101.
+pub type Offer = oneshot::Receiver<ClientSide>;
+
 /// Joins both ends when both have changed; the server's is busy until the tunnel ends.
-pub fn start(x: &Exchange, client: OnUpgrade, server: Tunnel) {
+pub fn start(x: &Exchange, offer: Offer, server: Tunnel) {
     // The connection counts as one, and a drain waits for it, as long as the tunnel lives.
     let connection = x.client.clone();
     let (timers, idle) = (x.local.timers.clone(), x.view.config.limits.tunnel_idle);
     tokio::task::spawn_local(async move {
         let _busy = (server.in_flight, server.leave, connection);
-        let (client, server) = match tokio::try_join!(client, server.upgrade) {
-            Ok(ends) => ends,
-            Err(error) => return debug!(%error, "a tunnel did not come about"),
+        let (client, server) = match tokio::join!(offer, server.upgrade) {
+            (Ok(client), Ok(server)) => (client, server),
+            (Err(_), _) => return debug!("the client of a tunnel has gone"),
+            (_, Err(error)) => return debug!(%error, "a tunnel did not come about"),
         };
         join(client, server, &timers, idle).await;
     });
 }
 
 /// Until both ways have ended, one has failed, or both have been silent for `idle`.
-async fn join(client: Upgraded, server: Upgraded, timers: &Rc<Timers>, idle: std::time::Duration) {
-    let (client_in, client_out) = split(TokioIo::new(client));
+async fn join(client: ClientSide, server: Upgraded, timers: &Rc<Timers>, idle: std::time::Duration) {
+    let (client_in, client_out) = split(client.stream);
+    let client_in = std::io::Cursor::new(client.unread).chain(client_in);
     let (server_in, server_out) = split(TokioIo::new(server));
     let moved = std::cell::Cell::new(0u64);
     let both = async {
@@ -56,10 +65,11 @@ async fn join(client: Upgraded, server: Upgraded, timers: &Rc<Timers>, idle: std
 }
 
 /// One way; its end is passed on.
-async fn copy<S>(mut from: ReadHalf<S>, mut to: WriteHalf<S>, moved: &std::cell::Cell<u64>)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite,
-{
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    moved: &std::cell::Cell<u64>,
+) {
     let mut buffer = vec![0; BUFFER];
     loop {
         match from.read(&mut buffer).await {

@@ -29,6 +29,8 @@ pub struct Local {
     pub access: Option<RefCell<AccessWriter>>,
     /// What the process is doing.
     pub stage: watch::Receiver<Stage>,
+    /// Who waits has been told that the process drains.
+    has_told: Cell<bool>,
     /// One moment by both clocks, not long ago.
     moment: Cell<(Instant, SystemTime)>,
     view: RefCell<Rc<View>>,
@@ -63,6 +65,7 @@ impl Local {
             rng: RefCell::new(rng),
             access: access.map(RefCell::new),
             stage,
+            has_told: Cell::new(false),
             moment: Cell::new((Instant::now(), SystemTime::now())),
             view: RefCell::new(Rc::new(View { snapshot, pools })),
         })
@@ -76,11 +79,20 @@ impl Local {
     /// Called each [`crate::clock::TICK`]: wakes what has waited too long.
     pub fn tick(&self, now: Instant) {
         self.timers.sweep(now);
+        if self.is_draining() && !self.has_told.replace(true) {
+            // Connections at rest have nothing to wait for any more.
+            self.timers.wake_all();
+        }
         let view = self.snapshot();
         for (upstream, pool) in view.upstreams.iter().zip(&view.pools) {
             pool.side(upstream).tick();
         }
         self.moment.set((now, SystemTime::now()));
+    }
+
+    /// True when the process takes no new work.
+    pub fn is_draining(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
     }
 
     /// The time of day at `at`, a moment of just now.

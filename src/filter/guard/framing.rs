@@ -1,0 +1,49 @@
+//! Where the body of a request ends.
+
+use http::HeaderMap;
+use http::Version;
+use http::header;
+use http::request::Parts;
+
+use super::Refusal;
+use super::check_transfer_encoding;
+use super::content_length;
+
+/// How a request over HTTP/1 says where its body ends (RFC 9112 section 6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk.
+    Chunked,
+}
+
+/// The one framing of `head`. Equal lengths are one; nobody sends a list of them in good faith.
+///
+/// # Errors
+/// There are two that differ, or one that is not understood.
+pub fn framing(head: &Parts) -> Result<Framing, Refusal> {
+    let length = lengths(&head.headers)?;
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(length.map_or(Framing::None, Framing::Length));
+    };
+    if codings.next().is_some() || head.version < Version::HTTP_11 {
+        return Err(Refusal::TransferEncoding);
+    }
+    check_transfer_encoding(coding)?;
+    if length.is_some() { Err(Refusal::ContentLength) } else { Ok(Framing::Chunked) }
+}
+
+fn lengths(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let mut found = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        let length = content_length(value).ok_or(Refusal::ContentLength)?;
+        if found.replace(length).is_some_and(|before| before != length) {
+            return Err(Refusal::ContentLength);
+        }
+    }
+    Ok(found)
+}

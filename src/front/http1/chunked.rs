@@ -1,0 +1,278 @@
+//! The chunked coding of a request's body (RFC 9112 section 7.1), read strictly.
+//!
+//! What follows a size is where readers differ, and what is smuggled hides: here lines end in CRLF, a size is
+//! hexadecimal digits alone, an extension has no control characters, and nothing is skipped.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+
+use crate::front::http1::head;
+use crate::front::http1::lines::Lines;
+
+/// Bytes of one chunk's size and extensions.
+const LINE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of extensions in one body. Nobody uses them; each is work for nothing (CVE-2023-39326).
+const EXTENSION_BYTES_MAX: usize = 16 * 1024;
+/// Digits of a size: 16 fill a number.
+const DIGITS_MAX: usize = 16;
+/// Smaller chunks are gathered: a server that is sent each of them alone pays more for it than the client did.
+const GATHER_BELOW_BYTES: usize = 4 * 1024;
+const GATHERED_BYTES_MAX: usize = 16 * 1024;
+
+/// What comes next of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Some of it.
+    Data(Bytes),
+    /// What follows it, and its end.
+    Trailers(HeaderMap),
+    /// Its end.
+    End,
+    /// More must be read first.
+    More,
+}
+
+/// It is not chunked as it says. What it means is in doubt from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadChunk;
+
+/// Reads the chunks of one body.
+#[derive(Debug)]
+pub struct Chunked {
+    state: State,
+    extension_bytes: usize,
+    trailer_bytes_max: usize,
+    trailers_max: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A size is to come.
+    Size,
+    /// Bytes of a chunk that are to come.
+    Data(u64),
+    /// The CRLF behind a chunk.
+    DataEnd,
+    /// The last chunk is there; fields and an empty line follow.
+    Trailers(Lines),
+    Done,
+}
+
+impl Chunked {
+    /// Of a body with at most so many bytes of trailers, in so many fields.
+    pub fn new(trailer_bytes_max: usize, trailers_max: usize) -> Self {
+        Chunked { state: State::Size, extension_bytes: 0, trailer_bytes_max, trailers_max }
+    }
+
+    /// Takes what it can off `bytes`.
+    ///
+    /// # Errors
+    /// It is not chunked.
+    pub fn next(&mut self, bytes: &mut BytesMut) -> Result<Next, BadChunk> {
+        let mut gathered = BytesMut::new();
+        loop {
+            match &mut self.state {
+                State::Data(left) => {
+                    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    if length == 0 {
+                        break;
+                    }
+                    *left -= length as u64;
+                    if *left == 0 {
+                        self.state = State::DataEnd;
+                    }
+                    if length >= GATHER_BELOW_BYTES && gathered.is_empty() {
+                        return Ok(Next::Data(bytes.split_to(length).freeze()));
+                    }
+                    gathered.extend_from_slice(&bytes[..length]);
+                    bytes.advance(length);
+                    if gathered.len() >= GATHERED_BYTES_MAX {
+                        break;
+                    }
+                }
+                State::Trailers(_) | State::Done if !gathered.is_empty() => break,
+                State::Trailers(_) => return self.trailers(bytes),
+                State::Done => return Ok(Next::End),
+                State::Size => match self.size(bytes)? {
+                    Some(size) => self.state = size,
+                    None => break,
+                },
+                State::DataEnd => match &bytes[..] {
+                    [b'\r', b'\n', ..] => {
+                        bytes.advance(2);
+                        self.state = State::Size;
+                    }
+                    [] | [b'\r'] => break,
+                    _ => return Err(BadChunk),
+                },
+            }
+        }
+        if gathered.is_empty() { Ok(Next::More) } else { Ok(Next::Data(gathered.freeze())) }
+    }
+
+    /// A size, once its line is whole.
+    fn size(&mut self, bytes: &mut BytesMut) -> Result<Option<State>, BadChunk> {
+        let Some(newline) = memchr::memchr(b'\n', bytes) else {
+            // What is wrong already need not be waited for.
+            let line = bytes.strip_suffix(b"\r").unwrap_or(bytes.trim_ascii_end());
+            let is_hopeful = line.len() <= LINE_BYTES_MAX && (line.is_empty() || parse_size(line).is_ok());
+            return if is_hopeful { Ok(None) } else { Err(BadChunk) };
+        };
+        let line = bytes[..newline].strip_suffix(b"\r").ok_or(BadChunk)?;
+        let (size, extension_bytes) = parse_size(line)?;
+        self.extension_bytes += extension_bytes;
+        if line.len() > LINE_BYTES_MAX || self.extension_bytes > EXTENSION_BYTES_MAX {
+            return Err(BadChunk);
+        }
+        bytes.advance(newline + 1);
+        Ok(Some(if size == 0 { State::Trailers(Lines::default()) } else { State::Data(size) }))
+    }
+
+    fn trailers(&mut self, bytes: &mut BytesMut) -> Result<Next, BadChunk> {
+        let State::Trailers(lines) = &mut self.state else { return Ok(Next::End) };
+        let end = lines.end(bytes).map_err(|_| BadChunk)?;
+        if end.unwrap_or(bytes.len()) > self.trailer_bytes_max {
+            return Err(BadChunk);
+        }
+        let Some(end) = end else { return Ok(Next::More) };
+        let block = bytes.split_to(end).freeze();
+        self.state = State::Done;
+        if end == 2 {
+            return Ok(Next::End);
+        }
+        head::fields(&block, self.trailers_max).map(Next::Trailers).map_err(|_| BadChunk)
+    }
+}
+
+/// `chunk-size [ chunk-ext ]`: the size, and how long the rest is.
+fn parse_size(line: &[u8]) -> Result<(u64, usize), BadChunk> {
+    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    if digits == 0 || digits > DIGITS_MAX {
+        return Err(BadChunk);
+    }
+    let (size, extension) = line.split_at(digits);
+    // Blanks may stand before the `;` of an extension, and nowhere else.
+    let first = extension.iter().find(|b| !matches!(b, b' ' | b'\t'));
+    let is_plain = |b: &u8| !b.is_ascii_control() || *b == b'\t';
+    if !extension.is_empty() && (first != Some(&b';') || !extension.iter().all(is_plain)) {
+        return Err(BadChunk);
+    }
+    let size =
+        size.iter().fold(0, |size, digit| size << 4 | u64::from((*digit as char).to_digit(16).unwrap_or(0)));
+    Ok((size, extension.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Data, trailers, and what is left behind them.
+    type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// What a body comes to that arrives in pieces of `piece` bytes.
+    fn read(text: &[u8], piece: usize) -> Result<Read, BadChunk> {
+        let mut chunked = Chunked::new(200, 2);
+        let (mut bytes, mut data) = (BytesMut::new(), Vec::new());
+        let mut pieces = text.chunks(piece);
+        loop {
+            match chunked.next(&mut bytes)? {
+                Next::Data(some) => data.extend_from_slice(&some),
+                end @ (Next::End | Next::Trailers(_)) => {
+                    let rest = [&bytes[..], &pieces.collect::<Vec<_>>().concat()].concat();
+                    let trailers = if let Next::Trailers(map) = end { Some(map) } else { None };
+                    return Ok((data, trailers, rest));
+                }
+                Next::More => match pieces.next() {
+                    Some(piece) => bytes.extend_from_slice(piece),
+                    None => return Err(BadChunk),
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_are_read_to_the_byte_however_they_arrive() {
+        let big = vec![b'x'; 10_000];
+        let long = [b"2710;a=\"b\"\r\n", &big[..], b"\r\n0\r\n\r\nGET /"].concat();
+        for piece in [1, 2, 3, 7, 4096, 100_000] {
+            let simple = read(b"3\r\nabc\r\n0000A ;x\r\n0123456789\r\n00\r\n\r\nGET /", piece);
+            assert_eq!(simple, Ok((b"abc0123456789".to_vec(), None, b"GET /".to_vec())));
+            let (data, trailers, rest) = read(&long, piece).unwrap();
+            assert_eq!((data == big, trailers, rest), (true, None, b"GET /".to_vec()));
+            let (data, trailers, rest) = read(b"1\r\na\r\n0\r\nSum: 1\r\nB: c\r\n\r\nx", piece).unwrap();
+            assert_eq!((data, rest), (b"a".to_vec(), b"x".to_vec()));
+            assert_eq!(trailers.unwrap()["sum"], "1");
+        }
+    }
+
+    #[test]
+    fn small_chunks_are_gathered() {
+        let mut bytes = BytesMut::from(&b"1\r\na\r\n".repeat(1000)[..]);
+        let Ok(Next::Data(data)) = Chunked::new(0, 0).next(&mut bytes) else { panic!("there is data") };
+        assert_eq!(data.len(), 1000);
+    }
+
+    #[test]
+    fn what_another_reader_could_read_otherwise_is_no_chunk() {
+        let endless = b"1;a=bcdefghij\r\na\r\n".repeat(2000);
+        let too_long = [b"1;", &[b'a'; 5000][..], b"\r\na\r\n0\r\n\r\n"].concat();
+        let big_trailer = [b"0\r\nA: ", &[b'a'; 300][..], b"\r\n\r\n"].concat();
+        for text in [
+            &b"\r\n"[..],
+            b"3\nabc\r\n0\r\n\r\n",
+            b"3\r\nabc\n0\r\n\r\n",
+            b"3\r\nabc\r\n0\n\n",
+            b"3\r\nabc\r\n0\r\n\n",
+            b"3\rabc\r\n0\r\n\r\n",
+            b"3\r\r\nabc\r\n0\r\n\r\n",
+            b"3\r\nabcd\r\n0\r\n\r\n",
+            b"3\r\nab\r\n0\r\n\r\n",
+            b"+3\r\nabc\r\n0\r\n\r\n",
+            b"-3\r\nabc\r\n0\r\n\r\n",
+            b"0x3\r\nabc\r\n0\r\n\r\n",
+            b" 3\r\nabc\r\n0\r\n\r\n",
+            b"3 \r\nabc\r\n0\r\n\r\n",
+            b"3\x0b\r\nabc\r\n0\r\n\r\n",
+            b"3 a\r\nabc\r\n0\r\n\r\n",
+            b"3;a\rb\r\nabc\r\n0\r\n\r\n",
+            b"3;a\nb\r\nabc\r\n0\r\n\r\n",
+            b"3;a\0\r\nabc\r\n0\r\n\r\n",
+            b"3;\"\n\"\r\nabc\r\n0\r\n\r\n",
+            b";a\r\n\r\n",
+            b"zz\r\n",
+            b"3g\r\nabc\r\n0\r\n\r\n",
+            b"00000000000000003\r\nabc\r\n0\r\n\r\n",
+            b"fffffffffffffffff\r\n",
+            b"0\r\nA : b\r\n\r\n",
+            b"0\r\nA: b\r\n c\r\n\r\n",
+            b"0\r\nA: b\0\r\n\r\n",
+            b"0\r\nA: b\r\nA: b\r\nA: b\r\n\r\n",
+            b"3\r\nabc\r\n0\r\nGET / HTTP/1.1\r\n\r\n",
+            &endless,
+            &too_long,
+            &big_trailer,
+        ] {
+            for piece in [1, 5, 100_000] {
+                let shown = String::from_utf8_lossy(&text[..text.len().min(40)]);
+                assert_eq!(read(text, piece), Err(BadChunk), "{shown:?} in {piece}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_chunked_comes_back_whole(
+            data in proptest::collection::vec(proptest::collection::vec(0u8..255, 1..6000), 0..8),
+            piece in 1usize..5000,
+        ) {
+            let mut text = Vec::new();
+            for chunk in &data {
+                text.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+                text.extend(chunk);
+                text.extend(b"\r\n");
+            }
+            text.extend(b"0\r\n\r\n");
+            proptest::prop_assert_eq!(read(&text, piece), Ok((data.concat(), None, Vec::new())));
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The head of a request, from bytes.
+//!
+//! Strict where RFC 9112 leaves a choice: lines end in CRLF, a request line has two single spaces, there are no
+//! folded fields. httparse reads the fields; what a head means, and whether it means one thing only, is judged by
+//! [`crate::filter::guard`].
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+
+use crate::config::Limits;
+use crate::front::http1::lines::Lines;
+
+/// Empty lines before a request (RFC 9112 section 2.2): old clients send one behind a POST.
+const EMPTY_LINES_MAX: usize = 4;
+/// Bytes of a method; the longest registered one has 17.
+const METHOD_BYTES_MAX: usize = 32;
+/// Bytes of a request line besides its method and its target: two spaces, a version, CRLF.
+const LINE_OVERHEAD_BYTES: usize = 12;
+/// As many fields are read without asking for memory.
+const USUAL_FIELDS: usize = 64;
+
+/// Why a head is not even a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadHead {
+    /// It is not HTTP/1, or not strictly so.
+    Malformed,
+    /// The request line is longer than `limits.uri-bytes` allows.
+    UriTooLong,
+    /// The head is longer than `limits.header-bytes` allows, or has more fields than `limits.headers`.
+    TooLarge,
+    /// Another major version.
+    Version,
+}
+
+impl BadHead {
+    /// What the client gets.
+    pub fn status(self) -> StatusCode {
+        match self {
+            BadHead::Malformed => StatusCode::BAD_REQUEST,
+            BadHead::UriTooLong => StatusCode::URI_TOO_LONG,
+            BadHead::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            BadHead::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        }
+    }
+}
+
+/// Finds the end of a head that arrives in pieces.
+#[derive(Debug, Default)]
+pub struct Scan {
+    empty_lines: usize,
+    lines: Lines,
+    line_is_checked: bool,
+}
+
+/// Where a head is in the bytes that it was looked for in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Behind empty lines.
+    pub begin: usize,
+    /// Behind the empty line that ends it.
+    pub end: usize,
+}
+
+impl Scan {
+    /// Where the head is, once it is whole. `bytes` begins each time where it began the first time.
+    ///
+    /// # Errors
+    /// It cannot become a head.
+    pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<Place>, BadHead> {
+        while bytes[2 * self.empty_lines..].starts_with(b"\r\n") {
+            self.empty_lines += 1;
+            if self.empty_lines > EMPTY_LINES_MAX {
+                return Err(BadHead::Malformed);
+            }
+        }
+        let begin = 2 * self.empty_lines;
+        let head = &bytes[begin..];
+        if head == b"\r" {
+            // Another empty line, or none.
+            return Ok(None);
+        }
+        let end = self.lines.end(head).map_err(|_| BadHead::Malformed)?;
+        let line_max = limits.uri_bytes + METHOD_BYTES_MAX + LINE_OVERHEAD_BYTES;
+        if end.unwrap_or(head.len()) > line_max + limits.header_bytes {
+            return Err(if self.lines.is_first() { BadHead::UriTooLong } else { BadHead::TooLarge });
+        }
+        match end {
+            Some(end) => Ok(Some(Place { begin, end: begin + end })),
+            None => self.is_hopeful(head, line_max).map(|()| None),
+        }
+    }
+
+    /// True when some of a head is there, not only empty lines.
+    pub fn has_begun(&self, bytes: &[u8]) -> bool {
+        bytes.len() > 2 * self.empty_lines
+    }
+
+    /// What is wrong already need not be waited for.
+    fn is_hopeful(&mut self, head: &[u8], line_max: usize) -> Result<(), BadHead> {
+        if self.line_is_checked {
+            return Ok(());
+        }
+        if !self.lines.is_first() {
+            self.line_is_checked = true;
+            let line = memchr::memmem::find(head, b"\r\n").map_or(head, |end| &head[..end]);
+            return RequestLine::split(line).map(|_| ());
+        }
+        let line = head.strip_suffix(b"\r").unwrap_or(head);
+        if line.iter().any(|b| b.is_ascii_control()) {
+            return Err(BadHead::Malformed);
+        }
+        if head.len() > line_max { Err(BadHead::UriTooLong) } else { Ok(()) }
+    }
+}
+
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: Version,
+}
+
+impl<'a> RequestLine<'a> {
+    /// RFC 9112 section 3: `method SP target SP version`, each space just one.
+    fn split(line: &'a [u8]) -> Result<Self, BadHead> {
+        let mut words = line.split(|b| *b == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(BadHead::Malformed);
+        };
+        let version = match version {
+            b"HTTP/1.0" => Version::HTTP_10,
+            // RFC 9110 section 2.5: a higher minor version is the highest that we speak.
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::HTTP_11,
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(BadHead::Version),
+            _ => return Err(BadHead::Malformed),
+        };
+        let is_visible = target.iter().all(|b| b.is_ascii_graphic());
+        // RFC 9112 section 3.2: no form of a target has a fragment. http::Uri would drop it.
+        if method.len() > METHOD_BYTES_MAX || !is_visible || memchr::memchr(b'#', target).is_some() {
+            return Err(BadHead::Malformed);
+        }
+        Ok(RequestLine { method, target, version })
+    }
+}
+
+/// A head that [`Scan::find`] has found, from its first byte to its empty line. Its values are parts of `head`, not
+/// copies.
+///
+/// # Errors
+/// It is none.
+pub fn parse(head: &Bytes, limits: &Limits) -> Result<Parts, BadHead> {
+    let line_end = memchr::memmem::find(head, b"\r\n").ok_or(BadHead::Malformed)?;
+    let line = RequestLine::split(&head[..line_end])?;
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = Method::from_bytes(line.method).map_err(|_| BadHead::Malformed)?;
+    parts.version = line.version;
+    parts.uri = Uri::from_maybe_shared(head.slice_ref(line.target)).map_err(|_| BadHead::Malformed)?;
+    parts.headers = fields(&head.slice(line_end + 2..), limits.headers)?;
+    Ok(parts)
+}
+
+/// The fields of a block that ends in an empty line.
+///
+/// # Errors
+/// They are none, or more than `fields_max`.
+pub fn fields(block: &Bytes, fields_max: usize) -> Result<HeaderMap, BadHead> {
+    let mut usual = [httparse::EMPTY_HEADER; USUAL_FIELDS];
+    match httparse::parse_headers(block, &mut usual[..fields_max.min(USUAL_FIELDS)]) {
+        Err(httparse::Error::TooManyHeaders) if fields_max > USUAL_FIELDS => {
+            let mut many = vec![httparse::EMPTY_HEADER; fields_max];
+            collect(block, httparse::parse_headers(block, &mut many))
+        }
+        parsed => collect(block, parsed),
+    }
+}
+
+fn collect(
+    block: &Bytes,
+    parsed: httparse::Result<(usize, &[httparse::Header])>,
+) -> Result<HeaderMap, BadHead> {
+    let fields = match parsed {
+        Ok(httparse::Status::Complete((length, fields))) if length == block.len() => fields,
+        Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
+        _ => return Err(BadHead::Malformed),
+    };
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Malformed)?;
+        let value =
+            HeaderValue::from_maybe_shared(block.slice_ref(field.value)).map_err(|_| BadHead::Malformed)?;
+        map.try_append(name, value).map_err(|_| BadHead::TooLarge)?;
+    }
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { uri_bytes: 100, header_bytes: 200, headers: 3, ..Limits::default() }
+    }
+
+    /// All at once, and byte by byte: they must agree.
+    fn read(text: &str) -> Result<Option<Parts>, BadHead> {
+        let bytes = text.as_bytes();
+        let read = |scan: &mut Scan, bytes: &[u8]| {
+            let Some(place) = scan.find(bytes, &limits())? else { return Ok(None) };
+            parse(&Bytes::copy_from_slice(&bytes[place.begin..place.end]), &limits()).map(Some)
+        };
+        let whole = read(&mut Scan::default(), bytes);
+        let mut scan = Scan::default();
+        let piecemeal =
+            (0..=bytes.len()).map(|n| read(&mut scan, &bytes[..n])).find(|r| !matches!(r, Ok(None)));
+        // A head that is too long may be bad before it is.
+        let outcome =
+            |read: &Result<Option<Parts>, BadHead>| read.as_ref().map(|p| p.is_some()).map_err(|_| ());
+        assert_eq!(outcome(&whole), outcome(&piecemeal.unwrap_or(Ok(None))), "{text:?}");
+        whole
+    }
+
+    #[test]
+    fn a_head_is_read_to_the_byte() {
+        let parts =
+            read("\r\nPOST /a?b HTTP/1.1\r\nHost: x\r\nA:\tb \t\r\nA: \u{e9}\r\n\r\nGET /").unwrap().unwrap();
+
+        assert_eq!((parts.method, parts.version), (Method::POST, Version::HTTP_11));
+        assert_eq!(parts.uri, "/a?b");
+        let values: Vec<_> = parts.headers.get_all("a").iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(values, [&b"b"[..], "\u{e9}".as_bytes()]);
+    }
+
+    #[test]
+    fn minor_versions_are_ours_and_others_are_not() {
+        for (version, expected) in [
+            ("HTTP/1.0", Ok(Version::HTTP_10)),
+            ("HTTP/1.1", Ok(Version::HTTP_11)),
+            ("HTTP/1.2", Ok(Version::HTTP_11)),
+            ("HTTP/1.9", Ok(Version::HTTP_11)),
+            ("HTTP/2.0", Err(BadHead::Version)),
+            ("HTTP/0.9", Err(BadHead::Version)),
+            ("HTTP/1.10", Err(BadHead::Malformed)),
+            ("HTTP/1", Err(BadHead::Malformed)),
+            ("http/1.1", Err(BadHead::Malformed)),
+            ("HTTP/1.1 ", Err(BadHead::Malformed)),
+            ("", Err(BadHead::Malformed)),
+        ] {
+            let read = read(&format!("GET / {version}\r\n\r\n")).map(|parts| parts.unwrap().version);
+            assert_eq!(read, expected, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused_and_as_soon_as_it_is_clear() {
+        use BadHead::*;
+        for (text, expected) in [
+            ("GET /\r\n", Malformed),
+            ("\x16\x03\x01", Malformed),
+            ("GET  / HTTP/1.1\r\n\r\n", Malformed),
+            (" GET / HTTP/1.1\r\n\r\n", Malformed),
+            ("GET\t/\tHTTP/1.1\r\n\r\n", Malformed),
+            ("GET /#a HTTP/1.1\r\n\r\n", Malformed),
+            ("GET /\u{e9} HTTP/1.1\r\n\r\n", Malformed),
+            ("G\u{e9}T / HTTP/1.1\r\n\r\n", Malformed),
+            ("G(T / HTTP/1.1\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA: b\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA: b\r\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\n A: b\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA : b\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\n: b\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA: b\0\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA: b\x7f\r\n\r\n", Malformed),
+            ("\r\n\r\n\r\n\r\n\r\n", Malformed),
+            ("GET / HTTP/1.1\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\n\r\n", TooLarge),
+        ] {
+            assert_eq!(read(text).map(|_| ()), Err(expected), "{text:?}");
+        }
+        assert_eq!(read(&format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(400))).unwrap_err(), UriTooLong);
+        assert_eq!(read(&"a".repeat(200)).unwrap_err(), UriTooLong);
+        assert_eq!(read(&format!("{} / HTTP/1.1\r\n\r\n", "A".repeat(33))).unwrap_err(), Malformed);
+        assert_eq!(read(&format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(400))).unwrap_err(), TooLarge);
+        assert_eq!(read(&format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(400))).unwrap_err(), TooLarge);
+        for partial in ["", "\r", "\r\n", "GET / HT", "GET / HTTP/1.1\r", "GET / HTTP/1.1\r\nA: b\r\n\r"] {
+            assert!(read(partial).unwrap().is_none(), "{partial:?}");
+        }
+    }
+}

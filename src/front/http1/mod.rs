@@ -1,0 +1,438 @@
+//! HTTP/1.1 as servers speak it (RFC 9112), with a task for each connection.
+//!
+//! Ours, and not hyper's: what a proxy must know of a message (both its lengths, where its lines end, what its
+//! chunks carry beside their size) is gone once a library has made sense of it; interim responses need a way out; and
+//! a connection at rest should cost a socket and little else. Parsing, framing and chunks are pure functions here;
+//! only [`serve`] waits.
+
+mod body;
+mod chunked;
+mod head;
+mod lines;
+mod outbox;
+mod response;
+mod wire;
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::oneshot;
+
+use crate::body::Body;
+use crate::clock::Deadline;
+use crate::config::Limits;
+use crate::filter::guard;
+use crate::front::http1::body::RequestBody;
+use crate::front::http1::chunked::Chunked;
+use crate::front::http1::head::{BadHead, Scan};
+use crate::front::http1::outbox::{Outbox, SLICES_MAX};
+use crate::front::http1::response::{Asker, Framing};
+use crate::front::http1::wire::{BodyStage, Presence, Wire};
+use crate::front::{LINGER, LINGER_BYTES};
+use crate::net::Stream;
+use crate::proxy::{self, Client, ClientSide, Serving};
+use crate::state::Local;
+
+/// A connection, between its requests and during them.
+struct Connection {
+    local: Rc<Local>,
+    client: Rc<Client>,
+    wire: Rc<Wire>,
+    /// Requests begun.
+    requests: u64,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// There is nobody to say anything to, or nothing to say.
+    Drop,
+    /// It is a tunnel's now.
+    Handed,
+    /// After our last word: the client gets the time to read it.
+    Linger,
+    /// So that what was sent cannot be taken for whole.
+    Reset,
+    /// With this refusal.
+    Refuse(BadHead),
+    /// The rest of a head did not come in time.
+    SlowHead,
+    /// Nothing of a first head came in time.
+    Silent,
+    /// The client did not take what was written.
+    SlowReader,
+}
+
+/// Whose turn it is on a connection without a request, and the limit for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The first request, or the rest of a head.
+    Head,
+    /// The next request.
+    Rest,
+}
+
+/// The response in hand.
+struct Sending {
+    body: Body,
+    framing: Framing,
+    /// Bytes that are still to come where the length was announced.
+    left: u64,
+    takes_trailers: bool,
+    stage: SendStage,
+    out: Outbox,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SendStage {
+    /// More of the body is to come.
+    Open,
+    /// All of it is in the outbox.
+    Whole,
+    /// It broke off.
+    Cut,
+}
+
+/// Serves a connection from its first request to its last. `unread` was read while finding out the protocol.
+pub async fn serve(local: Rc<Local>, client: Rc<Client>, stream: Stream, unread: BytesMut) {
+    let mut connection = Connection { local, client, wire: Wire::new(stream, unread), requests: 0 };
+    let ending = connection.run().await;
+    Box::pin(connection.end(ending)).await;
+}
+
+impl Connection {
+    async fn run(&mut self) -> Ending {
+        loop {
+            let head = match self.head().await {
+                Ok(head) => head,
+                Err(ending) => return ending,
+            };
+            self.requests += 1;
+            if let Err(ending) = self.exchange(head).await {
+                return ending;
+            }
+        }
+    }
+
+    /// The next request's head, however long the connection is at rest before it.
+    async fn head(&self) -> Result<Parts, Ending> {
+        let view = self.local.snapshot();
+        let limits = &view.config.limits;
+        let mut scan = Scan::default();
+        let mut lateness = None;
+        poll_fn(|cx| {
+            match self.wire.poll_head(cx, &mut scan, limits) {
+                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Ok(None)) => return Poll::Ready(Err(Ending::Drop)),
+                Poll::Ready(Err(bad)) => return Poll::Ready(Err(Ending::Refuse(bad))),
+                Poll::Pending => {}
+            }
+            let has_begun = self.wire.has_begun_a_head(&scan);
+            if !has_begun && self.local.is_draining() {
+                return Poll::Ready(Err(Ending::Drop));
+            }
+            ready!(self.poll_lateness(cx, has_begun, limits, &mut lateness));
+            Poll::Ready(Err(match (has_begun, self.requests) {
+                (true, _) => Ending::SlowHead,
+                (false, 0) => Ending::Silent,
+                (false, _) => Ending::Drop,
+            }))
+        })
+        .await
+    }
+
+    fn poll_lateness(
+        &self,
+        cx: &mut Context<'_>,
+        has_begun: bool,
+        limits: &Limits,
+        lateness: &mut Option<(Wait, Deadline)>,
+    ) -> Poll<()> {
+        let (wait, limit) = match has_begun || self.requests == 0 {
+            true => (Wait::Head, limits.head_timeout),
+            false => (Wait::Rest, limits.keep_alive),
+        };
+        if lateness.as_ref().is_none_or(|(before, _)| *before != wait) {
+            *lateness = Some((wait, self.local.timers.deadline(limit)));
+        }
+        lateness.as_ref().map_or(Poll::Pending, |(_, deadline)| deadline.poll_elapsed(cx))
+    }
+
+    /// One request and its response; an error ends the connection.
+    async fn exchange(&self, head: Parts) -> Result<(), Ending> {
+        let mut asker = Asker::of(&head);
+        let body = self.body(&head, &mut asker);
+        let (accept, offer) = match head.headers.contains_key(header::UPGRADE) {
+            true => Some(oneshot::channel()).unzip(),
+            false => (None, None),
+        };
+        let request = Request::from_parts(head, body);
+        let (local, client) = (self.local.clone(), self.client.clone());
+        let serving = proxy::serve(local, client, request, Rc::default(), self.wire.clone(), offer);
+        let response = self.response(serving).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.hand_over(response, asker, accept).await);
+        }
+        // What came behind a request for a tunnel may be meant for the tunnel (RFC 9110 section 7.8).
+        if accept.is_some() && self.wire.has_unread() {
+            asker.closes();
+        }
+        self.send(response, asker).await
+    }
+
+    /// The body that `head` announces. One whose end is in doubt is not read: the guard will refuse the request.
+    fn body(&self, head: &Parts, asker: &mut Asker) -> Body {
+        let expects = head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT);
+        let wire = || self.wire.clone();
+        let (stage, body) = match guard::framing(head) {
+            Ok(guard::Framing::None | guard::Framing::Length(0)) => (BodyStage::Ended, Body::Empty),
+            Ok(guard::Framing::Length(bytes)) => {
+                (BodyStage::Open, Body::wrap(RequestBody::of_length(wire(), bytes)))
+            }
+            Ok(guard::Framing::Chunked) => {
+                let limits = &self.local.snapshot().config.limits;
+                let chunked = Chunked::new(limits.header_bytes, limits.headers);
+                (BodyStage::Open, Body::wrap(RequestBody::of_chunks(wire(), chunked)))
+            }
+            Err(_) => {
+                asker.closes();
+                (BodyStage::Lost, Body::Empty)
+            }
+        };
+        self.wire.begin(stage, expects && stage == BodyStage::Open);
+        body
+    }
+
+    /// Waits for the response. Meanwhile interim ones go out, and a client that leaves is noticed: then whoever works
+    /// for it is told by being dropped.
+    async fn response(&self, mut serving: Serving) -> Result<Response<Body>, Ending> {
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = Pin::new(&mut serving).poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            let has_failed = matches!(self.wire.poll_interims(cx), Poll::Ready(Err(_)));
+            if has_failed || self.wire.poll_presence(cx) == Presence::Gone {
+                return Poll::Ready(Err(Ending::Drop));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Writes the response. An error ends the connection, as does a response that says so.
+    async fn send(&self, response: Response<Body>, mut asker: Asker) -> Result<(), Ending> {
+        let mut sending = self.begin(response, &mut asker);
+        let mut lateness = None;
+        poll_fn(|cx| self.poll_send(cx, &mut sending, &mut lateness)).await?;
+        match sending.stage {
+            // Its client has no other way to tell.
+            SendStage::Cut if sending.framing == Framing::UntilClose => Err(Ending::Reset),
+            SendStage::Whole if asker.keeps() && self.wire.body() == BodyStage::Ended => Ok(()),
+            _ => Err(Ending::Linger),
+        }
+    }
+
+    /// The head of the response, and what will follow it.
+    fn begin(&self, response: Response<Body>, asker: &mut Asker) -> Sending {
+        let (head, body) = response.into_parts();
+        let (stage, awaits_continue) = self.wire.end_interims();
+        // Nobody will read the rest of the request, or nobody knows if there will be one.
+        if stage == BodyStage::Lost || awaits_continue || self.local.is_draining() {
+            asker.closes();
+        }
+        let mut out = Outbox::default();
+        let interims = self.wire.take_interims();
+        if !interims.is_empty() {
+            out.text(|text| text.extend_from_slice(&interims));
+        }
+        let framing = response::head(&mut out, &head, body.size_hint().exact(), asker);
+        let (left, body, stage) = match framing {
+            Framing::Empty => (0, Body::Empty, SendStage::Whole),
+            Framing::Length(bytes) => (bytes, body, SendStage::Open),
+            Framing::Chunked | Framing::UntilClose => (0, body, SendStage::Open),
+        };
+        Sending { body, framing, left, takes_trailers: asker.takes_trailers(), stage, out }
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        sending: &mut Sending,
+        lateness: &mut Option<Deadline>,
+    ) -> Poll<Result<(), Ending>> {
+        loop {
+            sending.gather(cx);
+            let written = match sending.out.is_empty() {
+                true => self.wire.poll_flush(cx).map_ok(|()| 0),
+                false => self.poll_write(cx, &sending.out),
+            };
+            let Poll::Ready(written) = written else {
+                let limit = || self.local.timers.deadline(self.local.snapshot().config.limits.write_idle);
+                return lateness.get_or_insert_with(limit).poll_elapsed(cx).map(|()| Err(Ending::SlowReader));
+            };
+            *lateness = None;
+            match written {
+                Err(_) => return Poll::Ready(Err(Ending::Drop)),
+                Ok(0) if sending.stage != SendStage::Open => return Poll::Ready(Ok(())),
+                Ok(0) if self.wire.poll_presence(cx) == Presence::Gone => {
+                    return Poll::Ready(Err(Ending::Drop));
+                }
+                Ok(0) => return Poll::Pending,
+                Ok(written) => sending.out.advance(written),
+            }
+        }
+    }
+
+    /// Some of what there is, at least one byte.
+    fn poll_write(&self, cx: &mut Context<'_>, out: &Outbox) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = out.slices(&mut slices);
+        match ready!(self.wire.poll_write(cx, &slices[..count])) {
+            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => Poll::Ready(written),
+        }
+    }
+
+    /// After a 101 the socket is the tunnel's.
+    async fn hand_over(
+        &self,
+        response: Response<Body>,
+        mut asker: Asker,
+        accept: Option<oneshot::Sender<ClientSide>>,
+    ) -> Ending {
+        let mut sending = self.begin(response, &mut asker);
+        let mut lateness = None;
+        if let Err(ending) = poll_fn(|cx| self.poll_send(cx, &mut sending, &mut lateness)).await {
+            return ending;
+        }
+        let (Some(accept), Some((stream, unread))) = (accept, self.wire.take()) else { return Ending::Drop };
+        // Nobody there to take it: the tunnel has failed at its other end, and with the socket goes this one.
+        let _ = accept.send(ClientSide { stream, unread });
+        Ending::Handed
+    }
+
+    async fn end(self, ending: Ending) {
+        if let Some(counter) = ending
+            .reason()
+            .and_then(|reason| self.local.snapshot().listeners[self.client.listener].handles.refusal(reason))
+        {
+            self.local.cells.inc(counter);
+        }
+        let Some((mut stream, _)) = self.wire.take() else { return };
+        let status = match ending {
+            Ending::Reset => {
+                let socket = socket2::SockRef::from(stream.socket());
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                return;
+            }
+            Ending::Drop | Ending::Handed | Ending::Silent | Ending::SlowReader => {
+                // Under TLS a word of farewell; whoever does not read it will not miss it.
+                if matches!(stream, Stream::Tls(_)) {
+                    let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_shutdown(cx))).await;
+                }
+                return;
+            }
+            Ending::Linger => None,
+            Ending::Refuse(bad) => Some(bad.status()),
+            Ending::SlowHead => Some(StatusCode::REQUEST_TIMEOUT),
+        };
+        let _ = self.local.timers.timeout(LINGER, farewell(stream, status)).await;
+    }
+}
+
+impl Sending {
+    /// Takes what is there of the body, as long as there is room for it.
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        while self.stage == SendStage::Open && !self.out.is_full() {
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return };
+            match frame {
+                None => self.finish(None),
+                Some(Err(_)) => self.stage = SendStage::Cut,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.data(data),
+                    Err(frame) => self.finish(frame.trailers_ref()),
+                },
+            }
+            if self.stage == SendStage::Open && self.body.is_end_stream() {
+                self.finish(None);
+            }
+        }
+        if self.stage != SendStage::Open {
+            // With it goes the request: it is counted when its last byte is on its way.
+            self.body = Body::Empty;
+        }
+    }
+
+    fn data(&mut self, data: bytes::Bytes) {
+        match self.framing {
+            Framing::Chunked if data.is_empty() => {}
+            Framing::Chunked => {
+                self.out.text(|text| response::chunk(text, data.len()));
+                self.out.data(data);
+                self.out.text(|text| text.extend_from_slice(b"\r\n"));
+            }
+            // More than was announced would be read as another response.
+            Framing::Length(_) if data.len() as u64 > self.left => self.stage = SendStage::Cut,
+            _ => {
+                self.left = self.left.saturating_sub(data.len() as u64);
+                self.out.data(data);
+            }
+        }
+    }
+
+    fn finish(&mut self, trailers: Option<&http::HeaderMap>) {
+        self.stage = if self.left == 0 { SendStage::Whole } else { SendStage::Cut };
+        if self.framing == Framing::Chunked {
+            let trailers = trailers.filter(|_| self.takes_trailers);
+            self.out.text(|text| response::end_of_chunks(text, trailers));
+        }
+    }
+}
+
+impl Ending {
+    /// The word for the metrics, where the client is at fault.
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            Ending::Refuse(bad) => Some(proxy::raw_reason(bad.status())),
+            Ending::SlowHead | Ending::Silent => Some(proxy::raw_reason(StatusCode::REQUEST_TIMEOUT)),
+            Ending::SlowReader => Some("slow-reader"),
+            Ending::Drop | Ending::Handed | Ending::Linger | Ending::Reset => None,
+        }
+    }
+}
+
+/// Says a last word, closes our side, and reads what the client still sends: a socket that is closed with unread bytes
+/// resets the connection, and the reset may overtake our last response.
+async fn farewell(mut stream: Stream, refusal: Option<StatusCode>) {
+    if let Some(status) = refusal
+        && stream.write_all(&proxy::raw_refusal(status)).await.is_err()
+    {
+        return;
+    }
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut lingered = 0;
+    poll_fn(|cx| {
+        while lingered < LINGER_BYTES {
+            let mut space = [const { MaybeUninit::uninit() }; 4096];
+            let mut buf = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => lingered += buf.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}

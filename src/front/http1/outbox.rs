@@ -1,0 +1,111 @@
+//! What is to be written, gathered: one system call for all of it.
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// Pieces of text (heads, sizes of chunks) and of bodies, in their order. Bodies are not copied.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// All of the text.
+    text: Vec<u8>,
+    /// How much of the text goes before each piece of a body.
+    pieces: Vec<(usize, Bytes)>,
+    /// Bytes in all.
+    length: usize,
+    /// Bytes that are written already.
+    written: usize,
+}
+
+/// Slices that are written at once: as many as a small vector of the kernel's holds without asking for memory
+/// (UIO_FASTIOV).
+pub const SLICES_MAX: usize = 8;
+/// No more is gathered beyond: what waits for the client is memory that it holds.
+const FULL_BYTES: usize = 64 * 1024;
+
+impl Outbox {
+    /// Adds text.
+    pub fn text(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.text.len();
+        write(&mut self.text);
+        self.length += self.text.len() - before;
+    }
+
+    /// Adds a piece of a body.
+    pub fn data(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            self.length += data.len();
+            self.pieces.push((self.text.len(), data));
+        }
+    }
+
+    /// True when it is time to write.
+    pub fn is_full(&self) -> bool {
+        2 * self.pieces.len() + 2 >= SLICES_MAX || self.length >= FULL_BYTES
+    }
+
+    /// True when all of it is written.
+    pub fn is_empty(&self) -> bool {
+        self.length == self.written
+    }
+
+    /// What is to be written, in order; how many slices of `into` are used.
+    pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+        let (mut count, mut skip, mut text) = (0, self.written, 0);
+        let mut add = |bytes: &'a [u8]| {
+            let skipped = skip.min(bytes.len());
+            skip -= skipped;
+            if skipped < bytes.len() && count < SLICES_MAX {
+                into[count] = IoSlice::new(&bytes[skipped..]);
+                count += 1;
+            }
+        };
+        for (text_end, data) in &self.pieces {
+            add(&self.text[text..*text_end]);
+            add(data);
+            text = *text_end;
+        }
+        add(&self.text[text..]);
+        count
+    }
+
+    /// So many bytes have been written.
+    pub fn advance(&mut self, written: usize) {
+        self.written += written;
+        if self.is_empty() {
+            self.text.clear();
+            self.pieces.clear();
+            (self.length, self.written) = (0, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_written_in_order_however_little_is_taken_at_once() {
+        for step in 1..20 {
+            let mut outbox = Outbox::default();
+            outbox.text(|text| text.extend(b"head"));
+            outbox.data(Bytes::from("body"));
+            outbox.data(Bytes::from("more"));
+            outbox.text(|text| text.extend(b"size"));
+            outbox.data(Bytes::from("chunk"));
+            outbox.text(|text| text.extend(b"end"));
+            assert!(outbox.is_full());
+
+            let mut seen = Vec::new();
+            while !outbox.is_empty() {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = outbox.slices(&mut slices);
+                let bytes: Vec<u8> = slices[..count].iter().flat_map(|s| s.to_vec()).take(step).collect();
+                outbox.advance(bytes.len());
+                seen.extend(bytes);
+            }
+            assert_eq!(String::from_utf8(seen).unwrap(), "headbodymoresizechunkend", "{step} at once");
+            assert!(!outbox.is_full());
+        }
+    }
+}

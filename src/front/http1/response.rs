@@ -1,0 +1,345 @@
+//! A response as bytes of HTTP/1.1: its head, and how its body is framed (RFC 9112 section 6).
+
+use std::io::Write;
+
+use http::request;
+use http::response;
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
+use hyper::ext::ReasonPhrase;
+
+use crate::fields;
+use crate::front::http1::outbox::Outbox;
+
+/// How the client learns where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    Empty,
+    /// After so many bytes.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+    /// With the connection: HTTP/1.0 knows no chunks.
+    UntilClose,
+}
+
+/// What of a request its response depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker {
+    is_head: bool,
+    version: Version,
+    /// It has said that it reads them (RFC 9110 section 6.5.1).
+    takes_trailers: bool,
+    /// The connection may carry another request after this one.
+    keeps: bool,
+}
+
+impl Asker {
+    /// What `head` asks for.
+    pub fn of(head: &request::Parts) -> Self {
+        let has = |name: HeaderName, word: &str| {
+            fields::elements(&head.headers, name).any(|token| token.eq_ignore_ascii_case(word))
+        };
+        let keeps = match head.version {
+            Version::HTTP_11 => !has(header::CONNECTION, "close"),
+            _ => has(header::CONNECTION, "keep-alive") && !has(header::CONNECTION, "close"),
+        };
+        Asker {
+            is_head: head.method == Method::HEAD,
+            version: head.version,
+            takes_trailers: head.version == Version::HTTP_11 && has(header::TE, "trailers"),
+            keeps,
+        }
+    }
+
+    /// Whether another request may follow.
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Whether the client reads what follows a body.
+    pub fn takes_trailers(&self) -> bool {
+        self.takes_trailers
+    }
+
+    /// No other request can follow.
+    pub fn closes(&mut self) {
+        self.keeps = false;
+    }
+
+    /// How a response is framed whose body has `length` bytes, if that is known.
+    fn framing(&self, head: &response::Parts, length: Option<u64>) -> Framing {
+        let has_none = self.is_head
+            || head.status.is_informational()
+            || head.status == StatusCode::NO_CONTENT
+            || head.status == StatusCode::NOT_MODIFIED;
+        match length {
+            _ if has_none => Framing::Empty,
+            Some(bytes) => Framing::Length(bytes),
+            None if self.version == Version::HTTP_11 => Framing::Chunked,
+            None => Framing::UntilClose,
+        }
+    }
+}
+
+/// Adds the head of a response. `asker` learns if the connection ends with it; `length` is the body's, if that is
+/// known from the body itself.
+pub fn head(out: &mut Outbox, head: &response::Parts, length: Option<u64>, asker: &mut Asker) -> Framing {
+    let said = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let framing = asker.framing(head, said.or(length));
+    let is_upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let says_close = || {
+        fields::elements(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("close"))
+    };
+    asker.keeps &= framing != Framing::UntilClose && !says_close();
+    out.text(|text| {
+        status_line(text, head);
+        for (name, value) in &head.headers {
+            match *name {
+                header::CONNECTION if !is_upgrade => {}
+                header::TRANSFER_ENCODING => {}
+                // Without a body it still says how long another response would be.
+                header::CONTENT_LENGTH if matches!(framing, Framing::Chunked | Framing::UntilClose) => {}
+                header::CONTENT_LENGTH if head.status == StatusCode::NO_CONTENT => {}
+                _ => field(text, name, value.as_bytes()),
+            }
+        }
+        match framing {
+            Framing::Length(bytes) if said.is_none() => {
+                put(text, format_args!("content-length: {bytes}\r\n"))
+            }
+            Framing::Chunked => text.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            _ => {}
+        }
+        match (asker.keeps, asker.version) {
+            _ if is_upgrade => {}
+            (false, _) => text.extend_from_slice(b"connection: close\r\n"),
+            (true, Version::HTTP_10) => text.extend_from_slice(b"connection: keep-alive\r\n"),
+            (true, _) => {}
+        }
+        text.extend_from_slice(b"\r\n");
+    });
+    framing
+}
+
+/// RFC 9112 section 4. The version is our own, whatever the client's (RFC 9110 section 2.5).
+fn status_line(text: &mut Vec<u8>, head: &response::Parts) {
+    if head.status == StatusCode::OK && head.extensions.is_empty() {
+        return text.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    let phrase = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(head.status.as_str().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(phrase.unwrap_or(head.status.canonical_reason().unwrap_or_default().as_bytes()));
+    text.extend_from_slice(b"\r\n");
+}
+
+/// A chunk's first line.
+pub fn chunk(text: &mut Vec<u8>, length: usize) {
+    put(text, format_args!("{length:x}\r\n"));
+}
+
+/// The last chunk, and what follows it.
+pub fn end_of_chunks(text: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    text.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| may_trail(name)) {
+        field(text, name, value.as_bytes());
+    }
+    text.extend_from_slice(b"\r\n");
+}
+
+fn field(text: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    text.extend_from_slice(name.as_str().as_bytes());
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}
+
+fn put(text: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
+    // Cannot fail: it is memory.
+    let _ = text.write_fmt(what);
+}
+
+/// RFC 9110 section 6.5.1: not what frames, routes, authenticates, controls a request or tells how to read the content.
+fn may_trail(name: &HeaderName) -> bool {
+    !matches!(
+        *name,
+        header::TRANSFER_ENCODING
+            | header::CONTENT_LENGTH
+            | header::TRAILER
+            | header::CONNECTION
+            | header::UPGRADE
+            | header::TE
+            | header::HOST
+            | header::CACHE_CONTROL
+            | header::EXPIRES
+            | header::DATE
+            | header::AGE
+            | header::VARY
+            | header::LOCATION
+            | header::RETRY_AFTER
+            | header::AUTHORIZATION
+            | header::WWW_AUTHENTICATE
+            | header::PROXY_AUTHENTICATE
+            | header::PROXY_AUTHORIZATION
+            | header::SET_COOKIE
+            | header::COOKIE
+            | header::CONTENT_ENCODING
+            | header::CONTENT_TYPE
+            | header::CONTENT_RANGE
+            | header::MAX_FORWARDS
+            | header::EXPECT
+            | header::RANGE
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use http::{Request, Response};
+
+    use super::*;
+    use crate::front::http1::outbox::SLICES_MAX;
+
+    fn written(
+        request: http::request::Builder,
+        response: http::response::Builder,
+        length: Option<u64>,
+    ) -> (String, Framing, bool) {
+        let mut asker = Asker::of(&request.body(()).unwrap().into_parts().0);
+        let mut out = Outbox::default();
+        let framing = head(&mut out, &response.body(()).unwrap().into_parts().0, length, &mut asker);
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = out.slices(&mut slices);
+        (String::from_utf8(slices[..count].concat_bytes()).unwrap(), framing, asker.keeps())
+    }
+
+    trait ConcatBytes {
+        fn concat_bytes(&self) -> Vec<u8>;
+    }
+
+    impl ConcatBytes for [IoSlice<'_>] {
+        fn concat_bytes(&self) -> Vec<u8> {
+            self.iter().flat_map(|slice| slice.to_vec()).collect()
+        }
+    }
+
+    #[test]
+    fn a_response_has_one_framing_and_the_client_can_read_it() {
+        let get = || Request::get("/");
+        let old = || Request::get("/").version(Version::HTTP_10);
+        let ok = || Response::builder().header("a", "b");
+        let with_length = || ok().header("content-length", "7");
+        let of = |status: u16| Response::builder().status(status).header("content-length", "7");
+        let cases = [
+            (
+                get(),
+                ok(),
+                Some(5),
+                "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 5\r\n\r\n",
+                Framing::Length(5),
+                true,
+            ),
+            (
+                get(),
+                with_length(),
+                None,
+                "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 7\r\n\r\n",
+                Framing::Length(7),
+                true,
+            ),
+            (
+                get(),
+                ok(),
+                None,
+                "HTTP/1.1 200 OK\r\na: b\r\ntransfer-encoding: chunked\r\n\r\n",
+                Framing::Chunked,
+                true,
+            ),
+            (
+                old(),
+                ok(),
+                None,
+                "HTTP/1.1 200 OK\r\na: b\r\nconnection: close\r\n\r\n",
+                Framing::UntilClose,
+                false,
+            ),
+            (
+                old().header("connection", "Keep-Alive"),
+                ok(),
+                Some(1),
+                "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 1\r\nconnection: keep-alive\r\n\r\n",
+                Framing::Length(1),
+                true,
+            ),
+            (
+                get().header("connection", "te, Close"),
+                ok(),
+                Some(0),
+                "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                Framing::Length(0),
+                false,
+            ),
+            (
+                get(),
+                ok().header("connection", "close").header("transfer-encoding", "chunked"),
+                Some(1),
+                "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 1\r\nconnection: close\r\n\r\n",
+                Framing::Length(1),
+                false,
+            ),
+            (
+                Request::head("/"),
+                with_length(),
+                Some(0),
+                "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 7\r\n\r\n",
+                Framing::Empty,
+                true,
+            ),
+            (Request::head("/"), ok(), Some(0), "HTTP/1.1 200 OK\r\na: b\r\n\r\n", Framing::Empty, true),
+            (
+                get(),
+                of(304),
+                Some(0),
+                "HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n",
+                Framing::Empty,
+                true,
+            ),
+            (get(), of(204), Some(0), "HTTP/1.1 204 No Content\r\n\r\n", Framing::Empty, true),
+            (
+                get(),
+                Response::builder().status(599),
+                Some(0),
+                "HTTP/1.1 599 \r\ncontent-length: 0\r\n\r\n",
+                Framing::Length(0),
+                true,
+            ),
+            (
+                get(),
+                Response::builder().status(101).header("connection", "upgrade"),
+                None,
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\r\n",
+                Framing::Empty,
+                true,
+            ),
+        ];
+        for (request, response, length, text, framing, keeps) in cases {
+            assert_eq!(written(request, response, length), (text.to_owned(), framing, keeps));
+        }
+    }
+
+    #[test]
+    fn what_may_not_trail_is_left_out() {
+        let mut trailers = HeaderMap::new();
+        for (name, value) in
+            [("grpc-status", "0"), ("content-length", "5"), ("set-cookie", "a=b"), ("x-sum", "1")]
+        {
+            trailers.append(name, value.parse().unwrap());
+        }
+        let mut text = Vec::new();
+        end_of_chunks(&mut text, Some(&trailers));
+        assert_eq!(text, b"0\r\ngrpc-status: 0\r\nx-sum: 1\r\n\r\n");
+    }
+}

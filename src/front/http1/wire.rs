@@ -1,0 +1,321 @@
+//! The socket of an HTTP/1.1 connection, shared by its task and the body of the request in hand.
+//!
+//! Both run on one worker and take turns, so a cell is enough. Who reads: the body, while someone waits for more of it;
+//! else the task. Who writes: the task alone. Nothing is kept here for a connection at rest.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::request::Parts;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::config::Limits;
+use crate::front::http1::head::{self, BadHead, Scan};
+use crate::net::Stream;
+use crate::proxy;
+
+/// What is read at once where it is not known how much will come.
+const READ_BYTES: usize = 16 * 1024;
+/// The most that is read of a body in one piece.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of interim responses that may wait for a client that reads slowly: one head of a server is no larger.
+const INTERIM_BYTES_MAX: usize = 64 * 1024;
+/// RFC 9110 section 15.2.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The socket, and what is known of it.
+pub struct Wire(RefCell<State>);
+
+/// How far the body of the request in hand is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyStage {
+    /// It is read to its end, or there is none: what comes next is another request.
+    Ended,
+    /// It is being read.
+    Open,
+    /// Nobody reads it to its end, or its end cannot be found: no request can follow.
+    Lost,
+}
+
+struct State {
+    /// `None` once it is a tunnel's.
+    stream: Option<Stream>,
+    /// Read, and not used yet.
+    unread: BytesMut,
+    body: BodyStage,
+    /// The client sends its body when it is told to.
+    awaits_continue: bool,
+    /// Interim responses that are to go out before the final one.
+    interims: BytesMut,
+    /// A final response may still have interim ones before it.
+    takes_interims: bool,
+    /// The connection's task.
+    task: Option<Waker>,
+    /// Someone waits for more of the body: it is the one that the socket wakes.
+    has_reader: bool,
+}
+
+/// What the client does while it waits for its response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// As far as one can see.
+    There,
+    /// It has closed its side.
+    Gone,
+}
+
+impl Wire {
+    /// `unread` was read while finding out the protocol.
+    pub fn new(stream: Stream, unread: BytesMut) -> Rc<Self> {
+        Rc::new(Wire(RefCell::new(State {
+            stream: Some(stream),
+            unread,
+            body: BodyStage::Ended,
+            awaits_continue: false,
+            interims: BytesMut::new(),
+            takes_interims: false,
+            task: None,
+            has_reader: false,
+        })))
+    }
+
+    /// The next head; `None` when the client has closed its side instead.
+    pub fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        scan: &mut Scan,
+        limits: &Limits,
+    ) -> Poll<Result<Option<Parts>, BadHead>> {
+        let state = &mut *self.0.borrow_mut();
+        if !state.unread.is_empty()
+            && let Some(place) = scan.find(&state.unread, limits)?
+        {
+            state.unread.advance(place.begin);
+            let head = state.unread.split_to(place.end - place.begin).freeze();
+            return Poll::Ready(head::parse(&head, limits).map(Some));
+        }
+        loop {
+            let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut buf = ReadBuf::uninit(&mut space);
+            let Ok(()) = ready!(state.poll_read(cx, &mut buf)) else { return Poll::Ready(Ok(None)) };
+            let filled = buf.filled();
+            if filled.is_empty() {
+                return Poll::Ready(Ok(None));
+            }
+            if !state.unread.is_empty() {
+                state.unread.extend_from_slice(filled);
+            }
+            // Nearly always a head comes whole: then it is copied once, to just its size.
+            let bytes = if state.unread.is_empty() { filled } else { &state.unread[..] };
+            let Some(place) = scan.find(bytes, limits)? else {
+                if state.unread.is_empty() {
+                    state.unread.extend_from_slice(filled);
+                }
+                continue;
+            };
+            let head = Bytes::copy_from_slice(&bytes[place.begin..place.end]);
+            if state.unread.is_empty() {
+                state.unread.extend_from_slice(&filled[place.end..]);
+            } else {
+                state.unread.advance(place.end);
+            }
+            return Poll::Ready(head::parse(&head, limits).map(Some));
+        }
+    }
+
+    /// True when some of the next head is there.
+    pub fn has_begun_a_head(&self, scan: &Scan) -> bool {
+        scan.has_begun(&self.0.borrow().unread)
+    }
+
+    /// A request begins: its body, and whether the client waits to be told to send it.
+    pub fn begin(&self, body: BodyStage, awaits_continue: bool) {
+        let mut state = self.0.borrow_mut();
+        (state.body, state.awaits_continue, state.takes_interims) = (body, awaits_continue, true);
+    }
+
+    /// Its final response is there: interim ones that have not gone out are left out. Says how far the body is, and
+    /// whether the client still waits to be told to send it.
+    pub fn end_interims(&self) -> (BodyStage, bool) {
+        let mut state = self.0.borrow_mut();
+        state.takes_interims = false;
+        (state.body, std::mem::take(&mut state.awaits_continue))
+    }
+
+    /// How far the request's body is.
+    pub fn body(&self) -> BodyStage {
+        self.0.borrow().body
+    }
+
+    /// True when bytes are there that belong to no request yet.
+    pub fn has_unread(&self) -> bool {
+        !self.0.borrow().unread.is_empty()
+    }
+
+    /// Sends the interim responses that wait. `task` is woken when there are more, or the body has ended.
+    pub fn poll_interims(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = &mut *self.0.borrow_mut();
+        match &mut state.task {
+            Some(task) => task.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        let Some(stream) = &mut state.stream else { return Poll::Ready(Ok(())) };
+        while state.interims.has_remaining() {
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, &state.interims))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            state.interims.advance(written);
+            if !state.interims.has_remaining() {
+                state.interims = BytesMut::new();
+                return Pin::new(stream).poll_flush(cx);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what is left of interim responses: it goes out before anything else.
+    pub fn take_interims(&self) -> Bytes {
+        std::mem::take(&mut self.0.borrow_mut().interims).freeze()
+    }
+
+    /// Whether the client is still there, as far as it can be told without reading more than one piece ahead.
+    pub fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
+        let state = &mut *self.0.borrow_mut();
+        let ahead_max = match state.body {
+            // Whoever sends requests one behind the other has something to wait for.
+            BodyStage::Ended => 1,
+            BodyStage::Open if !state.has_reader => READ_BYTES,
+            _ => 0,
+        };
+        while state.unread.len() < ahead_max {
+            let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut buf = ReadBuf::uninit(&mut space);
+            match state.poll_read(cx, &mut buf) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    state.unread.extend_from_slice(buf.filled())
+                }
+                Poll::Ready(_) => return Presence::Gone,
+            }
+        }
+        Presence::There
+    }
+
+    /// Writes `pieces`, or some of them.
+    pub fn poll_write(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let state = &mut *self.0.borrow_mut();
+        let stream = state.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Pin::new(stream).poll_write_vectored(cx, pieces)
+    }
+
+    /// TLS may hold back what the socket did not take at once.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0.borrow_mut().stream {
+            Some(stream @ Stream::Tls(_)) => Pin::new(stream).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// The socket and what was read of what follows, for a tunnel or for the end.
+    pub fn take(&self) -> Option<(Stream, Bytes)> {
+        let mut state = self.0.borrow_mut();
+        let unread = std::mem::take(&mut state.unread).freeze();
+        Some((state.stream.take()?, unread))
+    }
+
+    /// Calls `read` with what was read of the body and not used; `more` reads more of it.
+    pub(super) fn with_body<T>(&self, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
+        let mut state = self.0.borrow_mut();
+        read(&mut Reader(&mut state))
+    }
+}
+
+impl proxy::Turn for Wire {
+    fn interim(&self, bytes: &[u8]) {
+        self.0.borrow_mut().queue(bytes);
+    }
+
+    fn ended(&self) {}
+}
+
+impl State {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        Pin::new(stream).poll_read(cx, buf)
+    }
+
+    fn queue(&mut self, bytes: &[u8]) {
+        if self.takes_interims && self.interims.len() + bytes.len() <= INTERIM_BYTES_MAX {
+            self.interims.extend_from_slice(bytes);
+        }
+    }
+
+    fn wake(&mut self) {
+        self.task.take().into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The wire in the hands of the request's body.
+pub(super) struct Reader<'a>(&'a mut State);
+
+impl Reader<'_> {
+    /// What was read and not used.
+    pub fn unread(&mut self) -> &mut BytesMut {
+        &mut self.0.unread
+    }
+
+    /// Someone wants the body: the client is told to send it, if it waits for that.
+    pub fn ask(&mut self) {
+        if std::mem::take(&mut self.0.awaits_continue) && self.0.unread.is_empty() {
+            self.0.queue(CONTINUE);
+            self.0.wake();
+        }
+    }
+
+    /// Reads up to `bytes_max` into a piece of its own, which ends up no larger than the traffic is.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
+        let mut piece = BytesMut::new();
+        ready!(self.poll_into(cx, bytes_max, &mut piece))?;
+        Poll::Ready(Ok(piece.freeze()))
+    }
+
+    /// Reads more of what is to be understood before it can be passed on; 0 at the client's end.
+    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut unread = std::mem::take(&mut self.0.unread);
+        let outcome = self.poll_into(cx, READ_BYTES, &mut unread);
+        self.0.unread = unread;
+        outcome
+    }
+
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let stream = self.0.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        self.0.has_reader = true;
+        // No memory is asked for while there is nothing to read.
+        ready!(stream.poll_read_ready(cx))?;
+        into.reserve(bytes_max.min(PIECE_BYTES_MAX));
+        let mut limited = (&mut *stream).take(bytes_max as u64);
+        let read = ready!(pin!(limited.read_buf(into)).poll(cx));
+        self.0.has_reader = false;
+        Poll::Ready(read)
+    }
+
+    /// The body is read to its end, or will not be.
+    pub fn finish(&mut self, stage: BodyStage) {
+        if self.0.body == BodyStage::Open {
+            (self.0.body, self.0.has_reader) = (stage, false);
+            self.0.wake();
+        }
+    }
+}
