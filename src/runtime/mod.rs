@@ -61,13 +61,15 @@ pub fn load(path: &Path, registry: &Registry) -> Result<Config, Mistakes> {
 }
 
 /// Serves until a signal ends it. `registry` names the strategies that `balance` may say;
-/// `started` is called with the bound addresses, by listener, once connections are accepted.
+/// `give_back` is called now and then, on each worker's thread: the program's allocator may return to the system what
+/// a burst has left behind; `started` is called with the bound addresses, by listener, once connections are accepted.
 ///
 /// # Errors
 /// Whatever keeps it from starting. Once it serves, nothing ends it but a signal.
 pub fn run(
     config: Config,
     registry: &Registry,
+    give_back: fn(),
     started: impl FnOnce(&[(String, SocketAddr)]),
 ) -> Result<(), RunError> {
     observe::init(config.log.level, config.log.events);
@@ -99,6 +101,7 @@ pub fn run(
             stage: stage.clone(),
             inbox,
             others: senders.clone(),
+            give_back,
         };
         let thread = thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || worker.run()).map_err(RunError::Thread)?);

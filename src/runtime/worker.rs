@@ -18,6 +18,8 @@ use crate::state::{Keep, Local, Stage};
 
 /// Between two sweeps of idle connections and log lines.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often free memory is offered to the system.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -32,6 +34,7 @@ pub struct Worker {
     pub stage: watch::Receiver<Stage>,
     pub inbox: mpsc::Receiver<Handed>,
     pub others: Vec<mpsc::Sender<Handed>>,
+    pub give_back: fn(),
 }
 
 impl Worker {
@@ -46,7 +49,7 @@ impl Worker {
         let drain_timeout = self.snapshot.config.runtime.drain_timeout;
         let mut stage = self.stage.clone();
         let local = Local::new(self.number, self.keep, self.snapshot, self.access, self.stage);
-        tokio::task::spawn_local(tick(local.clone()));
+        tokio::task::spawn_local(tick(local.clone(), self.give_back));
         tokio::task::spawn_local(accept::take_over(local.clone(), self.inbox));
         let others: accept::Handovers = self.others.into();
         for (listener, socket) in self.sockets.into_iter().enumerate() {
@@ -59,10 +62,11 @@ impl Worker {
     }
 }
 
-async fn tick(local: Rc<Local>) {
+async fn tick(local: Rc<Local>, give_back: fn()) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut swept = Instant::now();
+    let mut given_back = swept;
     loop {
         ticks.tick().await;
         let now = Instant::now();
@@ -70,6 +74,10 @@ async fn tick(local: Rc<Local>) {
         if now.duration_since(swept) >= SWEEP {
             swept = now;
             local.sweep(now);
+        }
+        if now.duration_since(given_back) >= GIVE_BACK {
+            given_back = now;
+            give_back();
         }
     }
 }

@@ -118,7 +118,8 @@ impl Connection {
                 Err(ending) => return ending,
             };
             self.requests += 1;
-            if let Err(ending) = self.exchange(head).await {
+            // On the heap, so that a connection at rest does not hold the room for it.
+            if let Err(ending) = Box::pin(self.exchange(head)).await {
                 return ending;
             }
         }
@@ -250,7 +251,7 @@ impl Connection {
         if stage == BodyStage::Lost || awaits_continue || self.local.is_draining() {
             asker.closes();
         }
-        let mut out = Outbox::default();
+        let mut out = Outbox::new();
         let interims = self.wire.take_interims();
         if !interims.is_empty() {
             out.text(|text| text.extend_from_slice(&interims));

@@ -9,8 +9,9 @@ use bytes::Bytes;
 pub struct Outbox {
     /// All of the text.
     text: Vec<u8>,
-    /// How much of the text goes before each piece of a body.
-    pieces: Vec<(usize, Bytes)>,
+    /// Pieces of bodies, and how much of the text goes before each.
+    pieces: [(usize, Bytes); PIECES_MAX],
+    count: usize,
     /// Bytes in all.
     length: usize,
     /// Bytes that are written already.
@@ -20,10 +21,19 @@ pub struct Outbox {
 /// Slices that are written at once: as many as a small vector of the kernel's holds without asking for memory
 /// (UIO_FASTIOV).
 pub const SLICES_MAX: usize = 8;
+/// Text before each, and text behind the last.
+const PIECES_MAX: usize = (SLICES_MAX - 1) / 2;
+/// A head of usual size is written without asking for memory again.
+const TEXT_BYTES: usize = 768;
 /// No more is gathered beyond: what waits for the client is memory that it holds.
 const FULL_BYTES: usize = 64 * 1024;
 
 impl Outbox {
+    /// With room for a head.
+    pub fn new() -> Self {
+        Outbox { text: Vec::with_capacity(TEXT_BYTES), ..Outbox::default() }
+    }
+
     /// Adds text.
     pub fn text(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.text.len();
@@ -31,17 +41,22 @@ impl Outbox {
         self.length += self.text.len() - before;
     }
 
-    /// Adds a piece of a body.
+    /// Adds a piece of a body; one that comes when it is full already is copied.
     pub fn data(&mut self, data: Bytes) {
-        if !data.is_empty() {
-            self.length += data.len();
-            self.pieces.push((self.text.len(), data));
+        if data.is_empty() {
+            return;
         }
+        let Some(piece) = self.pieces.get_mut(self.count) else {
+            return self.text(|text| text.extend_from_slice(&data));
+        };
+        self.length += data.len();
+        self.count += 1;
+        *piece = (self.text.len(), data);
     }
 
     /// True when it is time to write.
     pub fn is_full(&self) -> bool {
-        2 * self.pieces.len() + 2 >= SLICES_MAX || self.length >= FULL_BYTES
+        self.count == PIECES_MAX || self.length >= FULL_BYTES
     }
 
     /// True when all of it is written.
@@ -60,7 +75,7 @@ impl Outbox {
                 count += 1;
             }
         };
-        for (text_end, data) in &self.pieces {
+        for (text_end, data) in &self.pieces[..self.count] {
             add(&self.text[text..*text_end]);
             add(data);
             text = *text_end;
@@ -74,8 +89,8 @@ impl Outbox {
         self.written += written;
         if self.is_empty() {
             self.text.clear();
-            self.pieces.clear();
-            (self.length, self.written) = (0, 0);
+            self.pieces[..self.count].fill_with(Default::default);
+            (self.count, self.length, self.written) = (0, 0, 0);
         }
     }
 }
@@ -91,10 +106,13 @@ mod tests {
             outbox.text(|text| text.extend(b"head"));
             outbox.data(Bytes::from("body"));
             outbox.data(Bytes::from("more"));
+            outbox.data(Bytes::new());
+            assert!(!outbox.is_full());
             outbox.text(|text| text.extend(b"size"));
             outbox.data(Bytes::from("chunk"));
             outbox.text(|text| text.extend(b"end"));
             assert!(outbox.is_full());
+            outbox.data(Bytes::from("late"));
 
             let mut seen = Vec::new();
             while !outbox.is_empty() {
@@ -104,7 +122,7 @@ mod tests {
                 outbox.advance(bytes.len());
                 seen.extend(bytes);
             }
-            assert_eq!(String::from_utf8(seen).unwrap(), "headbodymoresizechunkend", "{step} at once");
+            assert_eq!(String::from_utf8(seen).unwrap(), "headbodymoresizechunkendlate", "{step} at once");
             assert!(!outbox.is_full());
         }
     }
