@@ -280,7 +280,7 @@ async fn run<C>(
         None if matches!(awaits, Awaits::Head(_)) => Some("slow-head"),
         None if matches!(awaits, Awaits::Write(_)) => Some("slow-reader"),
         // What is no HTTP/2 is told so by GOAWAY, and some of what is no HTTP/1 cannot be told.
-        Some(Err(error)) if error.is_parse() => {
+        Some(Err(error)) if error.is_parse() || is_mistake(&error) => {
             debug!(%error, "request refused");
             Some("malformed")
         }
@@ -293,8 +293,16 @@ async fn run<C>(
 
 /// h2 has limits of its own: on resets, on CONTINUATION, on empty DATA.
 fn is_flood(error: &hyper::Error) -> bool {
-    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+    h2_error(error).is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+}
+
+/// h2 has told the client what it did wrong.
+fn is_mistake(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| error.is_go_away() && error.is_library())
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
 }
 
 fn limit_of(awaits: Awaits, limits: &Limits) -> Duration {

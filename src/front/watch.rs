@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::front::frames::Frames;
+use crate::front::frames::{Code, Frames};
 use crate::front::interim::Interims;
 use crate::net::Stream;
 use crate::proxy;
@@ -43,7 +43,7 @@ pub struct Watch {
     blocks: AtomicU64,
     /// The client sent more frames that do nothing than it may.
     has_flooded: AtomicBool,
-    /// With which status a head was refused; 0 when none was.
+    /// With which status a head was refused, or would have been where HTTP/2 has another word for it; 0 when none was.
     refused: AtomicU16,
     speaks: AtomicU8,
     /// What servers say before their responses.
@@ -85,7 +85,16 @@ pub struct Watched {
     interims: Bytes,
     /// Of HTTP/2: what the client's frames have cost.
     frames: Option<Frames>,
+    /// Its client has broken a rule: it is not read any more.
+    is_over: bool,
     lingered: usize,
+}
+
+/// What comes of a client's bytes.
+enum Heard {
+    GoOn,
+    Mistake,
+    Flood,
 }
 
 impl Watch {
@@ -196,27 +205,31 @@ impl Watched {
         if !prefix.is_empty() && watch.is_speaking(Speaks::Http1) {
             watch.head_begun.store(true, Relaxed);
         }
-        let mut frames = watch.is_speaking(Speaks::Http2).then(Frames::new);
-        if let Some(frames) = &mut frames {
-            // It is shorter than a budget.
-            let _ = frames.received(&prefix, Instant::now());
-        }
-        Watched { stream, prefix, watch, interims: Bytes::new(), frames, lingered: 0 }
+        let frames = watch.is_speaking(Speaks::Http2).then(Frames::new);
+        Watched { stream, prefix, watch, interims: Bytes::new(), frames, is_over: false, lingered: 0 }
     }
 
-    /// What a client of HTTP/2 has just sent; one that floods us is told so, and is not read any more.
-    fn note_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
-        let Some(frames) = &mut self.frames else { return Ok(()) };
+    /// What a client of HTTP/2 has just sent. One that breaks a rule, or floods us, is told so and not read any more.
+    fn note_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Heard {
+        let Some(frames) = &mut self.frames else { return Heard::GoOn };
         frames.answered(self.watch.answered.swap(0, Relaxed));
-        if frames.received(bytes, Instant::now()).is_ok() {
-            return Ok(());
-        }
-        self.watch.has_flooded.store(true, Relaxed);
+        let Err(code) = frames.received(bytes, Instant::now()) else { return Heard::GoOn };
         // Best effort, as above: it may come in the middle of a frame, and nobody may be listening.
-        let goaway = frames.goaway();
+        let goaway = frames.goaway(code);
         let _ = Pin::new(&mut self.stream).poll_write(cx, &goaway);
         let _ = Pin::new(&mut self.stream).poll_flush(cx);
-        Err(io::ErrorKind::ConnectionAborted.into())
+        // What else it sends is read and thrown away, when the socket is shut down.
+        self.frames = None;
+        match code {
+            Code::EnhanceYourCalm => {
+                self.watch.has_flooded.store(true, Relaxed);
+                Heard::Flood
+            }
+            _ => {
+                self.watch.refused.store(StatusCode::BAD_REQUEST.as_u16(), Relaxed);
+                Heard::Mistake
+            }
+        }
     }
 
     fn note_write(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -280,6 +293,9 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.is_over {
+            return Poll::Ready(Ok(()));
+        }
         if this.watch.expired.load(Relaxed) {
             // Best effort: a client that does not even read will not miss it.
             let refusal = proxy::raw_refusal(StatusCode::REQUEST_TIMEOUT);
@@ -287,14 +303,26 @@ impl AsyncRead for Watched {
             let _ = Pin::new(&mut this.stream).poll_flush(cx);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        if this.prefix.has_remaining() {
+        let before = buf.filled().len();
+        let is_prefix = this.prefix.has_remaining();
+        if is_prefix {
             let n = this.prefix.len().min(buf.remaining());
             buf.put_slice(&this.prefix.split_to(n));
-            return Poll::Ready(Ok(()));
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        this.note_frames(cx, &buf.filled()[before..])?;
+        match this.note_frames(cx, &buf.filled()[before..]) {
+            Heard::GoOn if is_prefix => return Poll::Ready(Ok(())),
+            Heard::GoOn => {}
+            // The end, for h2: it closes the connection in good order, and our word is not lost.
+            Heard::Mistake => {
+                this.prefix.clear();
+                this.is_over = true;
+                buf.set_filled(before);
+                return Poll::Ready(Ok(()));
+            }
+            Heard::Flood => return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
         // HTTP/2 also sends frames that begin no request.
         let may_be_a_head = this.watch.is_speaking(Speaks::Http1) && this.watch.in_flight.load(Relaxed) == 0;
         if may_be_a_head && buf.filled().len() > before {
