@@ -141,6 +141,12 @@ pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
                 wants_trailers |= asks_for_trailers(value);
                 false
             }
+            Fate::Trailer => {
+                if let Some(names) = announced(value) {
+                    put(&mut out, header::TRAILER, names);
+                }
+                false
+            }
             Fate::Cookie => {
                 if !out.contains_key(header::COOKIE) {
                     put(&mut out, header::COOKIE, cookies(&head.headers, value));
@@ -181,17 +187,19 @@ enum Fate {
     Drop,
     DropUnlessTrusted,
     Te,
+    Trailer,
     Cookie,
 }
 
 impl Fate {
-    /// By name, which is in lower case. `Trailer` stays: it says what follows the body, not what the connection does.
+    /// By name, which is in lower case.
     fn of(name: &str) -> Fate {
         match name {
             "connection" | "keep-alive" | "transfer-encoding" | "upgrade" | "http2-settings"
             | "content-length" | "host" | "expect" | "x-real-ip" | "x-request-id" | "x-forwarded-for"
             | "forwarded" => Fate::Drop,
             "te" => Fate::Te,
+            "trailer" => Fate::Trailer,
             "cookie" => Fate::Cookie,
             // Also plain `Proxy`, which CGI turns into HTTP_PROXY (CVE-2016-5385).
             _ if name.starts_with("proxy") && matches!(name.as_bytes().get(5), None | Some(b'-')) => {
@@ -230,6 +238,23 @@ fn put(out: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
 /// `TE: trailers`, also with other codings and weights; those are not passed on.
 fn asks_for_trailers(value: &HeaderValue) -> bool {
     fields::of(value.to_str().unwrap_or_default()).any(|t| t.eq_ignore_ascii_case("trailers"))
+}
+
+/// The names in a `Trailer` of fields that may come behind the body, if there are any: those that it does not name are not
+/// passed on. What would not be passed on in the head is not passed on there either, and neither is what routes,
+/// authenticates, conditions or describes the request (RFC 9110 §6.5.1): some servers make one head of both.
+fn announced(value: &HeaderValue) -> Option<HeaderValue> {
+    let line = value.to_str().ok()?;
+    let names: Vec<&str> = fields::of(line).filter(|name| may_come_behind(name)).collect();
+    if names.is_empty() { None } else { HeaderValue::from_str(&names.join(", ")).ok() }
+}
+
+fn may_come_behind(name: &str) -> bool {
+    const NAMES: [&str; 8] =
+        ["authorization", "cache-control", "max-forwards", "pragma", "range", "set-cookie", "trailer", "via"];
+    let name = name.to_ascii_lowercase();
+    let describes = name.starts_with("content-") || name.starts_with("if-");
+    matches!(Fate::of(&name), Fate::Keep) && !describes && !NAMES.contains(&name.as_str())
 }
 
 /// The one `Cookie` of a request: HTTP/2 clients send crumbs.

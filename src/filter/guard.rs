@@ -87,6 +87,8 @@ pub enum Refusal {
     Connection,
     /// HTTP/2: a field that belongs to an HTTP/1.1 connection.
     ConnectionSpecific,
+    /// HTTP/2: a name or a value that HTTP/1.1 cannot say.
+    FieldInvalid,
     /// `Expect` something other than `100-continue`.
     Expectation,
     /// A websocket handshake with a body: what follows it is ambiguous.
@@ -95,7 +97,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, for the label values of a metric; `refusal as usize` is its place here.
-    pub const ALL: [Refusal; 17] = [
+    pub const ALL: [Refusal; 18] = [
         Refusal::Method,
         Refusal::UriTooLong,
         Refusal::Target,
@@ -111,6 +113,7 @@ impl Refusal {
         Refusal::FieldsTooLarge,
         Refusal::Connection,
         Refusal::ConnectionSpecific,
+        Refusal::FieldInvalid,
         Refusal::Expectation,
         Refusal::UpgradeWithBody,
     ];
@@ -145,6 +148,7 @@ impl Refusal {
             Refusal::FieldsTooLarge => "fields-too-large",
             Refusal::Connection => "connection",
             Refusal::ConnectionSpecific => "connection-specific",
+            Refusal::FieldInvalid => "field-invalid",
             Refusal::Expectation => "expectation",
             Refusal::UpgradeWithBody => "upgrade-with-body",
         }
@@ -169,6 +173,7 @@ impl fmt::Display for Refusal {
             Refusal::FieldsTooLarge => "header fields are too large",
             Refusal::Connection => "connection names a field that must not be removed",
             Refusal::ConnectionSpecific => "connection-specific field in http/2",
+            Refusal::FieldInvalid => "field name or value is malformed",
             Refusal::Expectation => "expectation is unknown",
             Refusal::UpgradeWithBody => "upgrade with a body",
         })
@@ -206,6 +211,8 @@ fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
     match uri.scheme_str() {
         None if uri.authority().is_some() => return Err(Refusal::Target),
         None | Some("http" | "https") => {}
+        // RFC 3986 §3.1: in any letters.
+        Some(scheme) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {}
         Some(_) => return Err(Refusal::Target),
     }
     // Above HTTP/1.1 there is a scheme with every target, also with `*`; and http::Uri says `/` for a path
@@ -216,7 +223,10 @@ fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
     }
     // hyper passes on raw UTF-8. `#` never gets here (http::Uri drops fragments), but costs nothing.
     let is_odd = |b: u8| !(0x21..0x7f).contains(&b) || b == b'#';
-    if !path.starts_with('/') || path.contains('\\') || target.bytes().any(is_odd) {
+    // http::Uri says `/` for the path of `?x`, which only a URL may have (RFC 9112 §3.2.2).
+    let is_url = head.version <= Version::HTTP_11 && uri.authority().is_some();
+    let has_path = target.starts_with('/') || (is_url && path.starts_with('/'));
+    if !has_path || path.contains('\\') || target.bytes().any(is_odd) {
         return Err(Refusal::Target);
     }
     if path::is_ambiguous(path) { Err(Refusal::Path) } else { Ok(()) }
@@ -269,6 +279,9 @@ fn check_field<'a>(
     value: &'a HeaderValue,
 ) -> Result<(), Refusal> {
     let is_http2 = head.version > Version::HTTP_11;
+    if is_http2 && is_malformed(name, value) {
+        return Err(Refusal::FieldInvalid);
+    }
     match name {
         "host" => {
             let host = value.to_str().map_err(|_| Refusal::HostInvalid)?;
@@ -298,6 +311,14 @@ fn check_field<'a>(
         _ => {}
     }
     Ok(())
+}
+
+/// What the parser of HTTP/1.1 would not have let through, or would have cut off (RFC 9113 §8.2.1): `http` takes a quote for
+/// a part of a name, and white space around a value for a part of it.
+fn is_malformed(name: &str, value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let value = value.as_bytes();
+    is_space(value.first()) || is_space(value.last()) || memchr::memchr(b'"', name.as_bytes()).is_some()
 }
 
 // RFC 9112 §6.1: exactly `chunked`; known but not so, 400; unknown, 501.

@@ -152,7 +152,6 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
         .auto_date_header(false)
         .max_concurrent_streams(limits.http2_streams)
         .max_pending_accept_reset_streams(limits.http2_resets)
-        .max_local_error_reset_streams(limits.http2_resets)
         .max_header_list_size(limits.http2_header_list)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
@@ -224,6 +223,11 @@ async fn run<I, S>(
     let reason = match outcome {
         _ if watch.has_flooded() => Some("http2-flood"),
         Some(Err(error)) if is_flood(&error) => Some("http2-flood"),
+        _ if watch.has_erred() => Some("malformed"),
+        Some(Err(error)) if is_mistake(&error) => {
+            debug!(%error, "refused over http/2");
+            Some("malformed")
+        }
         None if matches!(awaits, Awaits::Head(_)) => Some("slow-head"),
         None if matches!(awaits, Awaits::Write(_)) => Some("slow-reader"),
         _ => None,
@@ -235,8 +239,16 @@ async fn run<I, S>(
 
 /// h2 has limits of its own: on resets, on CONTINUATION, on empty DATA.
 fn is_flood(error: &hyper::Error) -> bool {
-    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+    h2_error(error).is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+}
+
+/// h2 has told the client what it did wrong.
+fn is_mistake(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| error.is_go_away() && error.is_library())
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
 }
 
 fn limit_of(awaits: Awaits, limits: &Limits) -> Duration {

@@ -1,11 +1,17 @@
-//! The frames of an HTTP/2 client, counted as they pass: those that do nothing have a budget.
+//! The frames of an HTTP/2 client as they pass: held to rules that h2 does not keep, and those that do nothing to a budget.
 //!
 //! h2 bounds what a flood may leave in memory, but answers PING, SETTINGS and WINDOW_UPDATE for as long as
 //! they come, which is a core for each connection that only sends those (CVE-2019-9512, -9515 and their
 //! kin). So each frame that asks for work and brings none costs a token; tokens come back with time, and with the
 //! bytes and the responses that the client is sent, for which it rightly sends WINDOW_UPDATE.
 
+mod rules;
+
 use std::time::Instant;
+
+use rules::{DATA, END_STREAM, GOAWAY, HEADERS, Header, Rules};
+
+pub use rules::Code;
 
 /// Tokens at most, and at first: a browser that opens a hundred streams and leaves them all is no flood.
 const TOKENS_MAX: u32 = 1000;
@@ -22,10 +28,6 @@ const HEADER_BYTES: usize = 9;
 /// RFC 9113 section 3.4: what comes before the first frame.
 const PREFACE_BYTES: usize = 24;
 
-/// More frames that do nothing than a client may send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flood;
-
 /// The frames of one connection.
 #[derive(Debug, Clone)]
 pub struct Frames {
@@ -38,8 +40,7 @@ pub struct Frames {
     refilled: Option<Instant>,
     /// Bytes sent that are not worth a token yet.
     sent: u32,
-    /// The highest stream that the client has opened.
-    last_stream: u32,
+    rules: Rules,
 }
 
 impl Frames {
@@ -52,7 +53,7 @@ impl Frames {
             tokens: TOKENS_MAX,
             refilled: None,
             sent: 0,
-            last_stream: 0,
+            rules: Rules::default(),
         }
     }
 
@@ -62,11 +63,11 @@ impl Frames {
         self.tokens = self.tokens.saturating_add(earned).min(TOKENS_MAX);
     }
 
-    /// RFC 9113 section 6.8: the last word to a client whose budget is spent, ENHANCE_YOUR_CALM. It names the last
-    /// stream that was seen: what is under way may have been acted upon, so none of it is to be sent again.
-    pub fn goaway(&self) -> [u8; 17] {
-        let [a, b, c, d] = self.last_stream.to_be_bytes();
-        [0, 0, 8, 7, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0x0b]
+    /// RFC 9113 section 6.8: the last word to a client that is not listened to any more. It names the last stream that
+    /// was seen: what is under way may have been acted upon, so none of it is to be sent again.
+    pub fn goaway(&self, code: Code) -> [u8; 17] {
+        let [a, b, c, d] = self.rules.last_stream().to_be_bytes();
+        [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, code as u8]
     }
 
     /// So many bytes have gone to the client.
@@ -79,14 +80,16 @@ impl Frames {
     /// These bytes have come from it.
     ///
     /// # Errors
-    /// Its budget is spent.
-    pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
+    /// It has broken a rule, or (ENHANCE_YOUR_CALM) its budget is spent.
+    pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Code> {
         self.refill(now);
         while !bytes.is_empty() {
             if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = &bytes[skipped..];
+                let (passed, after) = bytes.split_at(self.skip.min(bytes.len()));
+                self.skip -= passed.len();
+                // Nothing is read of the preface: that is h2's.
+                self.rules.payload(passed)?;
+                bytes = after;
                 continue;
             }
             let taken = (HEADER_BYTES - self.have).min(bytes.len());
@@ -94,15 +97,17 @@ impl Frames {
             self.have += taken;
             bytes = &bytes[taken..];
             if self.have == HEADER_BYTES {
-                self.have = 0;
-                self.skip = usize::from(self.header[0]) << 16
-                    | usize::from(self.header[1]) << 8
-                    | usize::from(self.header[2]);
-                self.note_stream();
-                if !self.does_something() {
-                    self.tokens = self.tokens.checked_sub(1).ok_or(Flood)?;
-                }
+                self.begins(Header::parse(&self.header))?;
             }
+        }
+        Ok(())
+    }
+
+    fn begins(&mut self, header: Header) -> Result<(), Code> {
+        (self.have, self.skip) = (0, header.length);
+        self.rules.begins(&header)?;
+        if !does_something(&header) {
+            self.tokens = self.tokens.checked_sub(1).ok_or(Code::EnhanceYourCalm)?;
         }
         Ok(())
     }
@@ -119,27 +124,15 @@ impl Frames {
             self.tokens = self.tokens.saturating_add(back).min(TOKENS_MAX);
         }
     }
+}
 
-    fn note_stream(&mut self) {
-        const HEADERS: u8 = 1;
-        let [.., a, b, c, d] = self.header;
-        if self.header[3] == HEADERS {
-            self.last_stream = self.last_stream.max(u32::from_be_bytes([a & 0x7f, b, c, d]));
-        }
-    }
-
-    /// A request, a part of one, or the end of the connection. Resets count as nothing done: each makes us
-    /// give up what was begun (CVE-2023-44487).
-    fn does_something(&self) -> bool {
-        const DATA: u8 = 0;
-        const HEADERS: u8 = 1;
-        const GOAWAY: u8 = 7;
-        const END_STREAM: u8 = 1;
-        match self.header[3] {
-            DATA => self.skip > 0 || self.header[4] & END_STREAM != 0,
-            HEADERS | GOAWAY => true,
-            _ => false,
-        }
+/// A request, a part of one, or the end of the connection. Resets count as nothing done: each makes us
+/// give up what was begun (CVE-2023-44487).
+fn does_something(header: &Header) -> bool {
+    match header.kind {
+        DATA => header.length > 0 || header.has(END_STREAM),
+        HEADERS | GOAWAY => true,
+        _ => false,
     }
 }
 
@@ -149,16 +142,23 @@ mod tests {
 
     use super::*;
 
-    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
-        let mut frame =
-            vec![(payload >> 16) as u8, (payload >> 8) as u8, payload as u8, kind, flags, 0, 0, 0, 1];
-        frame.resize(HEADER_BYTES + payload, 7);
+    fn frame_on(stream: u32, kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let mut frame = vec![(payload >> 16) as u8, (payload >> 8) as u8, payload as u8, kind, flags];
+        frame.extend(stream.to_be_bytes());
+        frame.resize(HEADER_BYTES + payload, 0x90);
         frame
     }
 
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        frame_on(1, kind, flags, payload)
+    }
+
+    /// With its whole budget, and no stream.
     fn begun(now: Instant) -> Frames {
         let mut frames = Frames::new();
         frames.received(&[b'P'; PREFACE_BYTES], now).unwrap();
+        frames.received(&frame_on(0, 4, 0, 0), now).unwrap();
+        frames.answered(1);
         frames
     }
 
@@ -179,7 +179,9 @@ mod tests {
             ("an unknown one", frame(0xbb, 0, 70_000), false),
         ] {
             let mut frames = begun(now);
-            let passed = (0..2 * TOKENS_MAX).take_while(|_| frames.received(&frame, now).is_ok()).count();
+            let on = |stream: u32| [&frame[..5], &stream.to_be_bytes(), &frame[HEADER_BYTES..]].concat();
+            let streams = (0..2 * TOKENS_MAX).map(|n| 2 * n + 1);
+            let passed = streams.take_while(|&stream| frames.received(&on(stream), now).is_ok()).count();
             assert_eq!(passed, if is_free { 2 * TOKENS_MAX } else { TOKENS_MAX } as usize, "{name}");
         }
     }
@@ -192,51 +194,52 @@ mod tests {
         frames.received(&ping.repeat(TOKENS_MAX as usize), now).unwrap();
 
         let later = now + Duration::from_millis(100);
-        assert_eq!(frames.clone().received(&ping.repeat(11), later), Err(Flood));
+        assert_eq!(frames.clone().received(&ping.repeat(11), later), Err(Code::EnhanceYourCalm));
         assert_eq!(frames.received(&ping.repeat(10), later), Ok(()));
 
         frames.sent(3 * BYTES_PER_TOKEN as usize - 1);
         frames.sent(1);
-        assert_eq!(frames.clone().received(&ping.repeat(4), later), Err(Flood));
+        assert_eq!(frames.clone().received(&ping.repeat(4), later), Err(Code::EnhanceYourCalm));
         assert_eq!(frames.received(&ping.repeat(3), later), Ok(()));
 
         frames.answered(2);
-        assert_eq!(frames.clone().received(&ping.repeat(5), later), Err(Flood));
+        assert_eq!(frames.clone().received(&ping.repeat(5), later), Err(Code::EnhanceYourCalm));
         assert_eq!(frames.received(&ping.repeat(4), later), Ok(()));
     }
 
     #[test]
-    fn the_last_word_names_the_last_stream() {
+    fn the_last_word_names_the_last_stream_and_says_why() {
         let now = Instant::now();
         let mut frames = begun(now);
-        assert_eq!(frames.goaway()[9..13], [0, 0, 0, 0]);
-        let mut headers = frame(1, 5, 3);
-        headers[5..9].copy_from_slice(&[0x80, 0, 1, 7]);
-        frames.received(&headers, now).unwrap();
-        frames.received(&frame(1, 5, 3), now).unwrap();
-        assert_eq!(frames.goaway()[9..13], [0, 0, 1, 7]);
+        assert_eq!(frames.goaway(Code::EnhanceYourCalm)[9..], [0, 0, 0, 0, 0, 0, 0, 0xb]);
+        frames.received(&frame_on(0x8000_0107, 1, 5, 3), now).unwrap();
+        frames.received(&frame_on(5, 1, 5, 3), now).unwrap();
+        assert_eq!(frames.goaway(Code::FrameSize)[9..], [0, 0, 1, 7, 0, 0, 0, 6]);
     }
 
     proptest::proptest! {
         #[test]
         fn it_does_not_matter_how_the_bytes_are_cut(
-            kinds in proptest::collection::vec((0u8..12, 0usize..40), 0..60),
+            // Mostly whole requests and what follows them: one mistake, and nothing more is read.
+            kinds in proptest::collection::vec((0u32..6, 0u8..10, 0u8..64, 0usize..13), 0..60),
             cuts in proptest::collection::vec(1usize..30, 1..40),
         ) {
             let now = Instant::now();
-            let bytes: Vec<u8> = kinds.iter().flat_map(|&(kind, length)| frame(kind, 0, length)).collect();
+            let bytes: Vec<u8> =
+                kinds.iter().flat_map(|&(stream, kind, flags, length)| frame_on(stream, kind, flags, length)).collect();
             let mut whole = begun(now);
-            whole.received(&bytes, now).unwrap();
+            let expected = whole.received(&bytes, now);
 
             let mut pieces = begun(now);
-            let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());
-            while !rest.is_empty() {
+            let (mut rest, mut cuts, mut outcome) = (&bytes[..], cuts.iter().cycle(), Ok(()));
+            while !rest.is_empty() && outcome.is_ok() {
                 let (piece, after) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
-                pieces.received(piece, now).unwrap();
+                outcome = pieces.received(piece, now);
                 rest = after;
             }
+            proptest::prop_assert_eq!(outcome, expected);
             proptest::prop_assert_eq!(pieces.tokens, whole.tokens);
-            proptest::prop_assert_eq!((pieces.skip, pieces.have), (whole.skip, whole.have));
+            proptest::prop_assert_eq!(pieces.goaway(Code::Protocol), whole.goaway(Code::Protocol));
         }
     }
 }

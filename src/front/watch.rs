@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::front::LINGER_BYTES;
-use crate::front::frames::Frames;
+use crate::front::frames::{Code, Frames};
 use crate::net::Stream;
 
 /// Shared by a connection's socket, its task and its streams. Atomics, never contended: all of them run on one worker.
@@ -33,6 +33,8 @@ pub struct Watch {
     blocks: AtomicU64,
     /// The client sent more frames that do nothing than it may.
     has_flooded: AtomicBool,
+    /// The client has broken a rule.
+    has_erred: AtomicBool,
 }
 
 /// What a connection waits for; a changed number means that it is another wait of the kind.
@@ -58,6 +60,8 @@ pub struct Watched {
     watch: Arc<Watch>,
     /// What the client's frames have cost.
     frames: Frames,
+    /// Its client has broken a rule, or floods us: it is not read any more.
+    is_over: bool,
     lingered: usize,
 }
 
@@ -105,6 +109,11 @@ impl Watch {
         self.has_flooded.load(Relaxed)
     }
 
+    /// True when the client has broken a rule and was told so.
+    pub fn has_erred(&self) -> bool {
+        self.has_erred.load(Relaxed)
+    }
+
     fn block(&self) {
         if !self.write_blocked.swap(true, Relaxed) {
             self.blocks.store(self.blocks.load(Relaxed) + 1, Relaxed);
@@ -120,24 +129,23 @@ impl Watch {
 impl Watched {
     /// `prefix` is read before the stream is.
     pub fn new(stream: Stream, prefix: Bytes, watch: Arc<Watch>) -> Self {
-        let mut frames = Frames::new();
-        // It is shorter than a budget.
-        let _ = frames.received(&prefix, Instant::now());
-        Watched { stream, prefix, watch, frames, lingered: 0 }
+        Watched { stream, prefix, watch, frames: Frames::new(), is_over: false, lingered: 0 }
     }
 
-    /// What the client has just sent; one that floods us is told so, and is not read any more.
-    fn note_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+    /// What the client has just sent. One that breaks a rule, or floods us, is told so and not read any more.
+    fn note_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         self.frames.answered(self.watch.answered.swap(0, Relaxed));
-        if self.frames.received(bytes, Instant::now()).is_ok() {
-            return Ok(());
-        }
-        self.watch.has_flooded.store(true, Relaxed);
+        let Err(code) = self.frames.received(bytes, Instant::now()) else { return };
         // Best effort: it may come in the middle of a frame, and nobody may be listening.
-        let goaway = self.frames.goaway();
+        let goaway = self.frames.goaway(code);
         let _ = Pin::new(&mut self.stream).poll_write(cx, &goaway);
         let _ = Pin::new(&mut self.stream).poll_flush(cx);
-        Err(io::ErrorKind::ConnectionAborted.into())
+        match code {
+            Code::EnhanceYourCalm => self.watch.has_flooded.store(true, Relaxed),
+            _ => self.watch.has_erred.store(true, Relaxed),
+        }
+        self.prefix.clear();
+        self.is_over = true;
     }
 
     fn note_write(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -159,14 +167,21 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let before = buf.filled().len();
+        if this.is_over {
+            // The end, for h2: it closes the connection in good order, and our word is not lost.
+            return Poll::Ready(Ok(()));
+        }
         if this.prefix.has_remaining() {
             let n = this.prefix.len().min(buf.remaining());
             buf.put_slice(&this.prefix.split_to(n));
-            return Poll::Ready(Ok(()));
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        this.note_frames(cx, &buf.filled()[before..])?;
+        this.note_frames(cx, &buf.filled()[before..]);
+        if this.is_over {
+            buf.set_filled(before);
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -22,6 +22,7 @@ mod headers;
 mod health;
 mod hostile;
 mod http2;
+mod http2_rules;
 mod interim;
 mod listeners_and_tls;
 mod metrics;

@@ -202,6 +202,20 @@ fn crumbs_become_one_cookie_at_the_place_of_the_first() {
 }
 
 #[test]
+fn trailers_are_announced_that_may_come_behind_a_body() {
+    for (line, expected) in [
+        ("x-sum, Server-Timing", Some("trailer: x-sum, Server-Timing")),
+        ("Host, x-sum,Cookie,  X-Forwarded-For", Some("trailer: x-sum")),
+        ("x_real_ip, Content-Type, If-Match, TE, Via, proxy, trailer, Expect", None),
+        ("", None),
+    ] {
+        let head = parts(Version::HTTP_11, "GET", &[("trailer", line)]);
+        let sent = Given::default().sends_of_client(&head);
+        assert_eq!(sent.first().map(String::as_str), expected, "{line}");
+    }
+}
+
+#[test]
 fn websocket_and_trailers_are_asked_for_anew() {
     let head = parts(
         Version::HTTP_11,

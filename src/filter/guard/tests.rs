@@ -119,6 +119,24 @@ fn http2_has_no_connection_fields() {
 }
 
 #[test]
+fn http2_says_nothing_that_http1_cannot() {
+    for (name, value, expected) in [
+        ("x", "a b\tc", None),
+        ("x", "", None),
+        ("x", " a", Some(Refusal::FieldInvalid)),
+        ("x", "a\t", Some(Refusal::FieldInvalid)),
+        ("x", " ", Some(Refusal::FieldInvalid)),
+    ] {
+        assert_eq!(over_http2(&[(name, value)]), expected, "{name}: {value:?}");
+    }
+    // Only its own parser of HTTP/2 takes such a name, so none can be made here.
+    assert!(is_malformed("x\"y", &HeaderValue::from_static("1")));
+    assert_eq!(verdict(Version::HTTP_2, "GET", "HTTPS://a/", &[]), None);
+    assert_eq!(verdict(Version::HTTP_2, "GET", "http://a?x", &[]), Some(Refusal::Target));
+    assert_eq!(verdict(Version::HTTP_11, "GET", "http://a?x", &[("host", "a")]), None);
+}
+
+#[test]
 fn targets_are_plain() {
     use Refusal::*;
     let long = format!("/{}", "a".repeat(100));

@@ -74,6 +74,13 @@ impl Cert {
 }
 
 impl Trust {
+    /// The same, of a client that speaks HTTP/2 alone.
+    pub fn http2(&self) -> Trust {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Trust(Arc::new(config))
+    }
+
     pub fn dial(&self, stream: TcpStream, name: &str) -> StreamOwned<ClientConnection, TcpStream> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         StreamOwned::new(ClientConnection::new(self.0.clone(), name).unwrap(), stream)

@@ -6,6 +6,7 @@
 pub mod certs;
 pub mod client;
 pub mod dns;
+pub mod frames;
 pub mod grpc;
 pub mod http2;
 pub mod nginx;
