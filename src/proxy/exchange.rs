@@ -137,7 +137,11 @@ impl Exchange {
     /// Step: whose is it?
     pub fn find_route(&mut self, host: &str) -> Result<(), Failure> {
         let host = router::normal_host(host);
-        match self.view.router.find(self.client.listener, &host, self.head.uri.path()) {
+        let (listener, path) = (self.client.listener, self.head.uri.path());
+        if self.view.router.is_ambiguous(listener, &host, path) {
+            return Err(Failure::Refused(guard::Refusal::Path));
+        }
+        match self.view.router.find(listener, &host, path) {
             Ok(found) => {
                 self.route = found.route;
                 Ok(())
