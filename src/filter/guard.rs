@@ -27,6 +27,9 @@ pub use response::check_response;
 /// Bytes a field costs besides its name and value: `": "` and the end of its line.
 const FIELD_OVERHEAD_BYTES: usize = 4;
 
+/// Bytes of a method. Twice as many as the longest registered has, which is UPDATEREDIRECTREF.
+const METHOD_BYTES_MAX: usize = 32;
+
 /// What a head says, now that it may be believed to say one thing only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked<'a> {
@@ -38,6 +41,8 @@ pub struct Checked<'a> {
     pub authority: &'a str,
     /// The client asks for a websocket, over HTTP/1.1, properly.
     pub wants_websocket: bool,
+    /// OPTIONS that `Max-Forwards` lets go no further: it is ours to answer (RFC 9110 §7.6.2).
+    pub ends_here: bool,
 }
 
 impl Checked<'_> {
@@ -56,6 +61,8 @@ impl Checked<'_> {
 pub enum Refusal {
     /// CONNECT or TRACE.
     Method,
+    /// Longer than any method there is.
+    MethodTooLong,
     /// Longer than `limits.uri-bytes`.
     UriTooLong,
     /// Neither origin-form nor absolute-form (nor `OPTIONS *`), or characters no target may have.
@@ -88,12 +95,15 @@ pub enum Refusal {
     Expectation,
     /// A websocket handshake with a body: what follows it is ambiguous.
     UpgradeWithBody,
+    /// OPTIONS with a `Max-Forwards` that is not one number.
+    MaxForwards,
 }
 
 impl Refusal {
     /// Every refusal, for the label values of a metric; `refusal as usize` is its place here.
-    pub const ALL: [Refusal; 17] = [
+    pub const ALL: [Refusal; 19] = [
         Refusal::Method,
+        Refusal::MethodTooLong,
         Refusal::UriTooLong,
         Refusal::Target,
         Refusal::Path,
@@ -110,6 +120,7 @@ impl Refusal {
         Refusal::ConnectionSpecific,
         Refusal::Expectation,
         Refusal::UpgradeWithBody,
+        Refusal::MaxForwards,
     ];
 
     /// What the client gets.
@@ -117,7 +128,8 @@ impl Refusal {
         match self {
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
-            Refusal::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            // RFC 9112 §3: what is longer than any method we know is none that we know.
+            Refusal::TransferCoding | Refusal::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
             Refusal::FieldsTooMany | Refusal::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
             _ => StatusCode::BAD_REQUEST,
@@ -128,6 +140,7 @@ impl Refusal {
     pub fn as_str(self) -> &'static str {
         match self {
             Refusal::Method => "method",
+            Refusal::MethodTooLong => "method-too-long",
             Refusal::UriTooLong => "uri-too-long",
             Refusal::Target => "target",
             Refusal::Path => "path",
@@ -144,6 +157,7 @@ impl Refusal {
             Refusal::ConnectionSpecific => "connection-specific",
             Refusal::Expectation => "expectation",
             Refusal::UpgradeWithBody => "upgrade-with-body",
+            Refusal::MaxForwards => "max-forwards",
         }
     }
 }
@@ -152,6 +166,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::Method => "method is not allowed here",
+            Refusal::MethodTooLong => "method is too long",
             Refusal::UriTooLong => "target is too long",
             Refusal::Target => "target is malformed",
             Refusal::Path => "path is ambiguous",
@@ -168,6 +183,7 @@ impl fmt::Display for Refusal {
             Refusal::ConnectionSpecific => "connection-specific field in http/2",
             Refusal::Expectation => "expectation is unknown",
             Refusal::UpgradeWithBody => "upgrade with a body",
+            Refusal::MaxForwards => "max-forwards is not one number",
         })
     }
 }
@@ -180,6 +196,9 @@ pub fn check_request<'a>(head: &'a Parts, limits: &Limits) -> Result<Checked<'a>
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Refusal::Method);
     }
+    if head.method.as_str().len() > METHOD_BYTES_MAX {
+        return Err(Refusal::MethodTooLong);
+    }
     check_target(head, limits)?;
     let fields = check_fields(head, limits)?;
     let authority = authority(head, fields.host)?;
@@ -189,6 +208,7 @@ pub fn check_request<'a>(head: &'a Parts, limits: &Limits) -> Result<Checked<'a>
         port: parsed.port,
         authority,
         wants_websocket: fields.wants_websocket(head)?,
+        ends_here: fields.max_forwards == Some(0),
     })
 }
 
@@ -227,6 +247,8 @@ struct Fields<'a> {
     chunked: bool,
     websocket: bool,
     connection_upgrade: bool,
+    /// Of OPTIONS alone.
+    max_forwards: Option<u64>,
 }
 
 impl Fields<'_> {
@@ -279,7 +301,8 @@ fn check_field<'a>(
         }
         "content-length" => {
             let length = content_length(value).ok_or(Refusal::ContentLength)?;
-            if fields.content_length.replace(length).is_some_and(|before| before != length) {
+            // RFC 9110 §8.6 lets equal ones be taken for one; nobody sends them in good faith.
+            if fields.content_length.replace(length).is_some() {
                 return Err(Refusal::ContentLength);
             }
         }
@@ -299,13 +322,20 @@ fn check_field<'a>(
         }
         "connection" => {
             for token in fields::of(value.to_str().map_err(|_| Refusal::Connection)?) {
-                if is_protected(token) {
+                if is_protected(token) || !token.bytes().all(is_token_byte) {
                     return Err(Refusal::Connection);
                 }
                 fields.connection_upgrade |= token.eq_ignore_ascii_case("upgrade");
             }
         }
         "upgrade" => fields.websocket |= names_websocket(value),
+        // For any other method it may be ignored (RFC 9110 §7.6.2), and is; TRACE does not come here.
+        "max-forwards" if head.method == Method::OPTIONS => {
+            let hops = max_forwards(value).ok_or(Refusal::MaxForwards)?;
+            if fields.max_forwards.replace(hops).is_some() {
+                return Err(Refusal::MaxForwards);
+            }
+        }
         "expect" if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
             return Err(Refusal::Expectation);
         }
@@ -347,7 +377,7 @@ fn authority<'a>(head: &'a Parts, host: Option<&'a str>) -> Result<&'a str, Refu
 /// Fields that `Connection` must not name, because without them the server would read another request
 /// (framing, host), or a more trusted one (what we and the proxies before us say about the client).
 fn is_protected(token: &str) -> bool {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 18] = [
         "host",
         "content-length",
         "transfer-encoding",
@@ -364,10 +394,24 @@ fn is_protected(token: &str) -> bool {
         "cache-control",
         "expect",
         "max-forwards",
+        "origin",
+        "x-forwarded",
     ];
-    const FORWARDED: &str = "x-forwarded-";
-    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name))
-        || token.get(..FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED))
+    let begins = |with: &str| token.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    // Conditions are part of what is asked: without If-Match, a write that must not happen does.
+    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name)) || begins("x-forwarded-") || begins("if-")
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `Max-Forwards = 1*DIGIT` (RFC 9110 §7.6.2). More than can be counted is as many as can be.
+pub fn max_forwards(value: &HeaderValue) -> Option<u64> {
+    let digits = value.to_str().ok()?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 /// `Content-Length = 1*DIGIT` (RFC 9110 §8.6). Lists of equal numbers could be taken; nobody sends them in good faith.
