@@ -31,3 +31,4 @@ mod purge;
 mod resilience;
 mod resolver;
 mod routing;
+mod strict;
