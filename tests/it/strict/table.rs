@@ -27,6 +27,8 @@ pub struct Case {
     trailers: Option<Vec<String>>,
     /// Nothing is sent behind it, and the client says that it has no more to say.
     is_last: bool,
+    /// In how large pieces it is sent.
+    piece: usize,
 }
 
 /// What must come of it.
@@ -90,6 +92,7 @@ fn case(name: impl Into<String>, bytes: impl AsRef<str>, wants: Vec<Want>) -> Ca
         without_values: Vec::new(),
         trailers: None,
         is_last: false,
+        piece: usize::MAX,
     }
 }
 
@@ -140,6 +143,13 @@ impl Case {
 
     pub fn without_trailers(mut self) -> Case {
         self.trailers = Some(Vec::new());
+        self
+    }
+
+    /// Sent byte by byte: where a reader stops for more must make no difference.
+    pub fn byte_by_byte(mut self) -> Case {
+        self.name.push_str(", byte by byte");
+        self.piece = 1;
         self
     }
 
@@ -244,7 +254,7 @@ impl Rig {
             bytes.extend(format!("GET {canary} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").bytes());
         }
         // The proxy may have hung up before it has all.
-        let _ = socket.write_all(&bytes);
+        let _ = bytes.chunks(case.piece).try_for_each(|piece| socket.write_all(piece));
         if case.is_last {
             let _ = socket.shutdown(std::net::Shutdown::Write);
         }
