@@ -14,6 +14,11 @@ pub fn of(line: &str) -> impl DoubleEndedIterator<Item = &str> {
     line.split(',').map(|e| e.trim_matches([' ', '\t'])).filter(|e| !e.is_empty())
 }
 
+/// RFC 9110 §5.6.2.
+pub fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// The values of the cookies called `name`, in all of the `Cookie` lines, as they were sent. Other cookies may hold
 /// bytes that are no ASCII.
 fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> {

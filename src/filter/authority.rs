@@ -18,7 +18,7 @@ pub struct Authority<'a> {
 impl<'a> Authority<'a> {
     /// Reads `text` by the grammar of RFC 3986 §3.2, minus what has no use in HTTP but to confuse the next
     /// reader: userinfo (RFC 9110 §4.2.4), an empty host (§4.2.1), `IPvFuture`, commas (a second `Host` that someone
-    /// folded into the first) and escapes of characters that could not stand there plainly.
+    /// folded into the first), escapes of ASCII and empty labels: who undoes them finds another host than the router.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (name, port) = match text.strip_prefix('[') {
             Some(inner) => {
@@ -60,20 +60,23 @@ fn parse_port(text: &str) -> Option<Option<u16>> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok().map(Some))?
 }
 
-/// `reg-name` of RFC 3986 §3.2.2, not empty and not a lone dot.
+/// `reg-name` of RFC 3986 §3.2.2, without empty labels but the last of a full name.
 fn is_reg_name(name: &[u8]) -> bool {
+    if name.starts_with(b".") || name.windows(2).any(|two| two == b"..") {
+        return false;
+    }
     let mut rest = name;
     while let Some((&byte, after)) = rest.split_first() {
         rest = match byte {
             b'%' => match after {
-                [high, low, after @ ..] if is_plain_escape(*high, *low) => after,
+                [high, low, after @ ..] if is_escape_beyond_ascii(*high, *low) => after,
                 _ => return false,
             },
             _ if is_plain(byte) => after,
             _ => return false,
         };
     }
-    !matches!(name, [] | [b'.'])
+    !name.is_empty()
 }
 
 /// unreserved / sub-delims, without the comma.
@@ -83,12 +86,8 @@ fn is_plain(byte: u8) -> bool {
         || matches!(byte, b';' | b'=')
 }
 
-fn is_plain_escape(high: u8, low: u8) -> bool {
-    let digit = |b| char::from(b).to_digit(16);
-    match (digit(high), digit(low)) {
-        (Some(high), Some(low)) => u8::try_from(high * 16 + low).is_ok_and(|b| b >= 0x80 || is_plain(b)),
-        _ => false,
-    }
+fn is_escape_beyond_ascii(high: u8, low: u8) -> bool {
+    matches!(high, b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F') && low.is_ascii_hexdigit()
 }
 
 #[cfg(test)]
@@ -140,8 +139,16 @@ mod tests {
             "[v1.x]",
             "[]",
             "::1",
+            "..",
+            "a..",
+            "a..b",
+            ".a",
+            "a%2Eb",
+            "%61",
             "a%2Fb",
             "a%00b",
+            "a%c",
+            "a%cg",
             "a%",
             "a%2",
             "é",

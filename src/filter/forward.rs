@@ -18,6 +18,7 @@ use http::header;
 use http::request::Parts;
 
 use crate::fields;
+use crate::filter::guard;
 
 pub use client_ip::client_ip;
 pub use response::interim_to_client;
@@ -123,10 +124,11 @@ pub struct ForwardContext<'a> {
 
 /// The fields for the server.
 ///
-/// Gone are: hop-by-hop fields and those that `Connection` names (RFC 9110 §7.6.1), `Proxy*`, names with `_`
-/// (many servers read `X_Forwarded_For` as `X-Forwarded-For`), `Expect` (our own side of the connection answers
-/// 100 when the body is first polled) and, from peers that are not trusted, all they say about the client. There
-/// is one `Host`, one framing, one `Cookie` (RFC 9113 §8.2.3).
+/// Gone are: hop-by-hop fields and those that `Connection` names (RFC 9110 §7.6.1), `Proxy*`, names with `_` and others
+/// that look like a field which would be gone (many servers read `X_Forwarded_For` as `X-Forwarded-For`, some also
+/// `X.Forwarded.For`), `Expect` (our own side of the connection answers 100 when the body is first polled) and, from
+/// peers that are not trusted, all they say about the client. There is one `Host`, one framing, one `Cookie` (RFC 9113
+/// §8.2.3), and `Trailer` announces only what may be sent as one: the rest is left out when trailers are written.
 pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(head.headers.len() + ADDED_MAX);
     let named = Named::of(&head.headers);
@@ -142,11 +144,14 @@ pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
                 false
             }
             Fate::Trailer => {
-                if let Some(names) = announced(value) {
-                    put(&mut out, header::TRAILER, names);
-                }
+                put_trailer(&mut out, value);
                 false
             }
+            Fate::MaxForwards if head.method == Method::OPTIONS => {
+                put_max_forwards(&mut out, value);
+                false
+            }
+            Fate::MaxForwards => true,
             Fate::Cookie => {
                 if !out.contains_key(header::COOKIE) {
                     put(&mut out, header::COOKIE, cookies(&head.headers, value));
@@ -188,6 +193,7 @@ enum Fate {
     DropUnlessTrusted,
     Te,
     Trailer,
+    MaxForwards,
     Cookie,
 }
 
@@ -200,16 +206,48 @@ impl Fate {
             | "forwarded" => Fate::Drop,
             "te" => Fate::Te,
             "trailer" => Fate::Trailer,
+            "max-forwards" => Fate::MaxForwards,
             "cookie" => Fate::Cookie,
             // Also plain `Proxy`, which CGI turns into HTTP_PROXY (CVE-2016-5385).
             _ if name.starts_with("proxy") && matches!(name.as_bytes().get(5), None | Some(b'-')) => {
                 Fate::Drop
             }
+            _ if is_look_alike(name) => Fate::Drop,
+            "x-forwarded" => Fate::DropUnlessTrusted,
             _ if name.starts_with("x-forwarded-") => Fate::DropUnlessTrusted,
-            _ if memchr::memchr(b'_', name.as_bytes()).is_some() => Fate::Drop,
             _ => Fate::Keep,
         }
     }
+}
+
+/// Whether some server may read `name`, which is in lower case, as another: CGI and what came after it make `_` of a `-`,
+/// and some make it of whatever is no letter or digit.
+fn is_look_alike(name: &str) -> bool {
+    if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return false;
+    }
+    let plain = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    name.contains('_') || !matches!(Fate::of(plain.trim_matches('-')), Fate::Keep)
+}
+
+/// What a request may announce as a trailer: nothing that a server needs before the body, nothing that says who
+/// sends it or whether it may (RFC 9110 §6.5.1), and nothing that does not pass as a field.
+fn may_be_trailer(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_of_the_head = matches!(
+        name.as_str(),
+        "authorization"
+            | "cache-control"
+            | "date"
+            | "origin"
+            | "pragma"
+            | "range"
+            | "set-cookie"
+            | "via"
+            | "vary"
+    );
+    let is_kept = matches!(Fate::of(&name), Fate::Keep);
+    is_kept && !is_of_the_head && !name.starts_with("content-") && !name.starts_with("if-")
 }
 
 /// The fields that `Connection` names, but for the words that everyone says and that name no field to keep.
@@ -235,26 +273,23 @@ fn put(out: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     debug_assert!(fits, "a head of more fields than the guard lets through");
 }
 
+fn put_trailer(out: &mut HeaderMap, value: &HeaderValue) {
+    let announced = fields::of(value.to_str().unwrap_or_default());
+    let allowed: Vec<&str> = announced.filter(|name| may_be_trailer(name)).collect();
+    if let (false, Ok(value)) = (allowed.is_empty(), HeaderValue::try_from(allowed.join(", "))) {
+        put(out, header::TRAILER, value);
+    }
+}
+
+/// RFC 9110 §7.6.2: one less, which is this hop. The guard answers where there is none left.
+fn put_max_forwards(out: &mut HeaderMap, value: &HeaderValue) {
+    let left = guard::max_forwards(value).unwrap_or(0).saturating_sub(1);
+    put(out, header::MAX_FORWARDS, HeaderValue::from(left));
+}
+
 /// `TE: trailers`, also with other codings and weights; those are not passed on.
 fn asks_for_trailers(value: &HeaderValue) -> bool {
     fields::of(value.to_str().unwrap_or_default()).any(|t| t.eq_ignore_ascii_case("trailers"))
-}
-
-/// The names in a `Trailer` of fields that may come behind the body, if there are any: those that it does not name are not
-/// passed on. What would not be passed on in the head is not passed on there either, and neither is what routes,
-/// authenticates, conditions or describes the request (RFC 9110 §6.5.1): some servers make one head of both.
-fn announced(value: &HeaderValue) -> Option<HeaderValue> {
-    let line = value.to_str().ok()?;
-    let names: Vec<&str> = fields::of(line).filter(|name| may_come_behind(name)).collect();
-    if names.is_empty() { None } else { HeaderValue::from_str(&names.join(", ")).ok() }
-}
-
-fn may_come_behind(name: &str) -> bool {
-    const NAMES: [&str; 8] =
-        ["authorization", "cache-control", "max-forwards", "pragma", "range", "set-cookie", "trailer", "via"];
-    let name = name.to_ascii_lowercase();
-    let describes = name.starts_with("content-") || name.starts_with("if-");
-    matches!(Fate::of(&name), Fate::Keep) && !describes && !NAMES.contains(&name.as_str())
 }
 
 /// The one `Cookie` of a request: HTTP/2 clients send crumbs.

@@ -30,6 +30,9 @@ pub use response::check_response;
 /// Bytes a field costs besides its name and value: `": "` and the end of its line.
 const FIELD_OVERHEAD_BYTES: usize = 4;
 
+/// Bytes of a method. Twice as many as the longest registered has, which is UPDATEREDIRECTREF.
+pub const METHOD_BYTES_MAX: usize = 32;
+
 /// What a head says, now that it may be believed to say one thing only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked<'a> {
@@ -41,6 +44,8 @@ pub struct Checked<'a> {
     pub authority: &'a str,
     /// The client asks for a websocket, over HTTP/1.1, properly.
     pub wants_websocket: bool,
+    /// OPTIONS that `Max-Forwards` lets go no further: it is ours to answer (RFC 9110 §7.6.2).
+    pub ends_here: bool,
 }
 
 impl Checked<'_> {
@@ -59,6 +64,8 @@ impl Checked<'_> {
 pub enum Refusal {
     /// CONNECT or TRACE.
     Method,
+    /// Longer than any method there is.
+    MethodTooLong,
     /// Longer than `limits.uri-bytes`.
     UriTooLong,
     /// Neither origin-form nor absolute-form (nor `OPTIONS *`), or characters no target may have.
@@ -93,12 +100,15 @@ pub enum Refusal {
     Expectation,
     /// A websocket handshake with a body: what follows it is ambiguous.
     UpgradeWithBody,
+    /// OPTIONS with a `Max-Forwards` that is not one number.
+    MaxForwards,
 }
 
 impl Refusal {
     /// Every refusal, for the label values of a metric; `refusal as usize` is its place here.
-    pub const ALL: [Refusal; 18] = [
+    pub const ALL: [Refusal; 20] = [
         Refusal::Method,
+        Refusal::MethodTooLong,
         Refusal::UriTooLong,
         Refusal::Target,
         Refusal::Path,
@@ -116,6 +126,7 @@ impl Refusal {
         Refusal::FieldInvalid,
         Refusal::Expectation,
         Refusal::UpgradeWithBody,
+        Refusal::MaxForwards,
     ];
 
     /// What the client gets.
@@ -123,7 +134,8 @@ impl Refusal {
         match self {
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
-            Refusal::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            // RFC 9112 §3: what is longer than any method we know is none that we know.
+            Refusal::TransferCoding | Refusal::MethodTooLong => StatusCode::NOT_IMPLEMENTED,
             Refusal::FieldsTooMany | Refusal::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
             _ => StatusCode::BAD_REQUEST,
@@ -134,6 +146,7 @@ impl Refusal {
     pub fn as_str(self) -> &'static str {
         match self {
             Refusal::Method => "method",
+            Refusal::MethodTooLong => "method-too-long",
             Refusal::UriTooLong => "uri-too-long",
             Refusal::Target => "target",
             Refusal::Path => "path",
@@ -151,6 +164,7 @@ impl Refusal {
             Refusal::FieldInvalid => "field-invalid",
             Refusal::Expectation => "expectation",
             Refusal::UpgradeWithBody => "upgrade-with-body",
+            Refusal::MaxForwards => "max-forwards",
         }
     }
 }
@@ -159,6 +173,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::Method => "method is not allowed here",
+            Refusal::MethodTooLong => "method is too long",
             Refusal::UriTooLong => "target is too long",
             Refusal::Target => "target is malformed",
             Refusal::Path => "path is ambiguous",
@@ -176,6 +191,7 @@ impl fmt::Display for Refusal {
             Refusal::FieldInvalid => "field name or value is malformed",
             Refusal::Expectation => "expectation is unknown",
             Refusal::UpgradeWithBody => "upgrade with a body",
+            Refusal::MaxForwards => "max-forwards is not one number",
         })
     }
 }
@@ -188,6 +204,9 @@ pub fn check_request<'a>(head: &'a Parts, limits: &Limits) -> Result<Checked<'a>
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Refusal::Method);
     }
+    if head.method.as_str().len() > METHOD_BYTES_MAX {
+        return Err(Refusal::MethodTooLong);
+    }
     check_target(head, limits)?;
     let fields = check_fields(head, limits)?;
     let authority = authority(head, fields.host)?;
@@ -196,7 +215,8 @@ pub fn check_request<'a>(head: &'a Parts, limits: &Limits) -> Result<Checked<'a>
         host: parsed.normal_name(),
         port: parsed.port,
         authority,
-        wants_websocket: fields.wants_websocket(head)?,
+        wants_websocket: check_websocket(head)?,
+        ends_here: fields.max_forwards == Some(0),
     })
 }
 
@@ -236,21 +256,26 @@ fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
 #[derive(Default)]
 struct Fields<'a> {
     host: Option<&'a str>,
-    websocket: bool,
-    connection_upgrade: bool,
+    /// Of OPTIONS alone.
+    max_forwards: Option<u64>,
 }
 
-impl Fields<'_> {
-    /// RFC 6455 §4.1 and RFC 9110 §7.8. Another protocol than websocket, or HTTP/1.0, is no error: the server may
-    /// ignore `Upgrade`, and curl sends `h2c` with any body.
-    fn wants_websocket(&self, head: &Parts) -> Result<bool, Refusal> {
-        if !(self.websocket && self.connection_upgrade && head.version == Version::HTTP_11) {
-            return Ok(false);
-        }
-        match framing(head)? {
-            Framing::None | Framing::Length(0) => Ok(head.method == Method::GET),
-            _ => Err(Refusal::UpgradeWithBody),
-        }
+/// Whether a connection of HTTP/1.1 is to become a tunnel (RFC 6455 §4.1 and RFC 9110 §7.8). Another protocol than
+/// websocket, or HTTP/1.0, is no error: the server may ignore `Upgrade`, and curl sends `h2c` with any body.
+pub fn wants_websocket(head: &Parts) -> bool {
+    head.version == Version::HTTP_11
+        && head.headers.get_all(header::UPGRADE).iter().any(names_websocket)
+        && fields::elements(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// The same, of a request that may.
+fn check_websocket(head: &Parts) -> Result<bool, Refusal> {
+    if !wants_websocket(head) {
+        return Ok(false);
+    }
+    match framing(head)? {
+        Framing::None | Framing::Length(0) => Ok(head.method == Method::GET),
+        _ => Err(Refusal::UpgradeWithBody),
     }
 }
 
@@ -298,13 +323,18 @@ fn check_field<'a>(
         }
         "connection" => {
             for token in fields::of(value.to_str().map_err(|_| Refusal::Connection)?) {
-                if is_protected(token) {
+                if is_protected(token) || !token.bytes().all(fields::is_token_byte) {
                     return Err(Refusal::Connection);
                 }
-                fields.connection_upgrade |= token.eq_ignore_ascii_case("upgrade");
             }
         }
-        "upgrade" => fields.websocket |= names_websocket(value),
+        // For any other method it may be ignored (RFC 9110 §7.6.2), and is; TRACE does not come here.
+        "max-forwards" if head.method == Method::OPTIONS => {
+            let hops = max_forwards(value).ok_or(Refusal::MaxForwards)?;
+            if fields.max_forwards.replace(hops).is_some() {
+                return Err(Refusal::MaxForwards);
+            }
+        }
         "expect" if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
             return Err(Refusal::Expectation);
         }
@@ -354,7 +384,7 @@ fn authority<'a>(head: &'a Parts, host: Option<&'a str>) -> Result<&'a str, Refu
 /// Fields that `Connection` must not name, because without them the server would read another request
 /// (framing, host), or a more trusted one (what we and the proxies before us say about the client).
 fn is_protected(token: &str) -> bool {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 18] = [
         "host",
         "content-length",
         "transfer-encoding",
@@ -371,10 +401,19 @@ fn is_protected(token: &str) -> bool {
         "cache-control",
         "expect",
         "max-forwards",
+        "origin",
+        "x-forwarded",
     ];
-    const FORWARDED: &str = "x-forwarded-";
-    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name))
-        || token.get(..FORWARDED.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED))
+    let begins = |with: &str| token.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    // Conditions are part of what is asked: without If-Match, a write that must not happen does.
+    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name)) || begins("x-forwarded-") || begins("if-")
+}
+
+/// `Max-Forwards = 1*DIGIT` (RFC 9110 §7.6.2). More than can be counted is as many as can be.
+pub fn max_forwards(value: &HeaderValue) -> Option<u64> {
+    let digits = value.to_str().ok()?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 /// `Content-Length = 1*DIGIT` (RFC 9110 §8.6).

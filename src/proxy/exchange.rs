@@ -85,6 +85,8 @@ pub struct Facts {
 pub struct Asked {
     pub host: String,
     pub wants_websocket: bool,
+    /// It is ours to answer.
+    pub ends_here: bool,
 }
 
 /// The body that the client gets; the exchange ends with it.
@@ -126,7 +128,11 @@ impl Exchange {
         let view = self.view.clone();
         let checked = guard::check_request(&self.head, &view.config.limits).map_err(Failure::Refused)?;
         let authority = checked.authority_value(&self.head);
-        let asked = Asked { wants_websocket: checked.wants_websocket, host: checked.host.into_owned() };
+        let asked = Asked {
+            wants_websocket: checked.wants_websocket,
+            ends_here: checked.ends_here,
+            host: checked.host.into_owned(),
+        };
         self.authority = authority;
         let trusted = &view.config.listeners[self.client.listener].trusted_proxies;
         self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.headers, trusted);
@@ -136,7 +142,11 @@ impl Exchange {
     /// Step: whose is it?
     pub fn find_route(&mut self, host: &str) -> Result<(), Failure> {
         let host = router::normal_host(host);
-        match self.view.router.find(self.client.listener, &host, self.head.uri.path()) {
+        let (listener, path) = (self.client.listener, self.head.uri.path());
+        if self.view.router.is_ambiguous(listener, &host, path) {
+            return Err(Failure::Refused(guard::Refusal::Path));
+        }
+        match self.view.router.find(listener, &host, path) {
             Ok(found) => {
                 self.route = found.route;
                 Ok(())

@@ -122,6 +122,9 @@ pub fn serve(
 fn steps(x: &mut Exchange, body: Body) -> Result<Step, Failure> {
     let asked = x.check()?;
     x.find_route(&asked.host)?;
+    if asked.ends_here {
+        return Ok(Step::Answer(reply::options(x)));
+    }
     let out = x.outgoing(body, asked)?;
     match x.cache_plan(&out) {
         RequestPlan::Lookup => cached::look_up(x, out),

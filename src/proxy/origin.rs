@@ -311,7 +311,9 @@ fn head(
 fn origin_form(x: &Exchange) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.path_and_query = x.target_for_server().cloned();
-    Uri::from_parts(parts).unwrap_or_default()
+    let target = Uri::from_parts(parts).unwrap_or_default();
+    // What was a fragment alone says nothing, where there is neither a scheme: the request line would have no target.
+    if target.path().is_empty() && target.query().is_none() { Uri::default() } else { target }
 }
 
 /// An answer, and whose it is.

@@ -14,6 +14,9 @@ use crate::upstream::attempt::AttemptError;
 /// What a client may expect when no server may serve: about the time a probe takes to see one rise.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
+/// What passes here; others do too, but for CONNECT and TRACE.
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 /// Why a request is not answered by a server.
 #[derive(Debug)]
 pub enum Failure {
@@ -143,13 +146,24 @@ pub fn answer(x: &mut Exchange, failure: &Failure) -> Response<Body> {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     if words.status == StatusCode::METHOD_NOT_ALLOWED {
-        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-        headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        headers.insert(header::ALLOW, ALLOWED);
     }
     // RFC 9113 section 8.2.2: HTTP/2 has no such field; its streams end by themselves.
     if failure.closes() && x.head.version <= Version::HTTP_11 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// The answer to OPTIONS that goes no further (RFC 9110 sections 7.6.2 and 9.3.7): what may be asked here.
+pub fn options(x: &Exchange) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, ALLOWED);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_REQUEST_ID, x.request_id.clone());
+    headers.insert("proxy-status", HeaderValue::from_static("tidegate; details=\"max-forwards\""));
     response
 }
 

@@ -8,6 +8,8 @@
 //! 3. a route that names the listener before one that takes every listener;
 //! 4. the order in the file.
 //!
+//! A path that some server reads as another, for which there is another route, has none: it is ambiguous.
+//!
 //! A host whose routes have no matching path does not end the search: the next less specific host is asked.
 //! Both sides are compared in the form that [`path::normal`] and [`normal_host`] give them.
 //!
@@ -101,6 +103,16 @@ impl Router {
         let hosts = self.listeners.get(listener).ok_or(RouteReason::NoRoute)?;
         let path = path::normal(path);
         hosts.find(host, &path).ok_or(RouteReason::NoRoute)
+    }
+
+    /// Whether some server may read `path` so that it is another route's than [`Router::find`] says: then the rules of
+    /// either could be walked around.
+    pub fn is_ambiguous(&self, listener: usize, host: &str, path: &str) -> bool {
+        let readings = path::other_readings(path);
+        let Some(hosts) = self.listeners.get(listener).filter(|_| !readings.is_empty()) else { return false };
+        let route = |path: &str| hosts.find(host, &path::normal(path)).map(|found| found.route);
+        let found = route(path);
+        readings.iter().any(|reading| route(reading) != found)
     }
 }
 

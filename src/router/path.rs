@@ -21,6 +21,45 @@ pub fn normal(path: &str) -> Cow<'_, str> {
     Cow::Owned(without_dots(&decoded))
 }
 
+/// What servers make of `path` that undo more than [`normal`] does, as far as that differs: encoded slashes and
+/// backslashes taken for slashes; segments cut off where parameters begin (`;`), and the path where `?` and `#` stand
+/// encoded; both. Empty for nearly every path.
+pub(super) fn other_readings(path: &str) -> Vec<String> {
+    if memchr::memchr2(b';', b'%', path.as_bytes()).is_none() {
+        return Vec::new();
+    }
+    let split = with_separators_decoded(path);
+    let mut readings = vec![without_parameters(path), without_parameters(&split), split];
+    readings.retain(|reading| reading != path);
+    readings
+}
+
+fn with_separators_decoded(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let is_separator = matches!(escape(rest.as_bytes()), Some(b'/' | b'\\'));
+        let (piece, width) = if is_separator { ("/", 3) } else { ("%", 1) };
+        out.push_str(piece);
+        rest = &rest[width..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn without_parameters(path: &str) -> String {
+    let end_of = |text: &str, ends: fn(u8) -> bool| {
+        let bytes = text.as_bytes();
+        let is_end = |at: &usize| ends(bytes[*at]) || escape_at(&bytes[*at..]).is_some_and(ends);
+        (0..bytes.len()).find(is_end).unwrap_or(bytes.len())
+    };
+    let path = &path[..end_of(path, |b| matches!(b, b'?' | b'#'))];
+    let segments = path.split('/').map(|segment| &segment[..end_of(segment, |b| b == b';')]);
+    segments.collect::<Vec<_>>().join("/")
+}
+
 /// Only the escapes, for text that is one segment.
 pub(super) fn normal_segment(text: &str) -> Cow<'_, str> {
     if memchr::memchr(b'%', text.as_bytes()).is_none() {
@@ -87,6 +126,10 @@ fn without_dots(path: &str) -> String {
     out
 }
 
+fn escape_at(text: &[u8]) -> Option<u8> {
+    text.starts_with(b"%").then(|| escape(text))?
+}
+
 /// The byte that an escape at the start of `text` stands for.
 fn escape(text: &[u8]) -> Option<u8> {
     let high = char::from(*text.get(1)?).to_digit(16)?;
@@ -133,12 +176,37 @@ mod tests {
     }
 
     #[test]
+    fn what_servers_may_undo_besides_gives_other_readings() {
+        for (path, expected) in [
+            ("/a/b", &[][..]),
+            ("/a%20b", &[]),
+            ("/a%2fb", &["/a/b", "/a/b"]),
+            ("/a%5Cb", &["/a/b", "/a/b"]),
+            ("/a;x/b;y", &["/a/b", "/a/b"]),
+            ("/a%3Bx/b", &["/a/b", "/a/b"]),
+            ("/a%3fx/b", &["/a", "/a"]),
+            ("/a%23", &["/a", "/a"]),
+            ("/a;x%2fb", &["/a", "/a/b", "/a;x/b"]),
+            ("/é%2f%", &["/é/%", "/é/%"]),
+        ] {
+            assert_eq!(other_readings(path), expected, "{path}");
+        }
+    }
+
+    #[test]
     fn a_normal_path_is_not_copied() {
         assert!(matches!(normal("/index.html"), Cow::Borrowed(_)));
         assert!(matches!(normal("/.well-known/"), Cow::Borrowed(_)));
     }
 
     proptest! {
+        #[test]
+        fn no_path_makes_the_other_readings_panic(path in "(/|;|%|2|f|5|c|3|b|#|é){0,24}") {
+            for reading in other_readings(&path) {
+                prop_assert!(!reading.contains(';') || path.contains("%2") || path.contains("%5"));
+            }
+        }
+
         #[test]
         fn normal_is_final_and_has_no_dot_segment(path in "/([ab./]|%2[eEfF]|%){0,20}") {
             let once = normal(&path).into_owned();

@@ -32,3 +32,4 @@ mod purge;
 mod resilience;
 mod resolver;
 mod routing;
+mod strict;

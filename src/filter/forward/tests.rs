@@ -122,6 +122,54 @@ fn what_belongs_to_the_connection_or_is_forged_stays_behind() {
 }
 
 #[test]
+fn what_looks_like_a_field_that_stays_behind_stays_behind_too() {
+    for (name, passes) in [
+        ("x.forwarded.for", false),
+        ("x~real~ip", false),
+        ("_x-forwarded-for", false),
+        ("x-forwarded-for.", false),
+        ("x-forwarded-for_", false),
+        ("content.length", false),
+        ("transfer|encoding", false),
+        ("a_b", false),
+        ("a.b", true),
+        ("x-forwarder", true),
+        ("x.", true),
+    ] {
+        for given in [Given::default(), Given::trusted()] {
+            let sent = given.sends_of_client(&parts(Version::HTTP_11, "GET", &[(name, "1")]));
+            assert_eq!(!sent.is_empty(), passes, "{name}: {sent:?}");
+        }
+    }
+}
+
+#[test]
+fn only_harmless_trailers_are_announced() {
+    for (announced, expected) in [
+        (&["X-Sum"][..], &["trailer: X-Sum"][..]),
+        (&["X-Sum, Host,,X-More"], &["trailer: X-Sum, X-More"]),
+        (&["X-Sum", "X-More"], &["trailer: X-Sum", "trailer: X-More"]),
+        (&["Authorization, Cookie, Content-Type, If-Match, X-Forwarded-For, X_Sum, TE, Trailer, Via"], &[]),
+    ] {
+        let fields: Vec<_> = announced.iter().map(|value| ("trailer", *value)).collect();
+        let sent = Given::trusted().sends_of_client(&parts(Version::HTTP_11, "GET", &fields));
+        assert_eq!(sent, expected, "{announced:?}");
+    }
+}
+
+#[test]
+fn max_forwards_is_one_less_for_options_alone() {
+    for (method, value, expected) in [
+        ("OPTIONS", "3", "max-forwards: 2"),
+        ("OPTIONS", "99999999999999999999999", "max-forwards: 18446744073709551614"),
+        ("GET", "3", "max-forwards: 3"),
+    ] {
+        let head = parts(Version::HTTP_11, method, &[("max-forwards", value)]);
+        assert_eq!(Given::default().sends_of_client(&head), [expected], "{method} {value}");
+    }
+}
+
+#[test]
 fn an_untrusted_peer_is_not_believed_and_a_trusted_one_is_added_to() {
     let said = [
         ("x-forwarded-for", "1.1.1.1"),

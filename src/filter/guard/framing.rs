@@ -20,10 +20,10 @@ pub enum Framing {
     Chunked,
 }
 
-/// The one framing of `head`. Equal lengths are one; nobody sends a list of them in good faith.
+/// The one framing of `head`.
 ///
 /// # Errors
-/// There are two that differ, or one that is not understood.
+/// There are two, or one that is not understood.
 pub fn framing(head: &Parts) -> Result<Framing, Refusal> {
     let length = lengths(&head.headers)?;
     let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -38,12 +38,8 @@ pub fn framing(head: &Parts) -> Result<Framing, Refusal> {
 }
 
 fn lengths(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
-    let mut found = None;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        let length = content_length(value).ok_or(Refusal::ContentLength)?;
-        if found.replace(length).is_some_and(|before| before != length) {
-            return Err(Refusal::ContentLength);
-        }
-    }
-    Ok(found)
+    let mut said = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = said.next().map(|value| content_length(value).ok_or(Refusal::ContentLength)).transpose()?;
+    // RFC 9110 section 8.6 lets equal ones be taken for one; nobody sends them in good faith.
+    if said.next().is_some() { Err(Refusal::ContentLength) } else { Ok(length) }
 }

@@ -1,19 +1,24 @@
 //! Paths that two servers may read as two.
 
-/// Whether `path` holds `%00`, climbs above the root, or has a dot segment next to an encoded slash or
-/// backslash (`%2f`, `%5c`) or before path parameters (`..;x`). Dots count in either form, `.` or `%2e`.
+/// Whether `path` holds `%00`, a `%` that is no escape, or an overlong form of UTF-8 (`%c0%ae` is a dot to some), climbs
+/// above the root, or has a dot segment next to an encoded slash or backslash (`%2f`, `%5c`) or next to a semicolon
+/// (`..;x`), which begins parameters, in either form. Dots count in either form, `.` or `%2e`.
 ///
-/// RFC 3986 §5.2.4 stays at the root instead of climbing; but nobody writes such a path in good faith, and what
+/// Other bytes that are no UTF-8 are nobody's business but the server's. RFC 3986 §5.2.4 stays at the root instead of climbing; but nobody writes such a path in good faith, and what
 /// stands behind us may join it to a directory.
 pub(super) fn is_ambiguous(path: &str) -> bool {
     let bytes = path.as_bytes();
     // Nearly every path ends here: no escape, and no dot that begins a segment.
-    if memchr::memchr(b'%', bytes).is_none() && !bytes.windows(2).any(|w| w == b"/.") {
+    let has_escape = memchr::memchr(b'%', bytes).is_some();
+    if !has_escape && !bytes.windows(2).any(|w| matches!(w, [b'/' | b';', b'.'])) {
         return false;
+    }
+    if has_escape && has_odd_escape(bytes) {
+        return true;
     }
     let mut depth = 0_usize;
     for segment in bytes.split(|&b| b == b'/') {
-        if has_null(segment) || has_hidden_dots(segment) {
+        if has_hidden_dots(segment) {
             return true;
         }
         match Dots::of(segment) {
@@ -27,8 +32,32 @@ pub(super) fn is_ambiguous(path: &str) -> bool {
     false
 }
 
-fn has_null(segment: &[u8]) -> bool {
-    segment.windows(3).any(|w| w == b"%00")
+/// RFC 3986 §2.1: `%` and two digits. RFC 3629 §3: a byte of an overlong form is C0, C1, F8 or above, or one of E0 and F0
+/// with too small a second byte.
+fn has_odd_escape(path: &[u8]) -> bool {
+    let mut rest = path;
+    while let Some(at) = memchr::memchr(b'%', rest) {
+        rest = &rest[at..];
+        let Some(byte) = escaped(rest) else { return true };
+        rest = &rest[3..];
+        let is_odd = match byte {
+            0 | 0xc0 | 0xc1 | 0xf8..=0xfd => escaped(rest).is_some_and(|b| b >= 0x80) || byte == 0,
+            0xe0 => escaped(rest).is_some_and(|b| (0x80..0xa0).contains(&b)),
+            0xf0 => escaped(rest).is_some_and(|b| (0x80..0x90).contains(&b)),
+            _ => false,
+        };
+        if is_odd {
+            return true;
+        }
+    }
+    false
+}
+
+/// The byte that an escape at the start of `text` stands for.
+fn escaped(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = text else { return None };
+    let digit = |b: u8| char::from(b).to_digit(16);
+    u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
 }
 
 /// The parts between encoded slashes and before `;`, when there is more than one.
@@ -52,7 +81,7 @@ fn has_hidden_dots(segment: &[u8]) -> bool {
 fn separator(text: &[u8]) -> usize {
     match text {
         [b';', ..] => 1,
-        [b'%', b'2', b'f' | b'F', ..] | [b'%', b'5', b'c' | b'C', ..] => 3,
+        [b'%', b'2', b'f' | b'F', ..] | [b'%', b'5', b'c' | b'C', ..] | [b'%', b'3', b'b' | b'B', ..] => 3,
         _ => 0,
     }
 }
@@ -109,6 +138,18 @@ mod tests {
             "/a/..;x=1",
             "/a/.%2fb",
             "/..%2f..%2f",
+            "/a/..%3B/b",
+            "/a/;../b",
+            "/100%",
+            "/a%2",
+            "/%zz",
+            "/%%32e",
+            "/%u002e",
+            "/%c0%ae",
+            "/%C1%9C",
+            "/%e0%80%af",
+            "/%f0%80%80%af",
+            "/%f8%80%80%80%af",
         ] {
             assert!(is_ambiguous(path), "{path}");
         }
@@ -129,8 +170,13 @@ mod tests {
             "/a..b",
             "/..a",
             "/a;b=..c",
-            "/100%",
             "/%e2%82%ac",
+            "/%e0%a4%85",
+            "/%f0%9f%98%80",
+            "/caf%e9",
+            "/%c0",
+            "/%ff",
+            "/a%252e",
             "/a%2f.b",
             "/;",
             "/file.tar.gz",

@@ -69,7 +69,7 @@ fn a_body_has_one_length() {
     use Refusal::*;
     for (fields, expected) in [
         (&[("content-length", "3")][..], None),
-        (&[("content-length", "3"), ("content-length", "3")], None),
+        (&[("content-length", "3"), ("content-length", "3")], Some(ContentLength)),
         (&[("content-length", "3"), ("content-length", "4")], Some(ContentLength)),
         (&[("content-length", "3, 3")], Some(ContentLength)),
         (&[("content-length", "+3")], Some(ContentLength)),
@@ -99,6 +99,9 @@ fn connection_and_expect_may_not_reach_too_far() {
         (&[("connection", "close, Host")], Some(Connection)),
         (&[("connection", "X-Forwarded-Anything")], Some(Connection)),
         (&[("connection", "authorization")], Some(Connection)),
+        (&[("connection", "If-Match")], Some(Connection)),
+        (&[("connection", "x-a x-b")], Some(Connection)),
+        (&[("connection", "\"x-a\"")], Some(Connection)),
         (&[("connection", "close"), ("connection", "cookie")], Some(Connection)),
         (&[("expect", "100-Continue")], None),
         (&[("expect", "more")], Some(Expectation)),
@@ -161,6 +164,35 @@ fn targets_are_plain() {
 }
 
 #[test]
+fn a_method_has_at_most_32_bytes() {
+    let of = |bytes: usize| verdict(Version::HTTP_11, &"M".repeat(bytes), "/", &[("host", "a")]);
+    assert_eq!((of(32), of(33)), (None, Some(Refusal::MethodTooLong)));
+}
+
+#[test]
+fn max_forwards_counts_for_options_alone() {
+    let ends = |method: &str, values: &[&str]| {
+        let fields: Vec<_> =
+            values.iter().map(|value| ("max-forwards", *value)).chain([("host", "a")]).collect();
+        check_request(&head(Version::HTTP_11, method, "/", &fields), &limits())
+            .map(|checked| checked.ends_here)
+    };
+    for (values, expected) in [
+        (&[][..], Ok(false)),
+        (&["0"], Ok(true)),
+        (&["000"], Ok(true)),
+        (&["1"], Ok(false)),
+        (&["99999999999999999999999"], Ok(false)),
+        (&[""], Err(Refusal::MaxForwards)),
+        (&["+1"], Err(Refusal::MaxForwards)),
+        (&["0", "0"], Err(Refusal::MaxForwards)),
+    ] {
+        assert_eq!(ends("OPTIONS", values), expected, "{values:?}");
+        assert_eq!(ends("GET", values), Ok(false), "{values:?}");
+    }
+}
+
+#[test]
 fn fields_are_counted_and_weighed() {
     assert_eq!(over_http1(&[("x", "1"); 19]), None);
     assert_eq!(over_http1(&[("x", "1"); 20]), Some(Refusal::FieldsTooMany));
@@ -214,7 +246,8 @@ fn the_host_is_ready_for_the_router() {
 fn every_reason_stands_at_its_place() {
     for (place, refusal) in Refusal::ALL.iter().enumerate() {
         assert_eq!(*refusal as usize, place);
-        assert!(refusal.status().is_client_error() || *refusal == Refusal::TransferCoding);
+        let is_unknown = matches!(refusal, Refusal::TransferCoding | Refusal::MethodTooLong);
+        assert_eq!(refusal.status().is_client_error(), !is_unknown);
     }
     assert!(BadResponse::ALL.iter().enumerate().all(|(place, bad)| *bad as usize == place));
 }

@@ -6,6 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
+use crate::fields;
 use crate::front::http1::head;
 use crate::front::http1::lines::Lines;
 
@@ -114,8 +115,8 @@ impl Chunked {
     fn size(&mut self, bytes: &mut BytesMut) -> Result<Option<State>, BadChunk> {
         let Some(newline) = memchr::memchr(b'\n', bytes) else {
             // What is wrong already need not be waited for.
-            let line = bytes.strip_suffix(b"\r").unwrap_or(bytes.trim_ascii_end());
-            let is_hopeful = line.len() <= LINE_BYTES_MAX && (line.is_empty() || parse_size(line).is_ok());
+            let line = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+            let is_hopeful = line.len() <= LINE_BYTES_MAX && (line.is_empty() || split_size(line).is_ok());
             return if is_hopeful { Ok(None) } else { Err(BadChunk) };
         };
         let line = bytes[..newline].strip_suffix(b"\r").ok_or(BadChunk)?;
@@ -146,20 +147,66 @@ impl Chunked {
 
 /// `chunk-size [ chunk-ext ]`: the size, and how long the rest is.
 fn parse_size(line: &[u8]) -> Result<(u64, usize), BadChunk> {
+    let (size, extension) = split_size(line)?;
+    if !is_extension(extension) {
+        return Err(BadChunk);
+    }
+    let digit = |b: u8| u64::from((b as char).to_digit(16).unwrap_or(0));
+    Ok((size.iter().fold(0, |size, b| size << 4 | digit(*b)), extension.len()))
+}
+
+/// The digits, and what may become an extension: blanks stand before the `;` of one, and nowhere else.
+fn split_size(line: &[u8]) -> Result<(&[u8], &[u8]), BadChunk> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    if digits == 0 || digits > DIGITS_MAX {
-        return Err(BadChunk);
-    }
     let (size, extension) = line.split_at(digits);
-    // Blanks may stand before the `;` of an extension, and nowhere else.
-    let first = extension.iter().find(|b| !matches!(b, b' ' | b'\t'));
+    let first = extension.iter().find(|b| !is_blank(b));
     let is_plain = |b: &u8| !b.is_ascii_control() || *b == b'\t';
-    if !extension.is_empty() && (first != Some(&b';') || !extension.iter().all(is_plain)) {
-        return Err(BadChunk);
+    let is_hopeful = first.is_none_or(|b| *b == b';') && extension.iter().all(is_plain);
+    if digits == 0 || digits > DIGITS_MAX || !is_hopeful { Err(BadChunk) } else { Ok((size, extension)) }
+}
+
+/// `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )` (RFC 9112 section 7.1.1).
+fn is_extension(mut rest: &[u8]) -> bool {
+    while !rest.is_empty() {
+        let Some(named) = after(rest, b';').and_then(token) else { return false };
+        rest = named;
+        if let Some(value) = after(rest, b'=') {
+            let Some(behind) = quoted(value).or_else(|| token(value)) else { return false };
+            rest = behind;
+        }
     }
-    let size =
-        size.iter().fold(0, |size, digit| size << 4 | u64::from((*digit as char).to_digit(16).unwrap_or(0)));
-    Ok((size, extension.len()))
+    true
+}
+
+/// What comes behind `byte` and the blanks around it.
+fn after(rest: &[u8], byte: u8) -> Option<&[u8]> {
+    trim(rest).strip_prefix(&[byte]).map(trim)
+}
+
+fn token(rest: &[u8]) -> Option<&[u8]> {
+    let length = rest.iter().take_while(|b| fields::is_token_byte(**b)).count();
+    if length == 0 { None } else { Some(&rest[length..]) }
+}
+
+/// `quoted-string` (RFC 9110 section 5.6.4); control characters are gone already.
+fn quoted(rest: &[u8]) -> Option<&[u8]> {
+    let mut rest = rest.strip_prefix(b"\"")?;
+    loop {
+        rest = match rest {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', _, rest @ ..] | [_, rest @ ..] => rest,
+            [] => return None,
+        };
+    }
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|b| is_blank(b)).count();
+    &bytes[blanks..]
+}
+
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 #[cfg(test)]
@@ -195,7 +242,8 @@ mod tests {
         let big = vec![b'x'; 10_000];
         let long = [b"2710;a=\"b\"\r\n", &big[..], b"\r\n0\r\n\r\nGET /"].concat();
         for piece in [1, 2, 3, 7, 4096, 100_000] {
-            let simple = read(b"3\r\nabc\r\n0000A ;x\r\n0123456789\r\n00\r\n\r\nGET /", piece);
+            let simple =
+                read(b"3;a;b = \"\\\"; \";c=d\r\nabc\r\n0000A ;x\r\n0123456789\r\n00\r\n\r\nGET /", piece);
             assert_eq!(simple, Ok((b"abc0123456789".to_vec(), None, b"GET /".to_vec())));
             let (data, trailers, rest) = read(&long, piece).unwrap();
             assert_eq!((data == big, trailers, rest), (true, None, b"GET /".to_vec()));
@@ -234,6 +282,12 @@ mod tests {
             b"3 \r\nabc\r\n0\r\n\r\n",
             b"3\x0b\r\nabc\r\n0\r\n\r\n",
             b"3 a\r\nabc\r\n0\r\n\r\n",
+            b"3;\r\nabc\r\n0\r\n\r\n",
+            b"3;a;\r\nabc\r\n0\r\n\r\n",
+            b"3;a=\r\nabc\r\n0\r\n\r\n",
+            b"3;a b\r\nabc\r\n0\r\n\r\n",
+            b"3;a=\"b\r\nabc\r\n0\r\n\r\n",
+            b"3;a=\"b\"c\r\nabc\r\n0\r\n\r\n",
             b"3;a\rb\r\nabc\r\n0\r\n\r\n",
             b"3;a\nb\r\nabc\r\n0\r\n\r\n",
             b"3;a\0\r\nabc\r\n0\r\n\r\n",

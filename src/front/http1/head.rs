@@ -6,17 +6,17 @@
 
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use crate::config::Limits;
+use crate::filter::guard;
 use crate::front::http1::lines::Lines;
 
 /// Empty lines before a request (RFC 9112 section 2.2): old clients send one behind a POST.
 const EMPTY_LINES_MAX: usize = 4;
-/// Bytes of a method; the longest registered one has 17.
-const METHOD_BYTES_MAX: usize = 32;
-/// Bytes of a request line besides its method and its target: two spaces, a version, CRLF.
-const LINE_OVERHEAD_BYTES: usize = 12;
+/// Bytes of a request line besides its target: a method, two spaces, a version, CRLF.
+const LINE_OVERHEAD_BYTES: usize = guard::METHOD_BYTES_MAX + 12;
 /// As many fields are read without asking for memory.
 const USUAL_FIELDS: usize = 64;
 
@@ -81,9 +81,10 @@ impl Scan {
             return Ok(None);
         }
         let end = self.lines.end(head).map_err(|_| BadHead::Malformed)?;
-        let line_max = limits.uri_bytes + METHOD_BYTES_MAX + LINE_OVERHEAD_BYTES;
+        let line_max = limits.uri_bytes + LINE_OVERHEAD_BYTES;
         if end.unwrap_or(head.len()) > line_max + limits.header_bytes {
-            return Err(if self.lines.is_first() { BadHead::UriTooLong } else { BadHead::TooLarge });
+            let line = memchr::memmem::find(head, b"\r\n").unwrap_or(head.len());
+            return Err(if line > line_max { BadHead::UriTooLong } else { BadHead::TooLarge });
         }
         match end {
             Some(end) => Ok(Some(Place { begin, end: begin + end })),
@@ -138,7 +139,7 @@ impl<'a> RequestLine<'a> {
         };
         let is_visible = target.iter().all(|b| b.is_ascii_graphic());
         // RFC 9112 section 3.2: no form of a target has a fragment. http::Uri would drop it.
-        if method.len() > METHOD_BYTES_MAX || !is_visible || memchr::memchr(b'#', target).is_some() {
+        if !is_visible || memchr::memchr(b'#', target).is_some() {
             return Err(BadHead::Malformed);
         }
         Ok(RequestLine { method, target, version })
@@ -157,8 +158,24 @@ pub fn parse(head: &Bytes, limits: &Limits) -> Result<Parts, BadHead> {
     parts.method = Method::from_bytes(line.method).map_err(|_| BadHead::Malformed)?;
     parts.version = line.version;
     parts.uri = Uri::from_maybe_shared(head.slice_ref(line.target)).map_err(|_| BadHead::Malformed)?;
+    if parts.method == Method::OPTIONS && has_no_path(line.target) {
+        parts.uri = of_the_server(parts.uri).ok_or(BadHead::Malformed)?;
+    }
     parts.headers = fields(&head.slice(line_end + 2..), limits.headers)?;
     Ok(parts)
+}
+
+/// A URL that ends with its authority. http::Uri says `/` for the path that is not there.
+fn has_no_path(target: &[u8]) -> bool {
+    let authority = memchr::memmem::find(target, b"://").map(|at| &target[at + 3..]);
+    authority.is_some_and(|authority| !authority.iter().any(|b| matches!(b, b'/' | b'?')))
+}
+
+/// RFC 9112 section 3.2.4: OPTIONS of such a URL asks about the server as a whole.
+fn of_the_server(uri: Uri) -> Option<Uri> {
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).ok()
 }
 
 /// The fields of a block that ends in an empty line.
@@ -233,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn options_of_a_url_without_a_path_ask_about_the_server() {
+        for (line, path) in [
+            ("OPTIONS http://test", "*"),
+            ("OPTIONS http://test/", "/"),
+            ("OPTIONS http://test?a", "/"),
+            ("OPTIONS *", "*"),
+            ("GET http://test", "/"),
+        ] {
+            let parts = read(&format!("{line} HTTP/1.1\r\n\r\n")).unwrap().unwrap();
+            assert_eq!(parts.uri.path(), path, "{line}");
+        }
+    }
+
+    #[test]
     fn minor_versions_are_ours_and_others_are_not() {
         for (version, expected) in [
             ("HTTP/1.0", Ok(Version::HTTP_10)),
@@ -283,7 +314,6 @@ mod tests {
         }
         assert_eq!(read(&format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(400))).unwrap_err(), UriTooLong);
         assert_eq!(read(&"a".repeat(200)).unwrap_err(), UriTooLong);
-        assert_eq!(read(&format!("{} / HTTP/1.1\r\n\r\n", "A".repeat(33))).unwrap_err(), Malformed);
         assert_eq!(read(&format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(400))).unwrap_err(), TooLarge);
         assert_eq!(read(&format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(400))).unwrap_err(), TooLarge);
         for partial in ["", "\r", "\r\n", "GET / HT", "GET / HTTP/1.1\r", "GET / HTTP/1.1\r\nA: b\r\n\r"] {

@@ -173,7 +173,7 @@ impl Connection {
     async fn exchange(&self, head: Parts) -> Result<(), Ending> {
         let mut asker = Asker::of(&head);
         let body = self.body(&head, &mut asker);
-        let (accept, offer) = match head.headers.contains_key(header::UPGRADE) {
+        let (accept, offer) = match guard::wants_websocket(&head) {
             true => Some(oneshot::channel()).unzip(),
             false => (None, None),
         };

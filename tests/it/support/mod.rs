@@ -13,6 +13,8 @@ pub mod nginx;
 pub mod origin;
 pub mod program;
 pub mod proxy;
+pub mod recorder;
+pub mod strict;
 pub mod wire;
 
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ pub use client::{Client, get};
 pub use origin::{Origin, Then, ok, reply};
 pub use program::program;
 pub use proxy::{Proxy, one_route};
+pub use recorder::Recorder;
 pub use wire::Message;
 
 /// How long anything in a test may take before the test fails. Generous, because a loaded machine

@@ -26,6 +26,7 @@ pub enum Then {
 
 type WholeAnswer = dyn Fn(&Message) -> Vec<u8> + Send + Sync;
 type RawAnswer = dyn Fn(&mut Message, &mut Conn) -> Then + Send + Sync;
+type ByHand = dyn Fn(Box<dyn Stream>) + Send + Sync;
 
 /// How a connection is answered.
 enum Answer {
@@ -33,6 +34,8 @@ enum Answer {
     Whole(Box<WholeAnswer>),
     /// By hand, once the head has been read.
     Raw(Box<RawAnswer>),
+    /// By hand, from the first byte of the connection to its last.
+    Connection(Box<ByHand>),
 }
 
 /// A listening server; it stops when it is dropped.
@@ -66,6 +69,11 @@ impl Origin {
     /// Answers by hand, having read no more than the head.
     pub fn raw(answer: impl Fn(&mut Message, &mut Conn) -> Then + Send + Sync + 'static) -> Origin {
         Origin::boot(Answer::Raw(Box::new(answer)), None)
+    }
+
+    /// Serves each connection by hand, of which nothing has been read.
+    pub fn by_hand(serve: impl Fn(Box<dyn Stream>) + Send + Sync + 'static) -> Origin {
+        Origin::boot(Answer::Connection(Box::new(serve)), None)
     }
 
     /// Always 200 and this body.
@@ -218,24 +226,31 @@ fn serve(tcp: TcpStream, shared: &Shared) {
         Some(cert) => Box::new(cert.accept(tcp)),
         None => Box::new(tcp),
     };
-    let mut conn = BufReader::new(stream);
+    match &shared.answer {
+        Answer::Connection(serve) => serve(stream),
+        answer => converse(BufReader::new(stream), answer, shared),
+    }
+    // The registry of connections holds a clone, so dropping ours would not end the connection.
+    let _ = last_word.shutdown(Shutdown::Both);
+}
+
+fn converse(mut conn: Conn, answer: &Answer, shared: &Shared) {
     let mut nth = 0;
     while let Ok(Some(mut request)) = wire::read_head(&mut conn) {
         request.nth = nth;
         nth += 1;
-        let then = match &shared.answer {
+        let then = match answer {
             Answer::Whole(answer) => answer_whole(answer, &mut request, &mut conn, shared),
             Answer::Raw(answer) => {
                 shared.requests.lock().unwrap().push(request.clone());
                 answer(&mut request, &mut conn)
             }
+            Answer::Connection(_) => Then::Close,
         };
         if then == Then::Close {
             break;
         }
     }
-    // The registry of connections holds a clone, so dropping ours would not end the connection.
-    let _ = last_word.shutdown(Shutdown::Both);
 }
 
 /// The request is recorded before its answer goes out: a client that has the answer finds the record.
