@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
+use crate::fields;
 use crate::net::Stream;
 use crate::upstream::interim::Mailbox;
 use crate::upstream::limits::{Leave, Quota};
@@ -315,10 +316,14 @@ impl HttpBody for LeasedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
+            fields::clean_trailers(trailers);
+        }
         match &frame {
             None => self.end(),
-            Some(Ok(_)) if self.incoming.is_end_stream() => self.end(),
+            // Nothing comes after trailers, and not every reader looks.
+            Some(Ok(frame)) if frame.is_trailers() || self.incoming.is_end_stream() => self.end(),
             Some(Ok(_)) => {}
             Some(Err(_)) => {
                 self.lease = None;
