@@ -5,10 +5,13 @@
 //! and its response are both complete; in every other case it is closed, and
 //! the server sees at once that nobody is waiting.
 
+mod wire;
+
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -25,6 +28,9 @@ use crate::net::Stream;
 use crate::upstream::interim::Mailbox;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::side::InFlight;
+use wire::Wire;
+
+pub use wire::is_bad_line;
 
 /// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
@@ -77,6 +83,8 @@ struct Conn {
     sender: http1::SendRequest<Body>,
     task: JoinHandle<()>,
     interims: Arc<Mailbox>,
+    /// For [`wire::Wire`].
+    awaits_head: Arc<AtomicBool>,
     /// Where connections are limited. The task has it too: it is given back when the socket is closed and nobody has it
     /// any more, not when somebody has decided that it be closed.
     leave: Option<Rc<Leave>>,
@@ -173,11 +181,12 @@ impl Conns {
         headers_max: usize,
         leave: Option<Rc<Leave>>,
     ) -> hyper::Result<Lease> {
+        let awaits_head: Arc<AtomicBool> = Arc::default();
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
             .max_header_size(RESPONSE_HEAD_BYTES)
             .max_buf_size(READ_BUFFER_BYTES)
-            .handshake::<_, Body>(TokioIo::new(stream))
+            .handshake::<_, Body>(TokioIo::new(Wire::new(stream, awaits_head.clone())))
             .await?;
         // Errors reach whoever waits for the response; there is nobody else to tell.
         let held = leave.clone();
@@ -187,7 +196,7 @@ impl Conns {
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task, interims: Arc::default(), leave };
+        let conn = Conn { sender, task, interims: Arc::default(), awaits_head, leave };
         Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
     }
 
@@ -253,6 +262,7 @@ impl Lease {
         interims.begin();
         hyper::ext::on_informational(&mut request, move |head| interims.put(head.status(), head.headers()));
         let conn = self.conn.as_mut().expect(HELD);
+        conn.awaits_head.store(true, Ordering::Relaxed);
         conn.sender.try_send_request(request).await
     }
 
