@@ -258,7 +258,8 @@ impl HttpBody for Metered {
                 if meter.bytes.get() > this.limit {
                     return this.fail(End::TooLarge { limit: this.limit });
                 }
-                if this.is_end_stream() {
+                // Nothing comes after trailers, and many readers do not look.
+                if frame.is_trailers() || this.is_end_stream() {
                     meter.finish(End::Whole);
                 }
                 Poll::Ready(Some(Ok(frame)))

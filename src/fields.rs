@@ -1,7 +1,7 @@
 //! Reading header fields whose form many of them share.
 
-use http::HeaderMap;
 use http::header::{self, AsHeaderName};
+use http::{HeaderMap, HeaderName};
 
 /// The elements of every line of a list field, without the white space around them. A line that is not
 /// visible ASCII has none.
@@ -17,6 +17,50 @@ pub fn of(line: &str) -> impl DoubleEndedIterator<Item = &str> {
 /// RFC 9110 §5.6.2.
 pub fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Fields that mean something only before a body: how it is framed and read, where it goes, who may see it, how long it
+/// keeps (RFC 9110 §6.5.1).
+const NEVER_TRAILERS: [HeaderName; 32] = [
+    header::AGE,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::EXPECT,
+    header::EXPIRES,
+    header::HOST,
+    header::LOCATION,
+    header::MAX_FORWARDS,
+    header::PRAGMA,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::RANGE,
+    header::RETRY_AFTER,
+    header::SET_COOKIE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::VARY,
+    header::WARNING,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("set-cookie2"),
+];
+
+/// Leaves what may stand behind a body. The rest is no reason to refuse a body that has passed already.
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in &NEVER_TRAILERS {
+        trailers.remove(name);
+    }
 }
 
 /// The values of the cookies called `name`, in all of the `Cookie` lines, as they were sent. Other cookies may hold
@@ -77,6 +121,22 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn trailers_keep_what_may_stand_behind_a_body() {
+        let names =
+            ["grpc-status", "content-length", "Set-Cookie", "etag", "x-sum", "connection", "keep-alive"];
+        let mut trailers: HeaderMap = names
+            .iter()
+            .map(|name| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static("1")))
+            .collect();
+
+        clean_trailers(&mut trailers);
+
+        let mut kept: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["etag", "grpc-status", "x-sum"]);
+    }
 
     #[test]
     fn a_cookie_that_a_server_sets_is_found_without_its_attributes() {

@@ -265,7 +265,8 @@ struct Fields<'a> {
 pub fn wants_websocket(head: &Parts) -> bool {
     head.version == Version::HTTP_11
         && head.headers.get_all(header::UPGRADE).iter().any(names_websocket)
-        && fields::elements(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && fields::elements(&head.headers, header::CONNECTION)
+            .any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
 
 /// The same, of a request that may.

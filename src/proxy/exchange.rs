@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 
@@ -421,7 +421,10 @@ impl Exchange {
                 response.headers_mut().insert(header::DATE, date);
             }
         }
-        let body = std::mem::take(response.body_mut());
+        let mut body = std::mem::take(response.body_mut());
+        if self.head.method == Method::HEAD && !body.is_empty() {
+            body = left_out(&body, response.headers_mut());
+        }
         // The server's pace is limited where the body comes from, the client's where it goes.
         let piece_max = if self.head.version == Version::HTTP_2 { HTTP2_PIECE } else { usize::MAX };
         let body = Metered::by(self.facts.sent.clone(), body, piece_max);
@@ -550,6 +553,15 @@ pub fn note_stored(local: &Local, view: &View, outcome: Result<(), CacheReason>)
         Ok(()) => view.cache.stored,
         Err(reason) => view.cache.not_stored[reason as usize],
     });
+}
+
+/// What is left of an answer to HEAD that has a body (RFC 9110 section 9.3.2): its length. hyper leaves it out by itself,
+/// but not over HTTP/2.
+fn left_out(body: &Body, headers: &mut HeaderMap) -> Body {
+    if let Some(length) = body.size_hint().exact() {
+        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    Body::Empty
 }
 
 fn bypass_status(reason: &'static str) -> HeaderValue {

@@ -327,7 +327,7 @@ struct Arrived<'a> {
 fn received(
     x: &mut Exchange,
     arrived: Arrived<'_>,
-    request: &Rc<Meter>,
+    request: &Meter,
     wants_websocket: bool,
 ) -> Result<Fetched, Failure> {
     let Arrived { course, server, answer, in_flight } = arrived;
@@ -344,7 +344,7 @@ fn received(
         let tunnel = Some(Tunnel { upgrade, in_flight, leave: lease.let_go() });
         return Ok(Fetched { parts, body: Body::Empty, cookie, tunnel });
     }
-    let leased = LeasedBody::new(incoming, lease, request.clone(), in_flight, x.local.keep.began());
+    let leased = LeasedBody::new(incoming, lease, request, in_flight, x.local.keep.began());
     let (timers, upstream) = (&x.local.timers, x.upstream());
     let idle = timers.deadline(upstream.config.body_idle);
     let total = time_left(upstream, x).map(|left| timers.deadline(left));

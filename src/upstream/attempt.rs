@@ -15,7 +15,7 @@ use crate::body::{Body, End, Meter};
 use crate::clock::Timers;
 use crate::net::dial::{self, DialError, DialLimits};
 use crate::net::tls::Connector;
-use crate::upstream::conns::{Conns, Lease};
+use crate::upstream::conns::{self, Conns, Lease};
 use crate::upstream::interim::{Flood, Interim, Mailbox};
 use crate::upstream::limits::Leave;
 
@@ -208,7 +208,9 @@ fn final_head<F: Future>(
 fn judge(error: hyper::Error, reused: bool, meter: &Meter) -> AttemptError {
     match meter.end() {
         Some(end @ (End::Cut | End::TooSlow { .. } | End::TooLarge { .. })) => AttemptError::RequestBody(end),
-        _ if error.is_parse() || error.is_parse_too_large() => AttemptError::Malformed(error),
+        _ if error.is_parse() || error.is_parse_too_large() || conns::is_bad_line(&error) => {
+            AttemptError::Malformed(error)
+        }
         _ if reused => AttemptError::Stale(error),
         _ => AttemptError::Reset(error),
     }

@@ -2,17 +2,22 @@
 //!
 //! Each connection is a local task of its own, so an idle one whose server
 //! hangs up is noticed at once. A connection comes back only when its request
-//! and its response are both complete; in every other case it is closed, and
-//! the server sees at once that nobody is waiting.
+//! and its response are both complete, and nothing in them puts in doubt
+//! where the next response begins; in every other case it is closed, and the
+//! server sees at once that nobody is waiting.
+
+mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::{StatusCode, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -20,10 +25,14 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
+use crate::fields;
 use crate::net::Stream;
 use crate::upstream::interim::Mailbox;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::side::InFlight;
+use wire::Wire;
+
+pub use wire::is_bad_line;
 
 /// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
@@ -53,14 +62,14 @@ pub struct Lease {
     home: Rc<Conns>,
     /// It has carried a request before: the server may have closed it in the meantime.
     pub reused: bool,
+    /// Nothing so far puts in doubt where the next response will begin.
+    is_sound: bool,
 }
 
 /// A response body that gives its connection back at its end.
 pub struct LeasedBody {
     incoming: Incoming,
     lease: Option<Lease>,
-    /// The request's body: an answer that came before its end spoils the connection.
-    request: Rc<Meter>,
     /// The server is busy until its response has ended.
     busy: InFlight,
     /// What times count from.
@@ -76,6 +85,8 @@ struct Conn {
     sender: http1::SendRequest<Body>,
     task: JoinHandle<()>,
     interims: Arc<Mailbox>,
+    /// For [`wire::Wire`].
+    awaits_head: Arc<AtomicBool>,
     /// Where connections are limited. The task has it too: it is given back when the socket is closed and nobody has it
     /// any more, not when somebody has decided that it be closed.
     leave: Option<Rc<Leave>>,
@@ -112,8 +123,10 @@ impl Conns {
         let mut idle = self.idle.borrow_mut();
         let mut spare = None;
         while let Some(Idle { conn, since }) = idle.pop() {
-            if !conn.sender.is_closed() && now.duration_since(since) < self.idle_timeout {
-                return Ok(Lease { conn: Some(conn), home: self.clone(), reused: true });
+            // Not ready: what is left of the last request has not been written yet.
+            let may_be_used = conn.sender.is_ready() && !conn.sender.is_closed();
+            if may_be_used && now.duration_since(since) < self.idle_timeout {
+                return Ok(Lease { conn: Some(conn), home: self.clone(), reused: true, is_sound: true });
             }
             spare = self.close(conn).or(spare);
         }
@@ -172,11 +185,12 @@ impl Conns {
         headers_max: usize,
         leave: Option<Rc<Leave>>,
     ) -> hyper::Result<Lease> {
+        let awaits_head: Arc<AtomicBool> = Arc::default();
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
             .max_header_size(RESPONSE_HEAD_BYTES)
             .max_buf_size(READ_BUFFER_BYTES)
-            .handshake::<_, Body>(TokioIo::new(stream))
+            .handshake::<_, Body>(TokioIo::new(Wire::new(stream, awaits_head.clone())))
             .await?;
         // Errors reach whoever waits for the response; there is nobody else to tell.
         let held = leave.clone();
@@ -186,8 +200,8 @@ impl Conns {
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task, interims: Arc::default(), leave };
-        Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
+        let conn = Conn { sender, task, interims: Arc::default(), awaits_head, leave };
+        Ok(Lease { conn: Some(conn), home: self.clone(), reused: false, is_sound: true })
     }
 
     /// Closes what has been idle for too long, or was closed by the server.
@@ -252,15 +266,21 @@ impl Lease {
         interims.begin();
         hyper::ext::on_informational(&mut request, move |head| interims.put(head.status(), head.headers()));
         let conn = self.conn.as_mut().expect(HELD);
-        conn.sender.try_send_request(request).await
+        conn.awaits_head.store(true, Ordering::Relaxed);
+        let response = conn.sender.try_send_request(request).await?;
+        self.is_sound = is_sound(&response);
+        Ok(response)
     }
 
     fn conn(&self) -> &Conn {
         self.conn.as_ref().expect(HELD)
     }
 
-    /// The exchange is complete: the connection may carry the next one.
+    /// The exchange is complete: the connection may carry the next one, unless that is in doubt.
     pub fn give_back(mut self) {
+        if !self.is_sound {
+            return;
+        }
         let Some(conn) = self.conn.take() else { return };
         let mut idle = self.home.idle.borrow_mut();
         let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.home.worker));
@@ -289,9 +309,18 @@ impl Drop for Lease {
 }
 
 impl LeasedBody {
-    /// `request` tells whether the request's body has reached its end; `epoch` is when the process began.
-    pub fn new(incoming: Incoming, lease: Lease, request: Rc<Meter>, busy: InFlight, epoch: Instant) -> Self {
-        let mut body = LeasedBody { incoming, lease: Some(lease), request, busy, epoch };
+    /// The head of the response has just come; `request` tells whether the request's body had reached its end. `epoch` is
+    /// when the process began.
+    pub fn new(
+        incoming: Incoming,
+        mut lease: Lease,
+        request: &Meter,
+        busy: InFlight,
+        epoch: Instant,
+    ) -> Self {
+        // A server that answers before it was asked all may take the rest for a request.
+        lease.is_sound &= request.end() == Some(End::Whole);
+        let mut body = LeasedBody { incoming, lease: Some(lease), busy, epoch };
         if body.incoming.is_end_stream() {
             body.end();
         }
@@ -299,12 +328,24 @@ impl LeasedBody {
     }
 
     fn end(&mut self) {
-        if let Some(lease) = self.lease.take()
-            && self.request.end() == Some(End::Whole)
-        {
+        if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
     }
+}
+
+/// Whether the next response will begin where this one ends, as far as its head tells.
+fn is_sound(response: &http::Response<Incoming>) -> bool {
+    // hyper goes on in HTTP/1.0, which has no form for a body of unknown length, and would send none.
+    if response.version() != Version::HTTP_11 {
+        return false;
+    }
+    // 204 has no body, whatever it says (RFC 9112 §6.3); one that says it has may be followed by it.
+    let headers = response.headers();
+    let is_empty = |length: &http::HeaderValue| length.as_bytes() == b"0";
+    response.status() != StatusCode::NO_CONTENT
+        || !headers.contains_key(header::TRANSFER_ENCODING)
+            && headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
 }
 
 impl HttpBody for LeasedBody {
@@ -315,10 +356,14 @@ impl HttpBody for LeasedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
+            fields::clean_trailers(trailers);
+        }
         match &frame {
             None => self.end(),
-            Some(Ok(_)) if self.incoming.is_end_stream() => self.end(),
+            // Nothing comes after trailers, and not every reader looks.
+            Some(Ok(frame)) if frame.is_trailers() || self.incoming.is_end_stream() => self.end(),
             Some(Ok(_)) => {}
             Some(Err(_)) => {
                 self.lease = None;
@@ -386,6 +431,45 @@ mod tests {
             assert!(!is_closed(&second), "it rests");
             let leave = conns.leave_to_dial(None).await.flatten();
             assert!(leave.is_some() && is_closed(&second), "another may have its place");
+        });
+    }
+
+    #[test]
+    fn a_connection_that_still_has_something_to_write_is_not_used_again() {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        // Before it listens: so small, and small on the other side, that the kernel does not take the request whole.
+        listener.set_recv_buffer_size(4096).unwrap();
+        listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(2).unwrap();
+        let listener = std::net::TcpListener::from(listener);
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            use std::io::{Read, Write};
+            let mut answered = Vec::new();
+            for mut server in listener.incoming().take(2).map_while(Result::ok) {
+                server.read_exact(&mut [0; 4]).unwrap();
+                server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                answered.push(server);
+            }
+            // Held until the client has gone.
+            answered.iter_mut().for_each(|server| drop(std::io::copy(server, &mut std::io::sink())));
+        });
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let conns = Conns::new(0, 2, Duration::from_secs(3600), None);
+            for (length, may_be_used) in [(100 << 10, false), (1, true)] {
+                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
+                let mut lease = conns.open(Stream::Plain(stream), 10, None).await.unwrap();
+                let request = http::Request::post("/").body(Body::full(vec![b'x'; length])).unwrap();
+
+                assert!(lease.send(request).await.is_ok());
+                lease.give_back();
+
+                assert_eq!(conns.idle(), 1);
+                assert_eq!(conns.take(Instant::now()).is_ok(), may_be_used, "{length} bytes");
+            }
         });
     }
 }

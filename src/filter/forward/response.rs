@@ -13,6 +13,7 @@ use super::WEBSOCKET;
 use super::X_REQUEST_ID;
 use super::put;
 use super::via;
+use crate::filter::guard::content_length;
 
 /// Fields that we add, at most.
 const ADDED_MAX: usize = 4;
@@ -25,14 +26,15 @@ pub fn to_client(head: &Parts, version: Version, request_id: &HeaderValue) -> He
     let named = Named::of(&head.headers);
     let may_have_length = !(head.status == StatusCode::NO_CONTENT || head.status.is_informational());
     for (name, value) in &head.headers {
-        let kept = match name.as_str() {
-            name if is_of_connection(name) => false,
+        match name.as_str() {
+            name if is_of_connection(name) => {}
             // Repeated ones are equal: the guard saw to it.
-            "content-length" => may_have_length && !out.contains_key(header::CONTENT_LENGTH),
-            name => !named.has(name),
-        };
-        if kept {
-            put(&mut out, name.clone(), value.clone());
+            "content-length" if may_have_length && !out.contains_key(header::CONTENT_LENGTH) => {
+                put(&mut out, name.clone(), length(value));
+            }
+            "content-length" => {}
+            other if named.has(other) => {}
+            _ => put(&mut out, name.clone(), value.clone()),
         }
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS && version == Version::HTTP_11 {
@@ -61,6 +63,14 @@ pub fn interim_to_client(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     }
     out.extend_from_slice(b"\r\n");
     out
+}
+
+/// The number alone: zeros before it are the server's, and some would read it as octal.
+fn length(value: &HeaderValue) -> HeaderValue {
+    match content_length(value) {
+        Some(number) if value.as_bytes().starts_with(b"0") => number.into(),
+        _ => value.clone(),
+    }
 }
 
 /// Fields that a server says to us, or that are ours to say.

@@ -23,11 +23,11 @@ const FIELD_BYTES_MAX: usize = 64 * 1024;
 pub enum BadResponse {
     /// Not 100 to 599, or an interim status where the last one was due.
     Status,
-    /// 101 that nobody asked for, or to another protocol.
+    /// 101 that nobody asked for, or to another protocol, or with a body.
     Upgrade,
     /// `Content-Length` that is not one number, or together with `Transfer-Encoding`.
     ContentLength,
-    /// A transfer coding other than one `chunked`.
+    /// A transfer coding other than one `chunked`, or any in HTTP/1.0.
     TransferEncoding,
     /// Too many fields.
     FieldsTooMany,
@@ -77,7 +77,7 @@ impl std::error::Error for BadResponse {}
 /// Looks at a server's final response, or at its 101 when the client `wants_websocket`.
 pub fn check_response(head: &Parts, wants_websocket: bool) -> Result<(), BadResponse> {
     match head.status.as_u16() {
-        101 if wants_websocket && is_websocket(head) => {}
+        101 if wants_websocket && is_websocket(head) && !has_body(head) => {}
         101 => return Err(BadResponse::Upgrade),
         200..=599 => {}
         _ => return Err(BadResponse::Status),
@@ -98,7 +98,10 @@ pub fn check_response(head: &Parts, wants_websocket: bool) -> Result<(), BadResp
             }
         } else if name == header::TRANSFER_ENCODING {
             // hyper undoes the chunks and nothing else: any other coding would reach the client undeclared.
-            if chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            // HTTP/1.0 has none (RFC 9112 §6.1).
+            let is_known =
+                head.version == Version::HTTP_11 && value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            if chunked || !is_known {
                 return Err(BadResponse::TransferEncoding);
             }
             chunked = true;
@@ -115,4 +118,11 @@ fn is_websocket(head: &Parts) -> bool {
         && upgrades.next().is_some_and(names_websocket)
         && upgrades.next().is_none()
         && fields::elements(&head.headers, header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"))
+}
+
+/// What follows a 101 is the other protocol (RFC 9112 §6.3); one that says otherwise is not understood by all alike.
+fn has_body(head: &Parts) -> bool {
+    let is_empty = |length: &http::HeaderValue| length.as_bytes() == b"0";
+    head.headers.contains_key(header::TRANSFER_ENCODING)
+        || !head.headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
 }

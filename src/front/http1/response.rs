@@ -143,7 +143,7 @@ pub fn chunk(text: &mut Vec<u8>, length: usize) {
 /// The last chunk, and what follows it.
 pub fn end_of_chunks(text: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     text.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| may_trail(name)) {
+    for (name, value) in trailers.into_iter().flatten() {
         field(text, name, value.as_bytes());
     }
     text.extend_from_slice(b"\r\n");
@@ -159,39 +159,6 @@ fn field(text: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 fn put(text: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
     // Cannot fail: it is memory.
     let _ = text.write_fmt(what);
-}
-
-/// RFC 9110 section 6.5.1: not what frames, routes, authenticates, controls a request or tells how to read the content.
-fn may_trail(name: &HeaderName) -> bool {
-    !matches!(
-        *name,
-        header::TRANSFER_ENCODING
-            | header::CONTENT_LENGTH
-            | header::TRAILER
-            | header::CONNECTION
-            | header::UPGRADE
-            | header::TE
-            | header::HOST
-            | header::CACHE_CONTROL
-            | header::EXPIRES
-            | header::DATE
-            | header::AGE
-            | header::VARY
-            | header::LOCATION
-            | header::RETRY_AFTER
-            | header::AUTHORIZATION
-            | header::WWW_AUTHENTICATE
-            | header::PROXY_AUTHENTICATE
-            | header::PROXY_AUTHORIZATION
-            | header::SET_COOKIE
-            | header::COOKIE
-            | header::CONTENT_ENCODING
-            | header::CONTENT_TYPE
-            | header::CONTENT_RANGE
-            | header::MAX_FORWARDS
-            | header::EXPECT
-            | header::RANGE
-    )
 }
 
 #[cfg(test)]
@@ -328,18 +295,5 @@ mod tests {
         for (request, response, length, text, framing, keeps) in cases {
             assert_eq!(written(request, response, length), (text.to_owned(), framing, keeps));
         }
-    }
-
-    #[test]
-    fn what_may_not_trail_is_left_out() {
-        let mut trailers = HeaderMap::new();
-        for (name, value) in
-            [("grpc-status", "0"), ("content-length", "5"), ("set-cookie", "a=b"), ("x-sum", "1")]
-        {
-            trailers.append(name, value.parse().unwrap());
-        }
-        let mut text = Vec::new();
-        end_of_chunks(&mut text, Some(&trailers));
-        assert_eq!(text, b"0\r\ngrpc-status: 0\r\nx-sum: 1\r\n\r\n");
     }
 }

@@ -99,7 +99,7 @@ fn a_length_that_is_none_is_an_error() {
                 head("POST", &[("content-length", "5"), ("content-length", "5")]),
                 data(END_STREAM, "hello"),
             ]),
-            Served,
+            wrong(),
         ),
         ("with zeros before", value("0005"), Served),
     ]);
