@@ -1,7 +1,8 @@
 //! Paths that two servers may read as two.
 
-/// Whether `path` holds `%00`, climbs above the root, or has a dot segment next to an encoded slash or
-/// backslash (`%2f`, `%5c`) or before path parameters (`..;x`). Dots count in either form, `.` or `%2e`.
+/// Whether `path` holds `%00`, climbs above the root, climbs behind a segment that is not one segment for everybody, or
+/// has a dot segment next to an encoded slash or backslash (`%2f`, `%5c`) or before path parameters (`..;x`). Dots
+/// count in either form, `.` or `%2e`.
 ///
 /// RFC 3986 §5.2.4 stays at the root instead of climbing; but nobody writes such a path in good faith, and what
 /// stands behind us may join it to a directory.
@@ -11,20 +12,31 @@ pub(super) fn is_ambiguous(path: &str) -> bool {
     if memchr::memchr(b'%', bytes).is_none() && !bytes.windows(2).any(|w| w == b"/.") {
         return false;
     }
-    let mut depth = 0_usize;
-    for segment in bytes.split(|&b| b == b'/') {
+    let (mut depth, mut is_counted_alike) = (0_usize, true);
+    // What is before the first slash is no segment.
+    for segment in bytes.split(|&b| b == b'/').skip(1) {
         if has_null(segment) || has_hidden_dots(segment) {
             return true;
         }
         match Dots::of(segment) {
-            Dots::Two if depth == 0 => return true,
+            Dots::Two if depth == 0 || !is_counted_alike => return true,
             Dots::Two => depth -= 1,
             Dots::One => {}
-            Dots::None if segment.is_empty() => {}
-            Dots::None => depth += 1,
+            Dots::None => {
+                is_counted_alike &= is_one_segment(segment);
+                depth += usize::from(!segment.is_empty());
+            }
         }
     }
     false
+}
+
+/// Whether every server counts `segment` as one, so that all agree on what a `..` behind it takes back. An empty one is
+/// nothing for who merges slashes and one for RFC 3986; `;x` is empty for who drops parameters; `a%2fb` is two for who
+/// decodes before it splits.
+fn is_one_segment(segment: &[u8]) -> bool {
+    let has_separator = |at: usize| segment[at] == b'%' && separator(&segment[at..]) > 0;
+    !matches!(segment, [] | [b';', ..]) && !(0..segment.len()).any(has_separator)
 }
 
 fn has_null(segment: &[u8]) -> bool {
@@ -109,6 +121,12 @@ mod tests {
             "/a/..;x=1",
             "/a/.%2fb",
             "/..%2f..%2f",
+            "/admin//../a",
+            "/a//b/../..",
+            "/a/;/../b",
+            "/a/;x=1/%2e%2e/b",
+            "/a/b%2fc/../d",
+            "/a/%5C/../b",
         ] {
             assert!(is_ambiguous(path), "{path}");
         }
@@ -133,6 +151,9 @@ mod tests {
             "/%e2%82%ac",
             "/a%2f.b",
             "/;",
+            "/a//b/./c",
+            "/a/../b//c",
+            "/a;x=1/../b",
             "/file.tar.gz",
         ] {
             assert!(!is_ambiguous(path), "{path}");
