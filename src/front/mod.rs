@@ -4,7 +4,7 @@
 //! [`crate::proxy::serve`], whatever protocol it came by.
 pub mod accept;
 mod connection;
-mod frames;
+pub mod frames;
 mod interim;
 mod streams;
 mod watch;
