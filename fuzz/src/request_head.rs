@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method, Version, request};
 use httparse::{EMPTY_HEADER, Status};
 use tidegate::config::Limits;
-use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, client_ip, to_server};
+use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, client_ip, origin_form, to_server};
 use tidegate::filter::guard::{Checked, check_request};
 
 use super::head;
@@ -69,6 +69,7 @@ pub fn holds(data: &[u8]) {
 /// What is believed to say one thing only.
 fn is_plain(head: &request::Parts, checked: &Checked<'_>) {
     assert!(!matches!(head.method, Method::CONNECT | Method::TRACE));
+    assert!(target(head).starts_with('/') || target(head) == "*" && head.method == Method::OPTIONS);
     assert!(target(head).bytes().all(|b| b.is_ascii_graphic() && b != b'#'));
     assert!(!head.uri.path().contains('\\'));
     assert!(head::all(&head.headers, "host").len() <= 1);
@@ -103,11 +104,9 @@ fn first_line(head: &request::Parts) -> String {
     format!("{} {} HTTP/1.1", head.method, target(head))
 }
 
-/// As `proxy::origin` makes it, and hyper writes it.
+/// As hyper writes it.
 fn target(head: &request::Parts) -> String {
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = head.uri.path_and_query().cloned();
-    http::Uri::from_parts(parts).unwrap_or_default().to_string()
+    origin_form(head.uri.path_and_query()).to_string()
 }
 
 fn is_framed_once(head: &request::Parts, body: BodyLength, lengths: &[&[u8]], codings: &[&[u8]]) {
@@ -122,12 +121,12 @@ fn is_framed_once(head: &request::Parts, body: BodyLength, lengths: &[&[u8]], co
 }
 
 fn is_about_this_connection(checked: &Checked<'_>, connection: &[&[u8]], upgrade: &[&[u8]], te: &[&[u8]]) {
-    let expected: (&[&[u8]], &[&[u8]], &[&[u8]]) = match (checked.wants_websocket, te.is_empty()) {
-        (true, _) => (&[b"upgrade"], &[b"websocket"], &[]),
-        (false, true) => (&[], &[], &[]),
-        (false, false) => (&[b"te"], &[], &[b"trailers"]),
+    let [of_connection, of_upgrade, of_te]: [&[&[u8]]; 3] = match (checked.wants_websocket, te.is_empty()) {
+        (true, _) => [&[b"upgrade"], &[b"websocket"], &[]],
+        (false, true) => [&[], &[], &[]],
+        (false, false) => [&[b"te"], &[], &[b"trailers"]],
     };
-    assert_eq!((connection, upgrade, te), expected);
+    assert_eq!((connection, upgrade, te), (of_connection, of_upgrade, of_te));
 }
 
 /// A stranger's word on where it comes from is not passed on.

@@ -202,6 +202,23 @@ fn crumbs_become_one_cookie_at_the_place_of_the_first() {
 }
 
 #[test]
+fn a_server_is_asked_for_a_path_whatever_the_target_was() {
+    for (target, expected) in [
+        ("/a?b", "/a?b"),
+        ("http://a/b?c", "/b?c"),
+        ("http://a", "/"),
+        ("http://a?b", "/?b"),
+        ("http://a#b", "/"),
+        ("http://a/#b", "/"),
+        ("*", "*"),
+    ] {
+        let uri: Uri = target.parse().unwrap();
+        assert_eq!(origin_form(uri.path_and_query()).to_string(), expected, "{target}");
+    }
+    assert_eq!(origin_form(None).to_string(), "/");
+}
+
+#[test]
 fn websocket_and_trailers_are_asked_for_anew() {
     let head = parts(
         Version::HTTP_11,
