@@ -32,13 +32,17 @@ fn read(headers: &HeaderMap, proxy: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
     let whole = String::from_utf8_lossy(&lines.join(&b","[..])).into_owned();
     let mut client = proxy;
-    for element in whole.split(',').map(str::trim).filter(|element| !element.is_empty()).rev() {
+    for element in whole
+        .split(',')
+        .map(|element| element.trim_matches([' ', '\t']))
+        .filter(|element| !element.is_empty())
+        .rev()
+    {
         if !trusted.iter().any(|net| net.contains(&client)) {
             break;
         }
-        let bare = element.trim_start_matches('[').trim_end_matches(']');
-        let is_bracketed = element.len() == bare.len() + 2;
-        let plain = if is_bracketed { bare } else { element };
+        let bracketed = element.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let plain = bracketed.unwrap_or(element);
         let with_port = || element.parse::<SocketAddr>().map(|address| address.ip());
         let Ok(address) = plain.parse::<IpAddr>().or_else(|_| with_port()) else { break };
         client = address.to_canonical();

@@ -42,7 +42,7 @@ pub fn holds(data: &[u8]) {
 fn read(range: &[u8]) -> Option<Asked> {
     let text: String = range.iter().map(|&b| char::from(b)).collect();
     let at = text.find('=')?;
-    if text[..at].trim_matches([' ', '\t']).to_ascii_lowercase() != "bytes" {
+    if !text[..at].trim_matches([' ', '\t']).eq_ignore_ascii_case("bytes") {
         return None;
     }
     let spec: Vec<&str> = text[at + 1..].split('-').map(|part| part.trim_matches([' ', '\t'])).collect();

@@ -42,6 +42,12 @@ pub struct Frames {
     last_stream: u32,
 }
 
+impl Default for Frames {
+    fn default() -> Self {
+        Frames::new()
+    }
+}
+
 impl Frames {
     /// Of a connection whose first byte is to come.
     pub fn new() -> Self {
