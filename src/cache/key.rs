@@ -54,7 +54,8 @@ pub fn keyed_authority<'a>(scheme: &str, authority: &'a str) -> Cow<'a, str> {
 #[derive(Clone)]
 pub struct Key {
     hash: u128,
-    /// `owner SP scheme SP authority SP target`: no part before the target can contain the separator.
+    /// `owner NUL scheme NUL authority NUL target`. A NUL, because no field value holds one: an upstream's name may hold
+    /// spaces, and so may what a trusted proxy takes for a scheme.
     text: Arc<[u8]>,
     /// Where the target begins in `text`.
     target_at: usize,
@@ -68,7 +69,7 @@ impl Key {
         let authority = without_default_port(scheme, authority);
         SCRATCH.with_borrow_mut(|text| {
             text.clear();
-            for part in [owner, " ", scheme, " ", authority, " "] {
+            for part in [owner, "\0", scheme, "\0", authority, "\0"] {
                 text.extend_from_slice(part.as_bytes());
             }
             text[owner.len()..].make_ascii_lowercase();
@@ -123,7 +124,7 @@ impl Key {
 
     fn origin(&self) -> Option<(&str, &str, &str)> {
         let origin = self.text.get(..self.target_at.checked_sub(1)?)?;
-        let mut parts = std::str::from_utf8(origin).ok()?.rsplitn(3, ' ');
+        let mut parts = std::str::from_utf8(origin).ok()?.rsplitn(3, '\0');
         let (authority, scheme, owner) = (parts.next()?, parts.next()?, parts.next()?);
         Some((owner, scheme, authority))
     }
@@ -146,7 +147,7 @@ impl Hash for Key {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", String::from_utf8_lossy(&self.text))
+        write!(f, "Key({})", String::from_utf8_lossy(&self.text).replace('\0', " "))
     }
 }
 
@@ -210,6 +211,8 @@ mod tests {
         let of = |owner| Key::new(owner, "http", "example.com", "/");
 
         assert_ne!(of("public"), of("internal"));
+        let told = Key::new("app", "http x", "example.com", "/");
+        assert_ne!(told, Key::new("app http", "x", "example.com", "/"), "a scheme that is none");
         assert_eq!(of("public").same_origin("/").as_ref(), Some(&of("public")));
     }
 

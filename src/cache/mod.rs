@@ -54,6 +54,7 @@ pub use crate::cache::respond::respond_stream;
 pub use crate::cache::status::CacheReason;
 pub use crate::cache::status::CacheStatus;
 pub use crate::cache::status::Forward;
+pub use crate::cache::vary::Choosing;
 pub use crate::cache::vary::Selection;
 use crate::config;
 use crate::config::CacheMode;
@@ -68,7 +69,6 @@ use crate::cache::purge::Selector;
 use crate::cache::range::Slice;
 use crate::cache::store::Store;
 use crate::cache::uses::Uses;
-use crate::cache::vary::Choosing;
 
 /// Entity tags that are sent with one request: a dozen of usual length fit into half a KiB.
 const CANDIDATES_MAX: usize = 12;

@@ -247,8 +247,10 @@ pub(super) fn authority(text: &str) -> Result<String, Refused> {
     const HELP: &str = "write a host, perhaps with a port";
     let (host, port) = split_port(text);
     server_host(host, HELP)?;
-    match port.map(str::parse::<u16>) {
-        Some(Err(_)) => refuse(format!("{text:?} is not a host"), HELP),
+    // `parse` alone would take a sign.
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    match port.map(is_port) {
+        Some(false) => refuse(format!("{text:?} is not a host"), HELP),
         _ => Ok(text.to_owned()),
     }
 }
@@ -457,6 +459,16 @@ mod tests {
             let found = server(text).ok();
             assert_eq!(found.as_ref().map(|address| &address.source), source.as_ref(), "{text:?}");
             assert_eq!(found.map_or(String::new(), |address| address.host), host, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_field_is_one_that_we_would_take_ourselves() {
+        for text in ["a", "A.example:8080", "10.0.0.1:80", "[::1]", "[::1]:80"] {
+            assert_eq!(authority(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a:", "a:+80", "a:65536", "a b", "u@a", "::1", "[::1]:+1"] {
+            assert!(authority(text).is_err(), "{text}");
         }
     }
 

@@ -13,9 +13,12 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
+use http::Uri;
 use http::Version;
 use http::header;
 use http::request::Parts;
+use http::uri;
+use http::uri::PathAndQuery;
 
 use crate::fields;
 use crate::filter::guard;
@@ -169,6 +172,18 @@ pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
     put(&mut out, header::VIA, via(head.version));
     put(&mut out, X_REQUEST_ID, ctx.request_id.clone());
     out
+}
+
+/// The target for the server: path and query alone (RFC 9112 §3.2.1).
+///
+/// A path that is not there becomes `/` in so many words: of `http://a#x` the library keeps nothing, says `/` when asked for
+/// the path, and would write nothing.
+pub fn origin_form(target: Option<&PathAndQuery>) -> Uri {
+    let is_slash = target.is_none_or(|target| target.as_str() == "/");
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = if is_slash { Some(PathAndQuery::from_static("/")) } else { target.cloned() };
+    // Cannot fail: a path needs neither scheme nor authority.
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 /// The client's id when its peer is trusted and the id is fit for any log; else `fresh`, 32 hexadecimal digits.

@@ -43,6 +43,12 @@ pub struct Frames {
     rules: Rules,
 }
 
+impl Default for Frames {
+    fn default() -> Self {
+        Frames::new()
+    }
+}
+
 impl Frames {
     /// Of a connection whose first byte is to come.
     pub fn new() -> Self {

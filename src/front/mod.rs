@@ -4,8 +4,8 @@
 //! [`crate::proxy::serve`], whatever protocol it came by.
 pub mod accept;
 mod connection;
-mod frames;
-mod http1;
+pub mod frames;
+pub mod http1;
 mod streams;
 mod watch;
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, Uri, Version, header, request, response};
+use http::{HeaderValue, Request, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
 use tracing::debug;
 
@@ -301,19 +301,10 @@ fn head(
     }
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = x.head.method.clone();
-    parts.uri = origin_form(x);
+    parts.uri = forward::origin_form(x.target_for_server());
     parts.version = Version::HTTP_11;
     parts.headers = headers;
     parts
-}
-
-/// RFC 9112 section 3.2.1: what a server is asked for has neither scheme nor authority.
-fn origin_form(x: &Exchange) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.path_and_query = x.target_for_server().cloned();
-    let target = Uri::from_parts(parts).unwrap_or_default();
-    // What was a fragment alone says nothing, where there is neither a scheme: the request line would have no target.
-    if target.path().is_empty() && target.query().is_none() { Uri::default() } else { target }
 }
 
 /// An answer, and whose it is.

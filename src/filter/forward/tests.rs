@@ -250,17 +250,20 @@ fn crumbs_become_one_cookie_at_the_place_of_the_first() {
 }
 
 #[test]
-fn trailers_are_announced_that_may_come_behind_a_body() {
-    for (line, expected) in [
-        ("x-sum, Server-Timing", Some("trailer: x-sum, Server-Timing")),
-        ("Host, x-sum,Cookie,  X-Forwarded-For", Some("trailer: x-sum")),
-        ("x_real_ip, Content-Type, If-Match, TE, Via, proxy, trailer, Expect", None),
-        ("", None),
+fn a_server_is_asked_for_a_path_whatever_the_target_was() {
+    for (target, expected) in [
+        ("/a?b", "/a?b"),
+        ("http://a/b?c", "/b?c"),
+        ("http://a", "/"),
+        ("http://a?b", "/?b"),
+        ("http://a#b", "/"),
+        ("http://a/#b", "/"),
+        ("*", "*"),
     ] {
-        let head = parts(Version::HTTP_11, "GET", &[("trailer", line)]);
-        let sent = Given::default().sends_of_client(&head);
-        assert_eq!(sent.first().map(String::as_str), expected, "{line}");
+        let uri: Uri = target.parse().unwrap();
+        assert_eq!(origin_form(uri.path_and_query()).to_string(), expected, "{target}");
     }
+    assert_eq!(origin_form(None).to_string(), "/");
 }
 
 #[test]

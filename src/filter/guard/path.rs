@@ -1,11 +1,12 @@
 //! Paths that two servers may read as two.
 
 /// Whether `path` holds `%00`, a `%` that is no escape, or an overlong form of UTF-8 (`%c0%ae` is a dot to some), climbs
-/// above the root, or has a dot segment next to an encoded slash or backslash (`%2f`, `%5c`) or next to a semicolon
-/// (`..;x`), which begins parameters, in either form. Dots count in either form, `.` or `%2e`.
+/// above the root or behind a segment that is not one segment for everybody, or has a dot segment next to an encoded
+/// slash or backslash (`%2f`, `%5c`) or next to a semicolon (`..;x`), which begins parameters, in either form. Dots count
+/// in either form, `.` or `%2e`.
 ///
-/// Other bytes that are no UTF-8 are nobody's business but the server's. RFC 3986 §5.2.4 stays at the root instead of climbing; but nobody writes such a path in good faith, and what
-/// stands behind us may join it to a directory.
+/// Other bytes that are no UTF-8 are nobody's business but the server's. RFC 3986 §5.2.4 stays at the root instead of
+/// climbing; but nobody writes such a path in good faith, and what stands behind us may join it to a directory.
 pub(super) fn is_ambiguous(path: &str) -> bool {
     let bytes = path.as_bytes();
     // Nearly every path ends here: no escape, and no dot that begins a segment.
@@ -16,17 +17,20 @@ pub(super) fn is_ambiguous(path: &str) -> bool {
     if has_escape && has_odd_escape(bytes) {
         return true;
     }
-    let mut depth = 0_usize;
-    for segment in bytes.split(|&b| b == b'/') {
+    let (mut depth, mut is_counted_alike) = (0_usize, true);
+    // What is before the first slash is no segment.
+    for segment in bytes.split(|&b| b == b'/').skip(1) {
         if has_hidden_dots(segment) {
             return true;
         }
         match Dots::of(segment) {
-            Dots::Two if depth == 0 => return true,
+            Dots::Two if depth == 0 || !is_counted_alike => return true,
             Dots::Two => depth -= 1,
             Dots::One => {}
-            Dots::None if segment.is_empty() => {}
-            Dots::None => depth += 1,
+            Dots::None => {
+                is_counted_alike &= is_one_segment(segment);
+                depth += usize::from(!segment.is_empty());
+            }
         }
     }
     false
@@ -58,6 +62,14 @@ fn escaped(text: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = text else { return None };
     let digit = |b: u8| char::from(b).to_digit(16);
     u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
+}
+
+/// Whether every server counts `segment` as one, so that all agree on what a `..` behind it takes back. An empty one is
+/// nothing for who merges slashes and one for RFC 3986; `;x` is empty for who drops parameters; `a%2fb` is two for who
+/// decodes before it splits.
+fn is_one_segment(segment: &[u8]) -> bool {
+    let has_separator = |at: usize| segment[at] == b'%' && separator(&segment[at..]) > 0;
+    !matches!(segment, [] | [b';', ..]) && !(0..segment.len()).any(has_separator)
 }
 
 /// The parts between encoded slashes and before `;`, when there is more than one.
@@ -150,6 +162,12 @@ mod tests {
             "/%e0%80%af",
             "/%f0%80%80%af",
             "/%f8%80%80%80%af",
+            "/admin//../a",
+            "/a//b/../..",
+            "/a/;/../b",
+            "/a/;x=1/%2e%2e/b",
+            "/a/b%2fc/../d",
+            "/a/%5C/../b",
         ] {
             assert!(is_ambiguous(path), "{path}");
         }
@@ -179,6 +197,9 @@ mod tests {
             "/a%252e",
             "/a%2f.b",
             "/;",
+            "/a//b/./c",
+            "/a/../b//c",
+            "/a;x=1/../b",
             "/file.tar.gz",
         ] {
             assert!(!is_ambiguous(path), "{path}");

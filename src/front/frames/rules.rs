@@ -14,10 +14,15 @@ use trailers::{Padding, Part, Trailers};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
+    /// A rule is broken for which there is no other word.
     Protocol = 0x1,
+    /// More was sent or granted than windows hold.
     FlowControl = 0x3,
+    /// Of a stream that has ended.
     StreamClosed = 0x5,
+    /// A frame is not as long as its kind is.
     FrameSize = 0x6,
+    /// More is asked for than is good for us.
     EnhanceYourCalm = 0xb,
 }
 

@@ -82,13 +82,15 @@ impl Scan {
         }
         let end = self.lines.end(head).map_err(|_| BadHead::Malformed)?;
         let line_max = limits.uri_bytes + LINE_OVERHEAD_BYTES;
+        if self.lines.first().unwrap_or(head.len()) > line_max {
+            return Err(BadHead::UriTooLong);
+        }
         if end.unwrap_or(head.len()) > line_max + limits.header_bytes {
-            let line = memchr::memmem::find(head, b"\r\n").unwrap_or(head.len());
-            return Err(if line > line_max { BadHead::UriTooLong } else { BadHead::TooLarge });
+            return Err(BadHead::TooLarge);
         }
         match end {
             Some(end) => Ok(Some(Place { begin, end: begin + end })),
-            None => self.is_hopeful(head, line_max).map(|()| None),
+            None => self.is_hopeful(head).map(|()| None),
         }
     }
 
@@ -98,20 +100,16 @@ impl Scan {
     }
 
     /// What is wrong already need not be waited for.
-    fn is_hopeful(&mut self, head: &[u8], line_max: usize) -> Result<(), BadHead> {
+    fn is_hopeful(&mut self, head: &[u8]) -> Result<(), BadHead> {
         if self.line_is_checked {
             return Ok(());
         }
-        if !self.lines.is_first() {
+        if let Some(length) = self.lines.first() {
             self.line_is_checked = true;
-            let line = memchr::memmem::find(head, b"\r\n").map_or(head, |end| &head[..end]);
-            return RequestLine::split(line).map(|_| ());
+            return RequestLine::split(&head[..length]).map(|_| ());
         }
         let line = head.strip_suffix(b"\r").unwrap_or(head);
-        if line.iter().any(|b| b.is_ascii_control()) {
-            return Err(BadHead::Malformed);
-        }
-        if head.len() > line_max { Err(BadHead::UriTooLong) } else { Ok(()) }
+        if line.iter().any(|b| b.is_ascii_control()) { Err(BadHead::Malformed) } else { Ok(()) }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Lines {
     scanned: usize,
     /// Where the line that has not ended begins.
     begin: usize,
+    /// Bytes of the first line, without its end; 0 while it has none.
+    first: usize,
 }
 
 impl Lines {
@@ -29,15 +31,18 @@ impl Lines {
             if end - 1 == self.begin {
                 return Ok(Some(end + 1));
             }
+            if self.begin == 0 {
+                self.first = end - 1;
+            }
             self.begin = end + 1;
         }
         self.scanned = bytes.len();
         Ok(None)
     }
 
-    /// True when the first line has not ended.
-    pub fn is_first(&self) -> bool {
-        self.begin == 0
+    /// Bytes of the first line, once it has ended.
+    pub fn first(&self) -> Option<usize> {
+        (self.first > 0).then_some(self.first)
     }
 }
 

@@ -6,8 +6,8 @@
 //! only [`serve`] waits.
 
 mod body;
-mod chunked;
-mod head;
+pub mod chunked;
+pub mod head;
 mod lines;
 mod outbox;
 mod response;

@@ -156,7 +156,7 @@ fn push_varint(to: &mut Vec<u8>, mut number: usize) {
 
 /// The status in an answer behind its prefix; `None` when it is no such message, or a compressed one, which nobody
 /// asked for.
-fn status_in(answer: &[u8]) -> Option<u64> {
+pub fn status_in(answer: &[u8]) -> Option<u64> {
     let (prefix, mut message) = answer.split_first_chunk::<5>()?;
     let [0, length @ ..] = *prefix else { return None };
     if u32::from_be_bytes(length) as usize != message.len() {

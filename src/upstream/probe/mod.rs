@@ -5,6 +5,7 @@
 //! wrong.
 
 pub use failure::causes;
+pub use grpc::status_in;
 
 mod timing;
 
