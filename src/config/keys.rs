@@ -17,6 +17,8 @@ pub const LOG: &[&str] = &["level", "events", "access", "format"];
 pub const LIMITS: &[&str] = &[
     "connections",
     "connections-per-client",
+    "handshakes",
+    "requests-per-connection",
     "headers",
     "header-bytes",
     "uri-bytes",
@@ -31,7 +33,7 @@ pub const LIMITS: &[&str] = &[
     "http2-header-list",
 ];
 /// `[[listener]]`.
-pub const LISTENER: &[&str] = &["name", "bind", "tls", "trusted-proxies"];
+pub const LISTENER: &[&str] = &["name", "bind", "tls", "trusted-proxies", "max-connections"];
 /// `tls` of a listener.
 pub const LISTENER_TLS: &[&str] = &["certificates", "min-version"];
 /// One of `certificates`.

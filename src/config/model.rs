@@ -109,6 +109,10 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections from one address (IPv6: one /64).
     pub connections_per_client: usize,
+    /// TLS handshakes with clients in progress, of the whole process.
+    pub handshakes: usize,
+    /// Requests that one client connection carries before it is ended in good order.
+    pub requests_per_connection: u64,
     /// Header fields of one request; more is 431.
     pub headers: usize,
     /// Bytes of one request's head; more is 431.
@@ -141,6 +145,10 @@ impl Default for Limits {
         Limits {
             connections: 20_000,
             connections_per_client: 1_000,
+            // Four times that: no client fills it alone. A fifth of `connections`: a flood of handshakes that are begun
+            // and left cannot take every seat.
+            handshakes: 4_000,
+            requests_per_connection: 10_000,
             headers: 100,
             header_bytes: 32 << 10,
             uri_bytes: 8 << 10,
@@ -168,6 +176,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Peers whose `X-Forwarded-*`, `Forwarded` and request id are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Client connections of this listener; `None`: as many as the process may have.
+    pub max_connections: Option<usize>,
 }
 
 /// `[[listener]] tls`.

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::front::connection;
 use crate::observe::Gauge;
-use crate::state::{Local, Seat, Stage};
+use crate::state::{Full, Local, Room, Seat, Stage};
 
 /// A worker keeps a connection while it has at most this many more than the emptiest one: handing
 /// over costs two system calls and a wake-up, which a difference of one does not repay.
@@ -74,13 +74,19 @@ pub async fn take_over(local: Rc<Local>, mut inbox: mpsc::Receiver<Handed>) {
 /// Refuses what is over a limit (by closing it: cheap, early), hands over what another should have.
 fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr, others: &Handovers) {
     let snapshot = local.snapshot();
-    let handles = &snapshot.listeners[listener].handles;
-    let (limits, keep) = (&snapshot.config.limits, &local.keep);
-    let target = keep.seats.emptiest(local.worker, IMBALANCE);
-    let seat = match keep.seats.sit(target, peer.ip(), limits.connections, limits.connections_per_client) {
+    let state = &snapshot.listeners[listener];
+    let (handles, limits, seats) = (&state.handles, &snapshot.config.limits, &local.keep.seats);
+    let room = Room {
+        process: limits.connections,
+        client: limits.connections_per_client,
+        listener: (state.room.0, &state.room.1),
+    };
+    let target = seats.emptiest(local.worker, IMBALANCE);
+    let seat = match seats.sit(target, peer.ip(), &room) {
         Ok(seat) => seat,
-        Err(crate::state::Full::Process) => return local.cells.inc(handles.refused_process),
-        Err(crate::state::Full::Client) => return local.cells.inc(handles.refused_client),
+        Err(Full::Process) => return local.cells.inc(handles.refused_process),
+        Err(Full::Listener) => return local.cells.inc(handles.refused_listener),
+        Err(Full::Client) => return local.cells.inc(handles.refused_client),
     };
     local.cells.inc(handles.accepted);
     if target == local.worker {

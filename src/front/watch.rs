@@ -138,6 +138,11 @@ impl Watch {
         self.expired.store(true, Relaxed);
     }
 
+    /// Requests so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
     /// True when no request is in flight and no head has begun.
     pub fn is_at_rest(&self) -> bool {
         self.in_flight.load(Relaxed) == 0 && !self.head_begun.load(Relaxed)

@@ -24,6 +24,7 @@ mod hostile;
 mod http2;
 mod interim;
 mod listeners_and_tls;
+mod load;
 mod metrics;
 mod nginx;
 mod probes;
