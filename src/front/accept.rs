@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::front::connection;
+use crate::net::descriptors::is_shortage;
 use crate::observe::Gauge;
 use crate::state::{Full, Local, Room, Seat, Stage};
 
@@ -54,7 +55,7 @@ pub async fn accept(local: Rc<Local>, listener: usize, socket: StdListener, othe
             Ok((stream, peer)) => admit(&local, listener, stream, peer, &others),
             Err(error) if is_the_peers(&error) => debug!(%error, "accept"),
             Err(error) => {
-                warn!(%error, pause = ?PAUSE, "cannot accept; pausing");
+                note_pause(&local, listener, &error);
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -77,7 +78,7 @@ fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr
     let state = &snapshot.listeners[listener];
     let (handles, limits, seats) = (&state.handles, &snapshot.config.limits, &local.keep.seats);
     let room = Room {
-        process: limits.connections,
+        process: limits.connections.min(local.keep.descriptors.clients()),
         client: limits.connections_per_client,
         listener: (state.room.0, &state.room.1),
     };
@@ -127,6 +128,22 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.local.cells.gauge_add(self.gauge, -1);
+    }
+}
+
+/// Nothing is lost: the kernel holds what comes, until its queue is full too.
+fn note_pause(local: &Local, listener: usize, error: &std::io::Error) {
+    let (keep, snapshot) = (&local.keep, local.snapshot());
+    let state = &snapshot.listeners[listener];
+    local.cells.inc(state.handles.paused);
+    if !keep.descriptors.may_warn(keep.now()) {
+        return;
+    }
+    let (listener, limit) = (&state.name, keep.descriptors.limit());
+    if is_shortage(error) {
+        warn!(%error, listener, limit, "accepting pauses: no file descriptor; raise the limit (ulimit -n)");
+    } else {
+        warn!(%error, listener, "accepting pauses");
     }
 }
 

@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::cache::Cache;
 use crate::config;
+use crate::net::descriptors::Descriptors;
 use crate::observe::Metrics;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::server::{Entry, ServerState};
@@ -22,6 +23,8 @@ pub struct Keep {
     pub cache: Cache,
     /// Who is connected.
     pub seats: Arc<Seats>,
+    /// For whom the process's file descriptors are.
+    pub descriptors: Arc<Descriptors>,
     began: Instant,
     workers: usize,
     listeners: Mutex<HashMap<String, Arc<Guests>>>,
@@ -78,14 +81,15 @@ pub enum Full {
 const CLIENT_SHARDS: usize = 64;
 
 impl Keep {
-    /// For a process of so many workers.
-    pub fn new(workers: usize, cache: &config::Cache) -> Arc<Self> {
+    /// For a process of so many workers, which has these descriptors.
+    pub fn new(workers: usize, cache: &config::Cache, descriptors: Arc<Descriptors>) -> Arc<Self> {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).expect("the system has randomness, or TLS could not work either");
         Arc::new(Keep {
             metrics: Metrics::new(workers),
             cache: Cache::new(cache),
             seats: Arc::new(Seats::new(workers)),
+            descriptors,
             began: Instant::now(),
             workers,
             listeners: Mutex::default(),

@@ -76,6 +76,7 @@ pub struct ListenerHandles {
     pub refused_client: Counter,
     pub refused_handshake: Counter,
     pub refused_silent: Counter,
+    pub paused: Counter,
     pub tls_ok: Counter,
     pub tls_failed: Counter,
     pub tls_timed_out: Counter,
@@ -172,6 +173,7 @@ fn listener(config: &config::Listener, keep: &Keep) -> Result<Listener, BuildErr
         refused_client: refused("limit-connections-per-client"),
         refused_handshake: refused("limit-handshakes"),
         refused_silent: refused("silent"),
+        paused: metrics.counter(Family::AcceptPauses, &[name]),
         tls_ok: counter(Family::TlsHandshakes, "ok"),
         tls_failed: counter(Family::TlsHandshakes, "failed"),
         tls_timed_out: counter(Family::TlsHandshakes, "timed-out"),
@@ -184,7 +186,7 @@ fn listener(config: &config::Listener, keep: &Keep) -> Result<Listener, BuildErr
 }
 
 /// Reasons besides the guard's refusals; `proxy::reply` and `front::connection` say them.
-const REPLIES: [&str; 27] = [
+const REPLIES: [&str; 28] = [
     "slow-head",
     "slow-reader",
     "http2-flood",
@@ -199,6 +201,7 @@ const REPLIES: [&str; 27] = [
     "queue-timed-out",
     "total-timed-out",
     "connection-limit",
+    "no-descriptor",
     "try-timed-out",
     "connect-failed",
     "connect-timed-out",

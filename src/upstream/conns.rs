@@ -17,10 +17,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
-use crate::net::Stream;
 use crate::upstream::interim::Mailbox;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::side::InFlight;
@@ -168,7 +168,7 @@ impl Conns {
     /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for.
     pub async fn open(
         self: &Rc<Self>,
-        stream: Stream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         headers_max: usize,
         leave: Option<Rc<Leave>>,
     ) -> hyper::Result<Lease> {
@@ -342,6 +342,7 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
+    use crate::net::Stream;
     use crate::upstream::pool_state::PoolState;
     use crate::upstream::server::ServerState;
 

@@ -3,10 +3,10 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{open, refused};
+use super::{gated, open, refused};
 use crate::support::certs::Cert;
 use crate::support::client::dial;
-use crate::support::{Client, Gate, Origin, Proxy, eventually, get, http2, ok, one_route};
+use crate::support::{Client, Origin, Proxy, eventually, get, http2, one_route};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -16,19 +16,6 @@ const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 /// Whether a new connection is served.
 fn is_served(address: SocketAddr) -> bool {
     Client::connect(address).send(GET).try_response().is_ok_and(|answer| answer.status() == 200)
-}
-
-/// An origin that answers `/slow` when the gate is open, and all else at once.
-fn gated() -> (Origin, Gate) {
-    let gate = Gate::default();
-    let waits = gate.clone();
-    let origin = Origin::start(move |request| {
-        if request.target() == "/slow" {
-            waits.wait();
-        }
-        ok("served")
-    });
-    (origin, gate)
 }
 
 /// A request that its server has, and has not answered.
