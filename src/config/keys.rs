@@ -25,6 +25,7 @@ pub const LIMITS: &[&str] = &[
     "head-timeout",
     "tls-timeout",
     "body-idle",
+    "body-rate",
     "keep-alive",
     "write-idle",
     "tunnel-idle",

@@ -125,6 +125,8 @@ pub struct Limits {
     pub tls_timeout: Duration,
     /// Between two pieces of a request body; longer is 408.
     pub body_idle: Duration,
+    /// Bytes of a request body in a second, once its client was waited for longer than `body_idle`; less is 408. 0: no limit.
+    pub body_rate: u64,
     /// How long a connection at rest is kept.
     pub keep_alive: Duration,
     /// How long the client may take to accept the next piece of a response.
@@ -155,6 +157,8 @@ impl Default for Limits {
             head_timeout: seconds(10),
             tls_timeout: seconds(10),
             body_idle: seconds(30),
+            // A fifth of what Apache's mod_reqtimeout asks for: less than any network that a body comes over.
+            body_rate: 100,
             keep_alive: seconds(60),
             write_idle: seconds(30),
             tunnel_idle: seconds(3600),

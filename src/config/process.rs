@@ -92,6 +92,7 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
         head_timeout: table.duration("head-timeout", default.head_timeout),
         tls_timeout: table.duration("tls-timeout", default.tls_timeout),
         body_idle: table.duration("body-idle", default.body_idle),
+        body_rate: table.size("body-rate", default.body_rate, 0..=GIB),
         keep_alive: table.duration("keep-alive", default.keep_alive),
         write_idle: table.duration("write-idle", default.write_idle),
         tunnel_idle: table.duration("tunnel-idle", default.tunnel_idle),

@@ -168,6 +168,7 @@ impl Exchange {
         }
         let idle = self.local.timers.deadline(view.config.limits.body_idle);
         let body = Metered::new(Body::Incoming(incoming), limit, Some(idle));
+        let body = body.at_least(view.config.limits.body_rate);
         let meter = body.meter();
         self.facts.received = meter.clone();
         Ok(Outgoing { body: Body::wrap(body), meter, length, wants_websocket: asked.wants_websocket })

@@ -3,6 +3,7 @@
 
 mod descriptors;
 mod limits;
+mod slow;
 mod tls;
 
 use std::io::{ErrorKind, Read, Write};
