@@ -24,6 +24,8 @@ use tidegate::config::PathPattern;
 use tidegate::config::Route;
 use tidegate::filter::forward;
 use tidegate::filter::guard;
+use tidegate::net::descriptors::Descriptors;
+use tidegate::net::descriptors::Wants;
 use tidegate::router::Router;
 use tidegate::state::Keep;
 use tidegate::state::Snapshot;
@@ -276,7 +278,9 @@ fn pools(c: &mut Criterion) {
     let registry = Registry::builtin();
     for len in [10, 10_000] {
         for name in registry.names() {
-            let keep = Keep::new(1, &config(len, name, &registry).cache);
+            let wants = Wants { clients: 1, workers: 1, listeners: 1, probes: 0 };
+            let descriptors = Descriptors::share(1 << 16, wants);
+            let keep = Keep::new(1, &config(len, name, &registry).cache, descriptors);
             let snapshot =
                 Snapshot::build(config(len, name, &registry), &keep, &registry).expect("it is well");
             let (upstream, headers) = (&snapshot.upstreams[0], http::HeaderMap::new());

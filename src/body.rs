@@ -10,7 +10,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -132,9 +132,37 @@ pub struct Metered {
     limit: u64,
     idle: Option<Deadline>,
     total: Option<Deadline>,
+    pace: Option<Pace>,
     piece_max: usize,
     /// What is left of a piece that was larger.
     rest: Bytes,
+}
+
+/// The least that a source must send while it is waited for. Who sends a byte now and then is never silent, and would
+/// hold its server's place for ever.
+struct Pace {
+    /// Bytes in a second.
+    least: u64,
+    /// How long its source was waited for, in all: what its reader took does not count.
+    waited: Duration,
+    /// Since when it is waited for now.
+    since: Option<Instant>,
+}
+
+impl Pace {
+    fn waits(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// A piece has come.
+    fn came(&mut self) {
+        self.waited += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    }
+
+    /// Whether `bytes` are too few for the time, once that is more than `grace`.
+    fn is_too_slow(&self, bytes: u64, grace: Duration) -> bool {
+        self.waited > grace && bytes < self.least.saturating_mul(self.waited.as_secs())
+    }
 }
 
 impl Meter {
@@ -186,12 +214,27 @@ impl Metered {
         if inner.is_empty() {
             meter.finish(End::Whole);
         }
-        Metered { inner, meter, limit: u64::MAX, idle: None, total: None, piece_max, rest: Bytes::new() }
+        Metered {
+            inner,
+            meter,
+            limit: u64::MAX,
+            idle: None,
+            total: None,
+            pace: None,
+            piece_max,
+            rest: Bytes::new(),
+        }
     }
 
     /// The same, which must end within `total` as a whole.
     pub fn within(mut self, total: Option<Deadline>) -> Self {
         self.total = total;
+        self
+    }
+
+    /// The same, of which at least so many bytes must come in a second, once it was waited for longer than it may be silent.
+    pub fn at_least(mut self, bytes: u64) -> Self {
+        self.pace = (bytes > 0).then_some(Pace { least: bytes, waited: Duration::ZERO, since: None });
         self
     }
 
@@ -241,12 +284,14 @@ impl HttpBody for Metered {
         }
         let Poll::Ready(frame) = this.next(cx) else {
             this.meter.is_awaited.set(true);
+            this.pace.iter_mut().for_each(Pace::waits);
             let Some(idle) = &this.idle else { return Poll::Pending };
             ready!(idle.poll_elapsed(cx));
             let after = idle.after();
             return this.fail(End::TooSlow { after });
         };
         this.meter.is_awaited.set(false);
+        this.pace.iter_mut().for_each(Pace::came);
         if let Some(idle) = &this.idle {
             idle.reset();
         }
@@ -261,6 +306,10 @@ impl HttpBody for Metered {
                 // Nothing comes after trailers, and many readers do not look.
                 if frame.is_trailers() || this.is_end_stream() {
                     meter.finish(End::Whole);
+                } else if let (Some(pace), Some(idle)) = (&this.pace, &this.idle)
+                    && pace.is_too_slow(meter.bytes.get(), idle.after())
+                {
+                    return this.fail(End::TooSlow { after: pace.waited });
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -301,7 +350,7 @@ impl fmt::Display for End {
         match self {
             End::Whole => f.write_str("the body is complete"),
             End::Cut => f.write_str("the body broke off"),
-            End::TooSlow { after } => write!(f, "no piece of the body within {after:?}"),
+            End::TooSlow { after } => write!(f, "too little of the body within {after:?}"),
             End::TooLarge { limit } => write!(f, "the body is larger than {limit} bytes"),
             End::Dropped => f.write_str("the body was not wanted to its end"),
         }
@@ -335,6 +384,17 @@ mod tests {
             [piece("abc", 4, 1, None), piece("def", 1, 2, None), piece("g", 0, 3, Some(End::Whole))];
         assert_eq!(seen, expected);
         assert_eq!(meter.bytes(), 7);
+    }
+
+    #[test]
+    fn only_the_time_that_a_source_was_waited_for_counts_against_it() {
+        let grace = Duration::from_secs(30);
+        for (waited, bytes, is_too_slow) in
+            [(30, 0, false), (31, 3099, true), (31, 3100, false), (600, 59_999, true), (600, 60_000, false)]
+        {
+            let pace = Pace { least: 100, waited: Duration::from_secs(waited), since: None };
+            assert_eq!(pace.is_too_slow(bytes, grace), is_too_slow, "{bytes} bytes in {waited} s");
+        }
     }
 
     #[test]

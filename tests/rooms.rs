@@ -35,6 +35,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hickory_resolver::", &["net/resolve.rs", "net/resolve/"]),
     ("hyper::server::", &["front/", "front.rs", "admin/", "admin.rs"]),
     ("toml::", &["config/", "config.rs"]),
+    ("rustix::", &["net/descriptors.rs"]),
     ("regex::", &["config/model/health.rs"]),
     ("prometheus::", &["observe/", "observe.rs"]),
 ];

@@ -17,12 +17,15 @@ pub const LOG: &[&str] = &["level", "events", "access", "format"];
 pub const LIMITS: &[&str] = &[
     "connections",
     "connections-per-client",
+    "handshakes",
+    "requests-per-connection",
     "headers",
     "header-bytes",
     "uri-bytes",
     "head-timeout",
     "tls-timeout",
     "body-idle",
+    "body-rate",
     "keep-alive",
     "write-idle",
     "tunnel-idle",
@@ -31,7 +34,7 @@ pub const LIMITS: &[&str] = &[
     "http2-header-list",
 ];
 /// `[[listener]]`.
-pub const LISTENER: &[&str] = &["name", "bind", "tls", "trusted-proxies"];
+pub const LISTENER: &[&str] = &["name", "bind", "tls", "trusted-proxies", "max-connections"];
 /// `tls` of a listener.
 pub const LISTENER_TLS: &[&str] = &["certificates", "min-version"];
 /// One of `certificates`.

@@ -109,6 +109,10 @@ pub struct Limits {
     pub connections: usize,
     /// Client connections from one address (IPv6: one /64).
     pub connections_per_client: usize,
+    /// TLS handshakes with clients in progress, of the whole process.
+    pub handshakes: usize,
+    /// Requests that one client connection carries before it is ended in good order.
+    pub requests_per_connection: u64,
     /// Header fields of one request; more is 431.
     pub headers: usize,
     /// Bytes of one request's head; more is 431.
@@ -121,6 +125,8 @@ pub struct Limits {
     pub tls_timeout: Duration,
     /// Between two pieces of a request body; longer is 408.
     pub body_idle: Duration,
+    /// Bytes of a request body in a second, once its client was waited for longer than `body_idle`; less is 408. 0: no limit.
+    pub body_rate: u64,
     /// How long a connection at rest is kept.
     pub keep_alive: Duration,
     /// How long the client may take to accept the next piece of a response.
@@ -141,12 +147,18 @@ impl Default for Limits {
         Limits {
             connections: 20_000,
             connections_per_client: 1_000,
+            // Four times that: no client fills it alone. A fifth of `connections`: a flood of handshakes that are begun
+            // and left cannot take every seat.
+            handshakes: 4_000,
+            requests_per_connection: 10_000,
             headers: 100,
             header_bytes: 32 << 10,
             uri_bytes: 8 << 10,
             head_timeout: seconds(10),
             tls_timeout: seconds(10),
             body_idle: seconds(30),
+            // A fifth of what Apache's mod_reqtimeout asks for: less than any network that a body comes over.
+            body_rate: 100,
             keep_alive: seconds(60),
             write_idle: seconds(30),
             tunnel_idle: seconds(3600),
@@ -168,6 +180,8 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     /// Peers whose `X-Forwarded-*`, `Forwarded` and request id are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Client connections of this listener; `None`: as many as the process may have.
+    pub max_connections: Option<usize>,
 }
 
 /// `[[listener]] tls`.

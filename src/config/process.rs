@@ -78,6 +78,12 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
             default.connections_per_client,
             1..=10_000_000,
         ),
+        handshakes: table.number("handshakes", default.handshakes, 1..=10_000_000),
+        requests_per_connection: table.number(
+            "requests-per-connection",
+            default.requests_per_connection,
+            1..=1_000_000_000,
+        ),
         headers: table.number("headers", default.headers, 10..=1_000),
         // hyper reads no head into less than 8 KiB.
         header_bytes: table.size("header-bytes", default.header_bytes, 8 * KIB..=MIB),
@@ -86,6 +92,7 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
         head_timeout: table.duration("head-timeout", default.head_timeout),
         tls_timeout: table.duration("tls-timeout", default.tls_timeout),
         body_idle: table.duration("body-idle", default.body_idle),
+        body_rate: table.size("body-rate", default.body_rate, 0..=GIB),
         keep_alive: table.duration("keep-alive", default.keep_alive),
         write_idle: table.duration("write-idle", default.write_idle),
         tunnel_idle: table.duration("tunnel-idle", default.tunnel_idle),

@@ -56,6 +56,7 @@ fn listener(
         bind: bind.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
         tls: table.get("tls").and_then(|value| listener_tls(&value)),
         trusted_proxies: table.get("trusted-proxies").map(|value| networks(&value)).unwrap_or_default(),
+        max_connections: table.optional("max-connections", 1..=10_000_000),
     }
 }
 

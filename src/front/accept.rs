@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::front::connection;
+use crate::net::descriptors::is_shortage;
 use crate::observe::Gauge;
-use crate::state::{Local, Seat, Stage};
+use crate::state::{Full, Local, Room, Seat, Stage};
 
 /// A worker keeps a connection while it has at most this many more than the emptiest one: handing
 /// over costs two system calls and a wake-up, which a difference of one does not repay.
@@ -54,7 +55,7 @@ pub async fn accept(local: Rc<Local>, listener: usize, socket: StdListener, othe
             Ok((stream, peer)) => admit(&local, listener, stream, peer, &others),
             Err(error) if is_the_peers(&error) => debug!(%error, "accept"),
             Err(error) => {
-                warn!(%error, pause = ?PAUSE, "cannot accept; pausing");
+                note_pause(&local, listener, &error);
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -74,13 +75,19 @@ pub async fn take_over(local: Rc<Local>, mut inbox: mpsc::Receiver<Handed>) {
 /// Refuses what is over a limit (by closing it: cheap, early), hands over what another should have.
 fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr, others: &Handovers) {
     let snapshot = local.snapshot();
-    let handles = &snapshot.listeners[listener].handles;
-    let (limits, keep) = (&snapshot.config.limits, &local.keep);
-    let target = keep.seats.emptiest(local.worker, IMBALANCE);
-    let seat = match keep.seats.sit(target, peer.ip(), limits.connections, limits.connections_per_client) {
+    let state = &snapshot.listeners[listener];
+    let (handles, limits, seats) = (&state.handles, &snapshot.config.limits, &local.keep.seats);
+    let room = Room {
+        process: limits.connections.min(local.keep.descriptors.clients()),
+        client: limits.connections_per_client,
+        listener: (state.room.0, &state.room.1),
+    };
+    let target = seats.emptiest(local.worker, IMBALANCE);
+    let seat = match seats.sit(target, peer.ip(), &room) {
         Ok(seat) => seat,
-        Err(crate::state::Full::Process) => return local.cells.inc(handles.refused_process),
-        Err(crate::state::Full::Client) => return local.cells.inc(handles.refused_client),
+        Err(Full::Process) => return local.cells.inc(handles.refused_process),
+        Err(Full::Listener) => return local.cells.inc(handles.refused_listener),
+        Err(Full::Client) => return local.cells.inc(handles.refused_client),
     };
     local.cells.inc(handles.accepted);
     if target == local.worker {
@@ -121,6 +128,22 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.local.cells.gauge_add(self.gauge, -1);
+    }
+}
+
+/// Nothing is lost: the kernel holds what comes, until its queue is full too.
+fn note_pause(local: &Local, listener: usize, error: &std::io::Error) {
+    let (keep, snapshot) = (&local.keep, local.snapshot());
+    let state = &snapshot.listeners[listener];
+    local.cells.inc(state.handles.paused);
+    if !keep.descriptors.may_warn(keep.now()) {
+        return;
+    }
+    let (listener, limit) = (&state.name, keep.descriptors.limit());
+    if is_shortage(error) {
+        warn!(%error, listener, limit, "accepting pauses: no file descriptor; raise the limit (ulimit -n)");
+    } else {
+        warn!(%error, listener, "accepting pauses");
     }
 }
 

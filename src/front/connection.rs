@@ -99,6 +99,11 @@ async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Str
             }
         };
     };
+    // A place, and not a turn to wait for: those who begin handshakes and leave them would make everyone wait.
+    let Some(_place) = local.keep.seats.handshake(limits.handshakes) else {
+        local.cells.inc(state.handles.refused_handshake);
+        return None;
+    };
     match local.timers.timeout(limits.tls_timeout, Box::pin(acceptor.handshake(tcp))).await {
         Ok(Ok(stream)) => {
             local.cells.inc(state.handles.tls_ok);
@@ -199,6 +204,18 @@ async fn run<I, S>(
             // GOAWAY tells the client that nothing of its was lost.
             conn.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
+        }
+        if watch.requests() >= limits.requests_per_connection {
+            // What was on its way when we said goodbye is still served; who goes on after that does not listen.
+            let beyond = watch.requests() - limits.requests_per_connection;
+            if beyond > u64::from(limits.http2_streams) {
+                return Poll::Ready(None);
+            }
+            if !goodbye {
+                goodbye = true;
+                conn.as_mut().graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
         }
         let now = match watch.awaits() {
             Awaits::Rest(_) | Awaits::Head(_) if goodbye => Awaits::Linger,

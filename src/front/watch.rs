@@ -93,6 +93,11 @@ impl Watch {
         self.in_flight.store(self.in_flight.load(Relaxed).saturating_sub(1), Relaxed);
     }
 
+    /// Requests so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Relaxed)
+    }
+
     /// A response has gone out whole.
     pub fn answered(&self) {
         self.answered.store(self.answered.load(Relaxed) + 1, Relaxed);

@@ -10,13 +10,16 @@ use tokio::net::TcpStream;
 
 use crate::clock::Timers;
 use crate::net::Stream;
+use crate::net::descriptors::is_shortage;
 use crate::net::tls::Connector;
 
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum DialError {
-    /// The kernel said no: refused, unreachable, out of sockets.
+    /// The kernel said no: refused, unreachable.
     Connect(io::Error),
+    /// There is no file descriptor to spare, or no memory in the kernel: no fault of the server.
+    Shortage(io::Error),
     /// No answer in time.
     ConnectTimedOut {
         /// The limit.
@@ -51,7 +54,7 @@ pub async fn dial(
         .timeout(limits.connect, TcpStream::connect(address))
         .await
         .map_err(|_| DialError::ConnectTimedOut { after: limits.connect })?
-        .map_err(DialError::Connect)?;
+        .map_err(DialError::of)?;
     tcp.set_nodelay(true).map_err(DialError::Connect)?;
     let Some(connector) = tls else { return Ok(Stream::Plain(tcp)) };
     timers
@@ -61,10 +64,17 @@ pub async fn dial(
         .map_err(DialError::Tls)
 }
 
+impl DialError {
+    fn of(error: io::Error) -> Self {
+        if is_shortage(&error) { DialError::Shortage(error) } else { DialError::Connect(error) }
+    }
+}
+
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DialError::Connect(_) => f.write_str("connect"),
+            DialError::Shortage(_) => f.write_str("connect: no file descriptor to spare"),
             DialError::ConnectTimedOut { after } => write!(f, "connect: no answer within {after:?}"),
             DialError::Tls(_) => f.write_str("tls handshake"),
             DialError::TlsTimedOut { after } => write!(f, "tls handshake: not done within {after:?}"),
@@ -75,7 +85,7 @@ impl fmt::Display for DialError {
 impl std::error::Error for DialError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            DialError::Connect(error) | DialError::Tls(error) => Some(error),
+            DialError::Connect(error) | DialError::Shortage(error) | DialError::Tls(error) => Some(error),
             DialError::ConnectTimedOut { .. } | DialError::TlsTimedOut { .. } => None,
         }
     }

@@ -176,7 +176,7 @@ impl Exchange {
             return Err(Failure::BodyTooLarge);
         }
         let idle = self.local.timers.deadline(view.config.limits.body_idle);
-        let body = Metered::new(body, limit, Some(idle));
+        let body = Metered::new(body, limit, Some(idle)).at_least(view.config.limits.body_rate);
         let meter = body.meter();
         self.facts.received = meter.clone();
         Ok(Outgoing { body: Body::wrap(body), meter, length, wants_websocket: asked.wants_websocket })

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Request, Version, header, request, response};
 use hyper::upgrade::OnUpgrade;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::body::{Body, Meter, Metered};
 use crate::cache::{Entry, Meta, policy};
 use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
 use crate::filter::guard;
-use crate::net::dial::DialLimits;
+use crate::net::dial::{DialError, DialLimits};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::{Bodies, Outgoing};
 use crate::proxy::reply::Failure;
@@ -106,6 +106,10 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
                 bodies.give_back(body);
                 let error = bodies.fault(error);
                 note_failure(x, course.server(server), &error);
+                if let AttemptError::Dial(DialError::Shortage(cause)) = &error {
+                    note_shortage(x, cause);
+                    give_up_idle(x).await;
+                }
                 let is_late = is_late(upstream, x);
                 // What was left of the whole request's time may have been too little for any server.
                 let was_short = is_late && matches!(error, AttemptError::TryTimedOut { .. });
@@ -222,6 +226,7 @@ async fn attempt(
         first_byte: upstream.config.first_byte_timeout,
         timers: &timers,
         interims: &interims,
+        descriptors: &x.local.keep.descriptors,
     };
     let sending = pin!(attempt::send(&target, leave, request, meter));
     let sending = passing(&interims, x, sending);
@@ -347,6 +352,25 @@ fn note_failure(x: &Exchange, server: &Server, error: &AttemptError) {
     let (upstream, cause) = (x.upstream(), std::error::Error::source(error).map(tracing::field::display));
     debug!(upstream = upstream.config.name, server = server.id, %error, cause, "attempt failed");
     x.local.cells.inc(server.entry.handles.requests.none());
+}
+
+fn note_shortage(x: &Exchange, error: &std::io::Error) {
+    let keep = &x.local.keep;
+    if keep.descriptors.may_warn(keep.now()) {
+        let limit = keep.descriptors.limit();
+        warn!(%error, limit, "no file descriptor for a connection to a server; raise the limit (ulimit -n)");
+    }
+}
+
+/// Closes one connection that is at rest, to whatever server of this worker's, so that the next to be opened has its
+/// descriptor.
+async fn give_up_idle(x: &Exchange) {
+    let pools = x.view.upstreams.iter().zip(&x.view.pools);
+    let mut sides = pools.map(|(upstream, pool)| pool.side(upstream));
+    if sides.any(|side| side.conns.iter().any(|conns| conns.close_one())) {
+        // Its task closes the socket when it runs: it is before us in the queue.
+        tokio::task::yield_now().await;
+    }
 }
 
 fn count_retry(x: &Exchange, why: &str) {

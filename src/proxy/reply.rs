@@ -99,6 +99,9 @@ impl Failure {
 fn attempt(error: &AttemptError) -> Words {
     let (status, error_type) = match error {
         AttemptError::Dial(DialError::Connect(_)) => (StatusCode::BAD_GATEWAY, "connection_refused"),
+        AttemptError::Dial(DialError::Shortage(_)) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "connection_limit_reached")
+        }
         AttemptError::Dial(DialError::ConnectTimedOut { .. }) => {
             (StatusCode::GATEWAY_TIMEOUT, "connection_timeout")
         }

@@ -16,16 +16,18 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{mpsc, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::{self, AccessTarget, Config, Mistakes};
 use crate::front::accept::Handed;
+use crate::net::descriptors::{self, Descriptors, Wants};
 use crate::net::listen;
 use crate::net::resolve::ResolveError;
-use crate::observe::{self, AccessLog};
+use crate::observe::{self, AccessLog, Family};
 use crate::runtime::worker::Worker;
 use crate::state::{BuildError, Keep, Snapshot, Stage};
 use crate::upstream::balance::Registry;
+use crate::upstream::probe::PROBES_AT_ONCE;
 
 /// Connections that may wait for a worker to take them over.
 const HANDOVERS: usize = 1024;
@@ -75,7 +77,10 @@ pub fn run(
     observe::init(config.log.level, config.log.events);
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     let workers = config.runtime.workers.unwrap_or_else(cores);
-    let keep = Keep::new(workers, &config.cache);
+    let descriptors = descriptors(&config, workers);
+    let keep = Keep::new(workers, &config.cache, descriptors);
+    let clients = i64::try_from(keep.descriptors.clients()).unwrap_or(i64::MAX);
+    keep.metrics.set(keep.metrics.gauge(Family::ConnectionsLimit, &[]), clients);
     let snapshot = Snapshot::build(config, &keep, registry).map_err(RunError::Build)?;
     let runtime = control::runtime().map_err(RunError::Thread)?;
     let names = runtime.block_on(lookout::first_names(&snapshot, &keep)).map_err(RunError::Dns)?;
@@ -113,6 +118,27 @@ pub fn run(
         announce(addresses);
         started(addresses);
     })
+}
+
+/// Takes all descriptors that the system gives, and says so where they do not suffice: whoever set a limit counts on it.
+fn descriptors(config: &Config, workers: usize) -> Arc<Descriptors> {
+    let probed = config.upstreams.iter().filter(|upstream| upstream.health.is_some());
+    let wants = Wants {
+        clients: config.limits.connections,
+        workers,
+        listeners: config.listeners.len(),
+        probes: probed.map(|upstream| upstream.servers.len()).sum::<usize>().min(PROBES_AT_ONCE),
+    };
+    let shared = Descriptors::share(descriptors::raise(), wants);
+    if shared.clients() < wants.clients {
+        warn!(
+            limit = shared.limit(),
+            enough = wants.enough(),
+            connections = shared.clients(),
+            "too few file descriptors for limits.connections: there may be fewer; raise the limit (ulimit -n)"
+        );
+    }
+    shared
 }
 
 /// One list of sockets per listener, one socket per worker.

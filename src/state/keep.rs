@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::cache::Cache;
 use crate::config;
+use crate::net::descriptors::Descriptors;
 use crate::observe::Metrics;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::server::{Entry, ServerState};
@@ -22,8 +23,11 @@ pub struct Keep {
     pub cache: Cache,
     /// Who is connected.
     pub seats: Arc<Seats>,
+    /// For whom the process's file descriptors are.
+    pub descriptors: Arc<Descriptors>,
     began: Instant,
     workers: usize,
+    listeners: Mutex<HashMap<String, Arc<Guests>>>,
     pools: Mutex<HashMap<String, Arc<PoolState>>>,
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
     /// Signs sticky cookies where no secret is configured.
@@ -35,13 +39,31 @@ pub struct Seats {
     by_worker: Box<[CachePadded<AtomicUsize>]>,
     /// Locked when a connection begins and ends, never by a request.
     by_client: Box<[Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>]>,
+    handshakes: CachePadded<AtomicUsize>,
 }
+
+/// Client connections of one listener.
+pub type Guests = CachePadded<AtomicUsize>;
 
 /// A connection's place; free again when it is dropped.
 pub struct Seat {
     seats: Arc<Seats>,
     worker: usize,
     client: IpAddr,
+    listener: Arc<Guests>,
+}
+
+/// A TLS handshake's place; free again when it is dropped.
+pub struct Handshake(Arc<Seats>);
+
+/// What limits a connection that has just been accepted.
+pub struct Room<'a> {
+    /// Connections of the process.
+    pub process: usize,
+    /// Connections of one client.
+    pub client: usize,
+    /// Connections of its listener, and how many there are.
+    pub listener: (usize, &'a Arc<Guests>),
 }
 
 /// Why there is no seat.
@@ -49,6 +71,8 @@ pub struct Seat {
 pub enum Full {
     /// The process has as many connections as it may.
     Process,
+    /// Its listener has.
+    Listener,
     /// This client has.
     Client,
 }
@@ -57,16 +81,18 @@ pub enum Full {
 const CLIENT_SHARDS: usize = 64;
 
 impl Keep {
-    /// For a process of so many workers.
-    pub fn new(workers: usize, cache: &config::Cache) -> Arc<Self> {
+    /// For a process of so many workers, which has these descriptors.
+    pub fn new(workers: usize, cache: &config::Cache, descriptors: Arc<Descriptors>) -> Arc<Self> {
         let mut secret = [0; 32];
         aws_lc_rs::rand::fill(&mut secret).expect("the system has randomness, or TLS could not work either");
         Arc::new(Keep {
             metrics: Metrics::new(workers),
             cache: Cache::new(cache),
             seats: Arc::new(Seats::new(workers)),
+            descriptors,
             began: Instant::now(),
             workers,
+            listeners: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),
             secret,
@@ -91,6 +117,11 @@ impl Keep {
     /// Signs sticky cookies where no secret is configured; a new one each start.
     pub fn secret(&self) -> &[u8] {
         &self.secret
+    }
+
+    /// How many connections a listener has, the same as long as the process lives.
+    pub fn guests(&self, listener: &str) -> Arc<Guests> {
+        lock(&self.listeners).entry(listener.to_owned()).or_default().clone()
     }
 
     /// What workers share of an upstream, the same as long as the process lives.
@@ -118,6 +149,7 @@ impl Seats {
         Seats {
             by_worker: (0..workers).map(|_| CachePadded::default()).collect(),
             by_client: (0..CLIENT_SHARDS).map(|_| Mutex::default()).collect(),
+            handshakes: CachePadded::default(),
         }
     }
 
@@ -139,26 +171,30 @@ impl Seats {
         self.by_worker[worker].load(Relaxed)
     }
 
-    /// A seat with `worker`, within both limits.
-    pub fn sit(
-        self: &Arc<Self>,
-        worker: usize,
-        client: IpAddr,
-        limit: usize,
-        limit_per_client: usize,
-    ) -> Result<Seat, Full> {
-        if self.taken() >= limit {
+    /// A seat with `worker`, where all limits have room.
+    pub fn sit(self: &Arc<Self>, worker: usize, client: IpAddr, room: &Room<'_>) -> Result<Seat, Full> {
+        if self.taken() >= room.process {
             return Err(Full::Process);
+        }
+        let (listener_max, listener) = room.listener;
+        if !one_more(listener, listener_max) {
+            return Err(Full::Listener);
         }
         let client = client_of(client);
         let mut clients = self.shard(client);
         let seats = clients.entry(client).or_default();
-        if *seats >= limit_per_client {
+        if *seats >= room.client {
+            listener.fetch_sub(1, Relaxed);
             return Err(Full::Client);
         }
         *seats += 1;
         self.by_worker[worker].fetch_add(1, Relaxed);
-        Ok(Seat { seats: self.clone(), worker, client })
+        Ok(Seat { seats: self.clone(), worker, client, listener: listener.clone() })
+    }
+
+    /// A place for one more TLS handshake, if there are fewer than `max`.
+    pub fn handshake(self: &Arc<Self>, max: usize) -> Option<Handshake> {
+        one_more(&self.handshakes, max).then(|| Handshake(self.clone()))
     }
 
     fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize, foldhash::fast::RandomState>> {
@@ -182,6 +218,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.by_worker[self.worker].fetch_sub(1, Relaxed);
+        self.listener.fetch_sub(1, Relaxed);
         let mut clients = self.seats.shard(self.client);
         if let Some(seats) = clients.get_mut(&self.client) {
             *seats -= 1;
@@ -190,6 +227,17 @@ impl Drop for Seat {
             }
         }
     }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts one more, unless there are `max` already.
+fn one_more(count: &AtomicUsize, max: usize) -> bool {
+    count.fetch_update(Relaxed, Relaxed, |taken| (taken < max).then(|| taken + 1)).is_ok()
 }
 
 /// Who counts as one client: an IPv4 address, or an IPv6 /64, of which anyone has 2^64 addresses.
@@ -208,32 +256,79 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    const ROOMY: usize = 100;
+
+    fn sit(seats: &Arc<Seats>, client: &str, process: usize, per_client: usize) -> Result<Seat, Full> {
+        let room = Room { process, client: per_client, listener: (ROOMY, &Arc::default()) };
+        seats.sit(0, client.parse().unwrap(), &room)
+    }
+
     #[test]
     fn a_client_has_only_so_many_seats_and_gets_one_back_when_it_leaves() {
         let seats = Arc::new(Seats::new(2));
-        let client: IpAddr = "2001:db8::1".parse().unwrap();
-        let neighbour: IpAddr = "2001:db8::2".parse().unwrap();
 
-        let seat = seats.sit(0, client, 10, 1).ok();
-        assert_eq!(seats.sit(0, neighbour, 10, 1).err(), Some(Full::Client), "the same /64");
+        let seat = sit(&seats, "2001:db8::1", 10, 1).ok();
+        assert_eq!(sit(&seats, "2001:db8::2", 10, 1).err(), Some(Full::Client), "the same /64");
         drop(seat);
 
-        assert!(seats.sit(0, neighbour, 10, 1).is_ok());
+        assert!(sit(&seats, "2001:db8::2", 10, 1).is_ok());
         assert!(seats.by_client.iter().all(|shard| lock(shard).is_empty()));
+    }
+
+    #[test]
+    fn a_client_is_an_ipv4_address_or_an_ipv6_64() {
+        for (one, other, is_same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+            ("2001:db8:0:1::", "2001:db8:0:1:ffff:ffff:ffff:ffff", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("2001:db8:0:1::1", "2001:db9:0:1::1", false),
+        ] {
+            let of = |text: &str| client_of(text.parse().unwrap());
+            assert_eq!(of(one) == of(other), is_same, "{one} and {other}");
+        }
     }
 
     #[test]
     fn the_process_has_only_so_many_seats() {
         let seats = Arc::new(Seats::new(2));
-        let one = "10.0.0.1".parse().unwrap();
-        let _seat = seats.sit(1, one, 1, 9).ok();
-        assert_eq!(seats.sit(0, "10.0.0.2".parse().unwrap(), 1, 9).err(), Some(Full::Process));
+        let _seat = sit(&seats, "10.0.0.1", 1, 9).ok();
+        assert_eq!(sit(&seats, "10.0.0.2", 1, 9).err(), Some(Full::Process));
+    }
+
+    #[test]
+    fn a_listener_has_only_so_many_seats_and_none_is_lost_to_a_client_that_is_refused() {
+        let (seats, listener) = (Arc::new(Seats::new(1)), Arc::default());
+        let sit = |last: u8| {
+            let room = Room { process: ROOMY, client: 1, listener: (2, &listener) };
+            seats.sit(0, [10, 0, 0, last].into(), &room)
+        };
+
+        let first = sit(1).ok();
+        assert_eq!(sit(1).err(), Some(Full::Client));
+        let second = sit(2).ok();
+        assert_eq!(sit(3).err(), Some(Full::Listener));
+        drop((first, second));
+
+        assert!(sit(3).is_ok());
+        assert_eq!(listener.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn there_are_only_so_many_handshakes() {
+        let seats = Arc::new(Seats::new(1));
+        let first = seats.handshake(1);
+        assert!(first.is_some() && seats.handshake(1).is_none());
+        drop(first);
+        assert!(seats.handshake(1).is_some());
     }
 
     #[test]
     fn a_connection_goes_to_the_emptiest_worker_only_when_it_pays() {
         let seats = Arc::new(Seats::new(2));
-        let all: Vec<_> = (0..3).map(|i| seats.sit(0, [10, 0, 0, i].into(), 9, 9).ok()).collect();
+        let all: Vec<_> = (0..3).map(|i| sit(&seats, &format!("10.0.0.{i}"), 9, 9).ok()).collect();
         assert_eq!(seats.emptiest(0, 2), 1);
         drop(all);
         assert_eq!(seats.emptiest(0, 2), 0);

@@ -7,7 +7,7 @@ mod local;
 mod snapshot;
 
 pub use enlist::renew;
-pub use keep::{Full, Keep, Seat, Seats};
+pub use keep::{Full, Guests, Handshake, Keep, Room, Seat, Seats};
 pub use local::{Local, View};
 pub use snapshot::{
     BuildError, CacheHandles, HIT_AGES, Listener, ListenerHandles, Route, RouteHandles, Snapshot,

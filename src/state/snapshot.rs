@@ -13,8 +13,8 @@ use crate::filter::guard::Refusal;
 use crate::net::tls::{Acceptor, Connector, TlsError};
 use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
 use crate::router::Router;
-use crate::state::Keep;
 use crate::state::enlist::enlist;
+use crate::state::{Guests, Keep};
 use crate::upstream::balance::{PickReason, Registry};
 use crate::upstream::discovery::Endpoint;
 use crate::upstream::health_state::{Outcome, ProbeState};
@@ -58,6 +58,8 @@ pub struct Listener {
     pub name: String,
     /// `None`: in the clear.
     pub tls: Option<Acceptor>,
+    /// How many connections it may have, and how many it has.
+    pub room: (usize, Arc<Guests>),
     /// Where its numbers are counted.
     pub handles: ListenerHandles,
 }
@@ -70,8 +72,11 @@ pub struct ListenerHandles {
     pub open: Gauge,
     pub in_flight: Gauge,
     pub refused_process: Counter,
+    pub refused_listener: Counter,
     pub refused_client: Counter,
+    pub refused_handshake: Counter,
     pub refused_silent: Counter,
+    pub paused: Counter,
     pub tls_ok: Counter,
     pub tls_failed: Counter,
     pub tls_timed_out: Counter,
@@ -126,8 +131,7 @@ impl Snapshot {
             .iter()
             .map(|u| upstream(u, keep, registry).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let listeners =
-            config.listeners.iter().map(|l| listener(l, metrics)).collect::<Result<Vec<_>, _>>()?;
+        let listeners = config.listeners.iter().map(|l| listener(l, keep)).collect::<Result<Vec<_>, _>>()?;
         let named =
             config.routes.iter().map(|r| (r.name.as_str(), config.upstreams[r.upstream].name.as_str()));
         let routes = named.chain([("none", "none")]).map(|(r, u)| route(r, u, &config, metrics)).collect();
@@ -151,7 +155,8 @@ fn cache(metrics: &Metrics) -> CacheHandles {
     }
 }
 
-fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, BuildError> {
+fn listener(config: &config::Listener, keep: &Keep) -> Result<Listener, BuildError> {
+    let metrics = &keep.metrics;
     let failed = |error| BuildError::ListenerTls(config.name.clone(), error);
     let tls = config.tls.as_ref().map(Acceptor::new).transpose().map_err(failed)?;
     let name = config.name.as_str();
@@ -164,8 +169,11 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
         open: metrics.gauge(Family::Connections, &[name]),
         in_flight: metrics.gauge(Family::RequestsInFlight, &[name]),
         refused_process: refused("limit-connections"),
+        refused_listener: refused("limit-listener"),
         refused_client: refused("limit-connections-per-client"),
+        refused_handshake: refused("limit-handshakes"),
         refused_silent: refused("silent"),
+        paused: metrics.counter(Family::AcceptPauses, &[name]),
         tls_ok: counter(Family::TlsHandshakes, "ok"),
         tls_failed: counter(Family::TlsHandshakes, "failed"),
         tls_timed_out: counter(Family::TlsHandshakes, "timed-out"),
@@ -173,11 +181,12 @@ fn listener(config: &config::Listener, metrics: &Metrics) -> Result<Listener, Bu
         sent: metrics.counter(Family::ResponseSentBytes, &[name]),
         refusals: own.map(|word| (word, counter(Family::Refusals, word))).collect(),
     };
-    Ok(Listener { name: name.to_owned(), tls, handles })
+    let room = (config.max_connections.unwrap_or(usize::MAX), keep.guests(name));
+    Ok(Listener { name: name.to_owned(), tls, room, handles })
 }
 
 /// Reasons besides the guard's refusals; `proxy::reply` and `front::connection` say them.
-const REPLIES: [&str; 27] = [
+const REPLIES: [&str; 28] = [
     "slow-head",
     "slow-reader",
     "http2-flood",
@@ -192,6 +201,7 @@ const REPLIES: [&str; 27] = [
     "queue-timed-out",
     "total-timed-out",
     "connection-limit",
+    "no-descriptor",
     "try-timed-out",
     "connect-failed",
     "connect-timed-out",

@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use hyper::body::Incoming;
 
 use crate::body::{Body, End, Meter};
 use crate::clock::Timers;
+use crate::net::Counted;
+use crate::net::descriptors::Descriptors;
 use crate::net::dial::{self, DialError, DialLimits};
 use crate::net::tls::Connector;
 use crate::upstream::conns::{self, Conns, Lease};
@@ -36,6 +39,8 @@ pub struct Target<'a> {
     pub dial: DialLimits,
     /// From the last piece of the request to the head of the final response.
     pub first_byte: Duration,
+    /// The process's.
+    pub descriptors: &'a Arc<Descriptors>,
     /// The worker's.
     pub timers: &'a Rc<Timers>,
     /// Takes the interim responses: they are there when the poll that brought them up returns.
@@ -132,7 +137,7 @@ pub async fn send(
         leave => leave.map(Rc::new),
     };
     let began = Instant::now();
-    let stream = match dial::dial(target.address, target.tls, target.dial, target.timers).await {
+    let stream = match dial(target).await {
         Ok(stream) => stream,
         Err(error) => {
             return Err(Failed { error: AttemptError::Dial(error), body: Some(request.into_body()) });
@@ -143,6 +148,12 @@ pub async fn send(
         Ok(lease) => exchange(target, lease, request, meter, Some(connect)).await.map_err(Failed::from),
         Err(error) => Err(Failed { error: AttemptError::Reset(error), body: Some(request.into_body()) }),
     }
+}
+
+async fn dial(target: &Target<'_>) -> Result<Counted, DialError> {
+    let descriptor = target.descriptors.for_server().map_err(DialError::Shortage)?;
+    let stream = dial::dial(target.address, target.tls, target.dial, target.timers).await?;
+    Ok(Counted::new(stream, descriptor))
 }
 
 struct Unanswered {
@@ -220,6 +231,7 @@ impl AttemptError {
     /// True when the server is to blame: such failures eject it.
     pub fn blames_server(&self) -> bool {
         match self {
+            AttemptError::Dial(DialError::Shortage(_)) => false,
             AttemptError::Dial(_)
             | AttemptError::Reset(_)
             | AttemptError::Malformed(_)
@@ -238,6 +250,7 @@ impl AttemptError {
     pub fn as_str(&self) -> &'static str {
         match self {
             AttemptError::Dial(DialError::Connect(_)) => "connect-failed",
+            AttemptError::Dial(DialError::Shortage(_)) => "no-descriptor",
             AttemptError::Dial(DialError::ConnectTimedOut { .. }) => "connect-timed-out",
             AttemptError::Dial(DialError::Tls(_)) => "tls-failed",
             AttemptError::Dial(DialError::TlsTimedOut { .. }) => "tls-timed-out",

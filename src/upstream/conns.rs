@@ -22,11 +22,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use crate::body::{Body, BodyError, End, Meter};
 use crate::fields;
-use crate::net::Stream;
 use crate::upstream::interim::Mailbox;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::side::InFlight;
@@ -181,7 +181,7 @@ impl Conns {
     /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for.
     pub async fn open(
         self: &Rc<Self>,
-        stream: Stream,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         headers_max: usize,
         leave: Option<Rc<Leave>>,
     ) -> hyper::Result<Lease> {
@@ -387,7 +387,7 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
-    use crate::upstream::pool_state::PoolState;
+        use crate::upstream::pool_state::PoolState;
     use crate::upstream::server::ServerState;
 
     /// Closed as far as the kernel knows: whoever looks later might find what happened in between.
@@ -415,7 +415,7 @@ mod tests {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 let (server, _) = listener.accept().unwrap();
                 server.set_nonblocking(true).unwrap();
-                (conns.open(Stream::Plain(stream), 10, leave).await.unwrap(), server)
+                (conns.open(stream, 10, leave).await.unwrap(), server)
             };
 
             let (lease, first) = open(conns.leave().flatten().map(Rc::new)).await;
@@ -461,7 +461,7 @@ mod tests {
             for (length, may_be_used) in [(100 << 10, false), (1, true)] {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
-                let mut lease = conns.open(Stream::Plain(stream), 10, None).await.unwrap();
+                let mut lease = conns.open(stream, 10, None).await.unwrap();
                 let request = http::Request::post("/").body(Body::full(vec![b'x'; length])).unwrap();
 
                 assert!(lease.send(request).await.is_ok());

@@ -105,12 +105,13 @@ impl Stop {
 }
 
 /// Causes of retries: the values of the metric's label.
-pub const REASONS: [&str; 10] = [
+pub const REASONS: [&str; 11] = [
     "connect-failed",
     "connect-timed-out",
     "tls-failed",
     "tls-timed-out",
     "connection-limit",
+    "no-descriptor",
     "stale-connection",
     "reset",
     "first-byte-timed-out",
@@ -128,7 +129,7 @@ impl Cause {
                 | DialError::Tls(_)
                 | DialError::TlsTimedOut { .. },
             ) => Cause::Connect,
-            AttemptError::NoLeave => Cause::NoLeave,
+            AttemptError::Dial(DialError::Shortage(_)) | AttemptError::NoLeave => Cause::NoLeave,
             AttemptError::Stale(_) => Cause::Stale,
             AttemptError::Reset(_) => Cause::Reset,
             AttemptError::FirstByteTimedOut { .. }
@@ -276,7 +277,8 @@ mod tests {
         let refused = AttemptError::Dial(DialError::Connect(io::ErrorKind::ConnectionRefused.into()));
         let slow = AttemptError::FirstByteTimedOut { after: Duration::ZERO };
         let slower = AttemptError::TryTimedOut { after: Duration::ZERO, on: Awaited::Server };
-        for error in [refused, slow, slower, AttemptError::NoLeave] {
+        let short = AttemptError::Dial(DialError::Shortage(io::ErrorKind::Other.into()));
+        for error in [refused, short, slow, slower, AttemptError::NoLeave] {
             assert!(REASONS.contains(&error.as_str()), "{error}");
         }
     }

@@ -26,6 +26,7 @@ mod http2;
 mod http2_rules;
 mod interim;
 mod listeners_and_tls;
+mod load;
 mod metrics;
 mod nginx;
 mod probes;

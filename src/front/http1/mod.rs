@@ -247,8 +247,10 @@ impl Connection {
     fn begin(&self, response: Response<Body>, asker: &mut Asker) -> Sending {
         let (head, body) = response.into_parts();
         let (stage, awaits_continue) = self.wire.end_interims();
+        let requests_max = self.local.snapshot().config.limits.requests_per_connection;
         // Nobody will read the rest of the request, or nobody knows if there will be one.
-        if stage == BodyStage::Lost || awaits_continue || self.local.is_draining() {
+        let is_spoilt = stage == BodyStage::Lost || awaits_continue;
+        if is_spoilt || self.requests >= requests_max || self.local.is_draining() {
             asker.closes();
         }
         let mut out = Outbox::new();

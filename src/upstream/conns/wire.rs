@@ -10,14 +10,12 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::Stream;
-
 /// Bytes of a status line that its status ends at: `HTTP/1.1 200`.
 const STATUS_END: usize = 12;
 
 /// A connection to a server.
-pub(super) struct Wire {
-    stream: Stream,
+pub(super) struct Wire<S> {
+    stream: S,
     /// A request has been made, and the head of its final response has not been read. Both sides run on one worker; an
     /// atomic because hyper wants the socket to be `Send`.
     awaits_head: Arc<AtomicBool>,
@@ -54,9 +52,9 @@ enum Head {
     Ended,
 }
 
-impl Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// `awaits_head` is set by whoever makes a request, and cleared here.
-    pub(super) fn new(stream: Stream, awaits_head: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(stream: S, awaits_head: Arc<AtomicBool>) -> Self {
         Wire { stream, awaits_head, lines: Lines::default(), failed: None }
     }
 
@@ -77,7 +75,7 @@ impl Wire {
     /// answer, or the end.
     fn write<T>(
         &mut self,
-        write: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.failed.is_some() {
             return Poll::Pending;
@@ -92,7 +90,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -113,7 +111,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.write(|stream| stream.poll_write(cx, buf))
     }

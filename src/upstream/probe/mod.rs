@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Timers;
 use crate::config::{FirstState, Health, Probe};
-use crate::net::dial::{DialLimits, dial};
+use crate::net::dial::{DialError, DialLimits, dial};
 use crate::net::tls::Connector;
 use crate::observe::Cells;
 use crate::upstream::health_state::{Outcome, ProbeChange, ProbeResult};
@@ -35,7 +35,7 @@ use crate::upstream::server::{ProbeHandles, Server, ServerState};
 
 /// Probes at once, of all servers. A probe is a socket: with ten thousand servers that do not answer, the process
 /// keeps the file descriptors that its clients need, and is late with its probes instead.
-const PROBES_AT_ONCE: usize = 256;
+pub const PROBES_AT_ONCE: usize = 256;
 
 /// A server as its probes see it: all they need, so that they can outlive what it was taken from.
 pub struct Subject {
@@ -167,6 +167,11 @@ pub async fn watch(subject: Subject, crowd: usize, prober: Rc<Prober>, mut rng: 
         tokio::time::sleep(timing::wait(nth, crowd, subject.health.interval, rng.f64())).await;
         let (outcome, failure) = match prober.probe(&subject).await {
             Ok(()) => (Outcome::Success, None),
+            // Nobody has asked, so nothing is known.
+            Err(Failure::Dial(DialError::Shortage(error))) => {
+                debug!(upstream = subject.upstream, server = subject.server, %error, "probe left out");
+                continue;
+            }
             Err(failure) => (Outcome::Failure, Some(causes(&failure))),
         };
         subject.tell(nth, outcome, failure, &prober);

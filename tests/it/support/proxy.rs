@@ -30,10 +30,29 @@ impl Proxy {
     /// needs is put in front of it: see [`complete`].
     #[track_caller]
     pub fn start(toml: &str) -> Proxy {
+        Proxy::launch(toml, |_| {})
+    }
+
+    /// The same by a shell that has done something first, such as setting a limit.
+    #[track_caller]
+    pub fn start_after(shell: &str, toml: &str) -> Proxy {
+        Proxy::launch(toml, |command| {
+            let mut wrapped = Command::new("sh");
+            wrapped.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]);
+            wrapped.arg(command.get_program()).args(command.get_args());
+            wrapped.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            *command = wrapped;
+        })
+    }
+
+    #[track_caller]
+    fn launch(toml: &str, change: impl FnOnce(&mut Command)) -> Proxy {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tidegate.toml");
         std::fs::write(&file, complete(toml)).unwrap();
-        let mut child = tidegate(&["run", "--config", file.to_str().unwrap()]).spawn().unwrap();
+        let mut command = tidegate(&["run", "--config", file.to_str().unwrap()]);
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         let events = Lines::of(child.stderr.take().unwrap());
         let stdout: ChildStdout = child.stdout.take().unwrap();
         let stdout = Lines::of(stdout);
@@ -147,6 +166,11 @@ impl Proxy {
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         wait(&mut self.child)
+    }
+
+    /// Its number, for `/proc`.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn is_running(&mut self) -> bool {
