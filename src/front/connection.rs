@@ -22,7 +22,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::body::{Body, Meter};
+use crate::body::{self, Body, Meter};
 use crate::config::Limits;
 use crate::front::streams::Streams;
 use crate::front::watch::{Awaits, Speaks, Watch, Watched};
@@ -169,7 +169,7 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
         .max_header_list_size(limits.http2_header_list)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_send_buf_size(proxy::HTTP2_PIECE);
+        .max_send_buf_size(body::PIECE);
     builder
 }
 

@@ -19,11 +19,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
-use crate::body::{Body, BodyError, End, Meter};
+use crate::body::{Body, BodyError, End, Meter, Room};
 use crate::net::Stream;
 use crate::upstream::interim::Mailbox;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::side::InFlight;
+use crate::upstream::tap::{Pace, Tap, Tapped};
 
 /// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
 const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
@@ -61,6 +62,8 @@ pub struct LeasedBody {
     lease: Option<Lease>,
     /// The request's body: an answer that came before its end spoils the connection.
     request: Rc<Meter>,
+    /// Bytes of the piece that was given last, where the next is read ahead.
+    given: usize,
     /// The server is busy until its response has ended.
     busy: InFlight,
     /// What times count from.
@@ -76,6 +79,7 @@ struct Conn {
     sender: http1::SendRequest<Body>,
     task: JoinHandle<()>,
     interims: Arc<Mailbox>,
+    tap: Arc<Tap>,
     /// Where connections are limited. The task has it too: it is given back when the socket is closed and nobody has it
     /// any more, not when somebody has decided that it be closed.
     leave: Option<Rc<Leave>>,
@@ -165,18 +169,21 @@ impl Conns {
         }
     }
 
-    /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for.
+    /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for. What is read of responses and waits counts in
+    /// `room`.
     pub async fn open(
         self: &Rc<Self>,
         stream: Stream,
         headers_max: usize,
         leave: Option<Rc<Leave>>,
+        room: &Arc<Room>,
     ) -> hyper::Result<Lease> {
+        let tap = Tap::new(room.clone());
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
             .max_header_size(RESPONSE_HEAD_BYTES)
             .max_buf_size(READ_BUFFER_BYTES)
-            .handshake::<_, Body>(TokioIo::new(stream))
+            .handshake::<_, Body>(TokioIo::new(Tapped::new(stream, tap.clone())))
             .await?;
         // Errors reach whoever waits for the response; there is nobody else to tell.
         let held = leave.clone();
@@ -186,7 +193,7 @@ impl Conns {
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task, interims: Arc::default(), leave };
+        let conn = Conn { sender, task, interims: Arc::default(), tap, leave };
         Ok(Lease { conn: Some(conn), home: self.clone(), reused: false })
     }
 
@@ -240,19 +247,23 @@ impl Lease {
         self.conn().interims.clone()
     }
 
-    /// Sends one request and waits for the head of its final response.
+    /// Sends one request and waits for the head of its final response, which is read at `pace`.
     ///
     /// # Errors
     /// The error's message gives the request back when not one byte of it was sent.
     pub async fn send(
         &mut self,
         mut request: http::Request<Body>,
+        pace: Pace<'_>,
     ) -> Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Body>>> {
         let interims = self.interims();
         interims.begin();
         hyper::ext::on_informational(&mut request, move |head| interims.put(head.status(), head.headers()));
         let conn = self.conn.as_mut().expect(HELD);
-        conn.sender.try_send_request(request).await
+        conn.tap.begin(pace);
+        let outcome = conn.sender.try_send_request(request).await;
+        conn.tap.shut();
+        outcome
     }
 
     fn conn(&self) -> &Conn {
@@ -262,6 +273,7 @@ impl Lease {
     /// The exchange is complete: the connection may carry the next one.
     pub fn give_back(mut self) {
         let Some(conn) = self.conn.take() else { return };
+        conn.tap.release();
         let mut idle = self.home.idle.borrow_mut();
         let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.home.worker));
         if is_wanted || conn.sender.is_closed() || idle.len() >= self.home.idle_max {
@@ -275,6 +287,7 @@ impl Lease {
     /// The connection has become a tunnel: it lives on without us, and so must its leave.
     pub fn let_go(mut self) -> Option<Rc<Leave>> {
         let conn = self.conn.take()?;
+        conn.tap.release();
         self.home.open.set(self.home.open.get() - 1);
         conn.leave
     }
@@ -291,11 +304,31 @@ impl Drop for Lease {
 impl LeasedBody {
     /// `request` tells whether the request's body has reached its end; `epoch` is when the process began.
     pub fn new(incoming: Incoming, lease: Lease, request: Rc<Meter>, busy: InFlight, epoch: Instant) -> Self {
-        let mut body = LeasedBody { incoming, lease: Some(lease), request, busy, epoch };
+        let mut body = LeasedBody { incoming, lease: Some(lease), request, given: 0, busy, epoch };
         if body.incoming.is_end_stream() {
             body.end();
         }
         body
+    }
+
+    /// Whoever asks for a piece has done with the one before; if there is none yet, it is wanted.
+    fn asked(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+        let Some(lease) = &self.lease else { return };
+        let tap = &lease.conn().tap;
+        tap.took(std::mem::take(&mut self.given));
+        match frame {
+            Poll::Pending => tap.want(),
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                match tap.is_free() {
+                    true => self.given = bytes,
+                    // Whoever reads on demand counts what it has by itself.
+                    false => tap.took(bytes),
+                }
+                tap.shut();
+            }
+            Poll::Ready(_) => {}
+        }
     }
 
     fn end(&mut self) {
@@ -315,7 +348,9 @@ impl HttpBody for LeasedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.asked(&frame);
+        let frame = ready!(frame);
         match &frame {
             None => self.end(),
             Some(Ok(_)) if self.incoming.is_end_stream() => self.end(),
@@ -370,7 +405,7 @@ mod tests {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 let (server, _) = listener.accept().unwrap();
                 server.set_nonblocking(true).unwrap();
-                (conns.open(Stream::Plain(stream), 10, leave).await.unwrap(), server)
+                (conns.open(Stream::Plain(stream), 10, leave, &Room::new(1, None)).await.unwrap(), server)
             };
 
             let (lease, first) = open(conns.leave().flatten().map(Rc::new)).await;
