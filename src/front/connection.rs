@@ -265,10 +265,17 @@ async fn run<C>(
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if matches!(now, Awaits::Head(_)) && watch.has_begun_a_head() {
+        if matches!(now, Awaits::Head(_)) && watch.has_begun_a_head() && at_rest == AtRest::Close {
             // One more poll: the socket answers 408 in place of the read.
             watch.expire();
             let _ = conn.as_mut().poll(cx);
+        }
+        if now == Awaits::Linger {
+            // One more poll, too: why it ended is known only when it has.
+            watch.stop_lingering();
+            if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
         }
         Poll::Ready(None)
     })
@@ -280,7 +287,7 @@ async fn run<C>(
         None if matches!(awaits, Awaits::Head(_)) => Some("slow-head"),
         None if matches!(awaits, Awaits::Write(_)) => Some("slow-reader"),
         // What is no HTTP/2 is told so by GOAWAY, and some of what is no HTTP/1 cannot be told.
-        Some(Err(error)) if error.is_parse() => {
+        Some(Err(error)) if error.is_parse() || is_no_http2(&error) => {
             debug!(%error, "request refused");
             Some("malformed")
         }
@@ -293,8 +300,17 @@ async fn run<C>(
 
 /// h2 has limits of its own: on resets, on CONTINUATION, on empty DATA.
 fn is_flood(error: &hyper::Error) -> bool {
-    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+    h2_error(error)
+        .is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+}
+
+/// What came broke the rules of HTTP/2 for the connection as a whole.
+fn is_no_http2(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| error.is_library() && error.is_go_away())
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source().and_then(|source| source.downcast_ref())
 }
 
 fn limit_of(awaits: Awaits, limits: &Limits) -> Duration {

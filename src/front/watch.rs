@@ -34,6 +34,8 @@ pub struct Watch {
     write_blocked: AtomicBool,
     writes: AtomicU64,
     lingering: AtomicBool,
+    /// The client has had its time to hang up.
+    lingered: AtomicBool,
     expired: AtomicBool,
     /// A response of ours is on its way, or still in a buffer.
     answering: AtomicBool,
@@ -121,7 +123,9 @@ impl Watch {
 
     /// A request's head is complete.
     pub fn request_begins(&self) {
-        self.head_begun.store(false, Relaxed);
+        if !self.is_speaking(Speaks::Http2) {
+            self.head_begun.store(false, Relaxed);
+        }
         self.answering.store(true, Relaxed);
         self.interims.open();
         self.requests.store(self.requests.load(Relaxed) + 1, Relaxed);
@@ -136,6 +140,11 @@ impl Watch {
     /// The head took too long: the next read answers 408.
     pub fn expire(&self) {
         self.expired.store(true, Relaxed);
+    }
+
+    /// The client did not hang up: the connection is shut down without waiting for it any longer.
+    pub fn stop_lingering(&self) {
+        self.lingered.store(true, Relaxed);
     }
 
     /// True when no request is in flight and no head has begun.
@@ -209,6 +218,7 @@ impl Watched {
         let Some(frames) = &mut self.frames else { return Ok(()) };
         frames.answered(self.watch.answered.swap(0, Relaxed));
         if frames.received(bytes, Instant::now()).is_ok() {
+            self.watch.head_begun.store(frames.is_amid_head(), Relaxed);
             return Ok(());
         }
         self.watch.has_flooded.store(true, Relaxed);
@@ -295,7 +305,7 @@ impl AsyncRead for Watched {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         this.note_frames(cx, &buf.filled()[before..])?;
-        // HTTP/2 also sends frames that begin no request.
+        // Of HTTP/2 the frames tell.
         let may_be_a_head = this.watch.is_speaking(Speaks::Http1) && this.watch.in_flight.load(Relaxed) == 0;
         if may_be_a_head && buf.filled().len() > before {
             this.watch.head_begun.store(true, Relaxed);
@@ -357,7 +367,7 @@ impl AsyncWrite for Watched {
             return Poll::Ready(Ok(()));
         }
         let mut space = [0u8; 4096];
-        while this.lingered < LINGER_BYTES {
+        while this.lingered < LINGER_BYTES && !this.watch.lingered.load(Relaxed) {
             let mut buf = ReadBuf::new(&mut space);
             match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => this.lingered += buf.filled().len(),
