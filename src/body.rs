@@ -4,6 +4,7 @@
 //! everyday requests, and no virtual call per frame.
 
 mod replay;
+mod room;
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use crate::clock::Deadline;
 
 pub use replay::Replay;
+pub use room::{PIECE, Room, Share};
 
 /// Why a body ended before its end. Whoever reads it must not make it look whole.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -186,6 +188,11 @@ impl Meter {
         self.is_awaited.get()
     }
 
+    /// It is its reader's turn.
+    pub fn awaits_reader(&self) {
+        self.is_awaited.set(false);
+    }
+
     /// How the body ended; `None` while it has not.
     pub fn end(&self) -> Option<End> {
         self.end.get()
@@ -210,7 +217,7 @@ impl Metered {
 
     /// Passes `inner` on in pieces of at most `piece_max` bytes; what is known of it goes into `meter`.
     pub fn by(meter: Rc<Meter>, inner: Body, piece_max: usize) -> Self {
-        meter.is_awaited.set(false);
+        meter.awaits_reader();
         if inner.is_empty() {
             meter.finish(End::Whole);
         }

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Body, BodyError};
+use super::{Body, BodyError, Room};
 
 /// What has been read of a body is kept, up to a limit, and given again to each reader.
 pub struct Replay(Rc<RefCell<Tape>>);
@@ -19,6 +20,8 @@ struct Tape {
     kept: Vec<Kept>,
     /// Bytes that may still be kept.
     left: u64,
+    /// The worker's, for what is kept.
+    room: Arc<Room>,
     /// Kept from the first byte on, and the source has not failed.
     is_whole: bool,
     /// The only reader that may read: an attempt that was given up must not take what the next one needs.
@@ -38,9 +41,9 @@ struct Reader {
 }
 
 impl Replay {
-    /// Of `source`, of which at most `limit` bytes are kept.
-    pub fn new(source: Body, limit: u64) -> Self {
-        let tape = Tape { source, kept: Vec::new(), left: limit, is_whole: true, reader: 0 };
+    /// Of `source`, of which at most `limit` bytes are kept, while there is room for them.
+    pub fn new(source: Body, limit: u64, room: Arc<Room>) -> Self {
+        let tape = Tape { source, kept: Vec::new(), left: limit, room, is_whole: true, reader: 0 };
         Replay(Rc::new(RefCell::new(tape)))
     }
 
@@ -68,8 +71,9 @@ impl Tape {
             _ => return,
         };
         match self.left.checked_sub(bytes) {
-            Some(left) if self.is_whole => {
+            Some(left) if self.is_whole && !self.room.is_full() => {
                 self.left = left;
+                self.room.take(len(&kept));
                 self.kept.push(kept);
             }
             _ => self.forget(),
@@ -78,14 +82,24 @@ impl Tape {
 
     fn forget(&mut self) {
         self.is_whole = false;
-        self.kept = Vec::new();
+        let kept = std::mem::take(&mut self.kept);
+        self.room.give_back(kept.iter().map(len).sum());
     }
 
     /// Bytes kept from `position` on.
     fn ahead(&self, position: usize) -> u64 {
-        let len = |kept: &Kept| if let Kept::Data(data) = kept { data.len() as u64 } else { 0 };
-        self.kept.iter().skip(position).map(len).sum()
+        self.kept.iter().skip(position).map(len).sum::<usize>() as u64
     }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+fn len(kept: &Kept) -> usize {
+    if let Kept::Data(data) = kept { data.len() } else { 0 }
 }
 
 impl HttpBody for Reader {
@@ -161,7 +175,7 @@ mod tests {
     }
 
     fn replay(pieces: &[Option<&'static str>], limit: u64) -> Replay {
-        Replay::new(Body::wrap(Pieces(pieces.iter().copied().collect())), limit)
+        Replay::new(Body::wrap(Pieces(pieces.iter().copied().collect())), limit, Room::new(1 << 20, None))
     }
 
     /// Up to `count` pieces; an error is "!".
@@ -197,6 +211,22 @@ mod tests {
         let mut first = replay.reader().unwrap();
         assert_eq!(read(&mut first, 9), "abbc");
         assert!(!replay.is_whole() && replay.reader().is_none());
+    }
+
+    #[test]
+    fn nothing_is_kept_where_there_is_no_room_and_what_was_is_given_back() {
+        let room = Room::new(2, None);
+        let pieces = ["a", "b", "c"].map(Some);
+        let new = || Replay::new(Body::wrap(Pieces(pieces.into_iter().collect())), 9, room.clone());
+
+        let one = new();
+        assert_eq!(read(&mut one.reader().unwrap(), 1), "a");
+        assert_eq!(room.held(), 1);
+        let other = new();
+        assert_eq!(read(&mut other.reader().unwrap(), 9), "abc", "it passes");
+        assert!(!other.is_whole() && room.held() == 1);
+        drop(one);
+        assert_eq!(room.held(), 0);
     }
 
     #[test]

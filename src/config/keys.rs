@@ -29,6 +29,7 @@ pub const LIMITS: &[&str] = &[
     "keep-alive",
     "write-idle",
     "tunnel-idle",
+    "buffered-bytes",
     "http2-streams",
     "http2-resets",
     "http2-header-list",

@@ -137,6 +137,8 @@ pub struct Limits {
     pub http2_streams: u32,
     /// Streams of one HTTP/2 connection that the client may reset before we have taken them up.
     pub http2_resets: usize,
+    /// Bytes of bodies that wait in the whole process.
+    pub buffered_bytes: usize,
     /// Bytes of one HTTP/2 header list.
     pub http2_header_list: u32,
 }
@@ -164,6 +166,7 @@ impl Default for Limits {
             tunnel_idle: seconds(3600),
             http2_streams: 128,
             http2_resets: 20,
+            buffered_bytes: 512 << 20,
             http2_header_list: 32 << 10,
         }
     }

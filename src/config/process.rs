@@ -98,6 +98,7 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
         tunnel_idle: table.duration("tunnel-idle", default.tunnel_idle),
         http2_streams: table.number("http2-streams", default.http2_streams, 1..=10_000),
         http2_resets: table.number("http2-resets", default.http2_resets, 1..=10_000),
+        buffered_bytes: table.size("buffered-bytes", default.buffered_bytes, MIB..=1024 * GIB),
         http2_header_list: table.size("http2-header-list", default.http2_header_list, 4 * KIB..=MIB),
     };
     if let Some(value) = table.get("uri-bytes").filter(|_| limits.uri_bytes > limits.header_bytes) {

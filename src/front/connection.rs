@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::config::Limits;
 use crate::front::streams::Streams;
 use crate::front::watch::{Awaits, Watch, Watched};
@@ -160,7 +160,7 @@ fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
         .max_header_list_size(limits.http2_header_list)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_send_buf_size(proxy::HTTP2_PIECE);
+        .max_send_buf_size(body::PIECE);
     builder
 }
 
@@ -234,6 +234,13 @@ async fn run<I, S>(
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if now == Awaits::Linger {
+            // One more poll: why it ended is known only when it has.
+            watch.stop_lingering();
+            if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
+                return Poll::Ready(Some(outcome));
+            }
+        }
         Poll::Ready(None)
     })
     .await;
@@ -256,7 +263,8 @@ async fn run<I, S>(
 
 /// h2 has limits of its own: on resets, on CONTINUATION, on empty DATA.
 fn is_flood(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+    h2_error(error)
+        .is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// h2 has told the client what it did wrong.

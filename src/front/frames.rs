@@ -2,14 +2,16 @@
 //!
 //! h2 bounds what a flood may leave in memory, but answers PING, SETTINGS and WINDOW_UPDATE for as long as
 //! they come, which is a core for each connection that only sends those (CVE-2019-9512, -9515 and their
-//! kin). So each frame that asks for work and brings none costs a token; tokens come back with time, and with the
-//! bytes and the responses that the client is sent, for which it rightly sends WINDOW_UPDATE.
+//! kin). So each frame costs tokens by the work that it makes, except DATA that has data; tokens come back with time, and
+//! with the bytes and the responses that the client is sent, for which it rightly sends HEADERS and WINDOW_UPDATE.
 
 mod rules;
 
 use std::time::Instant;
 
-use rules::{DATA, END_STREAM, GOAWAY, HEADERS, Header, Rules};
+use rules::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Header, PADDED, RST_STREAM, Rules,
+};
 
 pub use rules::Code;
 
@@ -20,9 +22,11 @@ const TOKENS_PER_SECOND: u32 = 100;
 /// Bytes sent to the client that are worth a token: a client that grants its window in small pieces sends a
 /// WINDOW_UPDATE for a stream and one for the connection every 16 KiB or so.
 const BYTES_PER_TOKEN: u32 = 2048;
-/// Tokens for a response that was sent whole: some clients acknowledge even the smallest, for the stream and for
-/// the connection. One that was reset earns nothing.
-const TOKENS_PER_RESPONSE: u32 = 2;
+/// Tokens for a response that was sent whole: those of its request's HEADERS and trailers, and some clients acknowledge
+/// even the smallest, for the stream and for the connection. One that was reset or refused earns nothing.
+const TOKENS_PER_RESPONSE: u32 = 4;
+/// What a reset costs: a server may have begun to work for it in vain (CVE-2023-44487).
+const TOKENS_OF_RESET: u32 = 4;
 /// RFC 9113 section 4.1: length, type, flags, stream.
 const HEADER_BYTES: usize = 9;
 /// RFC 9113 section 3.4: what comes before the first frame.
@@ -41,12 +45,27 @@ pub struct Frames {
     /// Bytes sent that are not worth a token yet.
     sent: u32,
     rules: Rules,
+    /// A header block has begun and not ended: RFC 9113 section 4.3 lets nothing come between.
+    block: Block,
+    /// The next byte is a DATA frame's pad length, of a payload of so many bytes (RFC 9113 section 6.1).
+    padded: Option<usize>,
 }
 
 impl Default for Frames {
     fn default() -> Self {
         Frames::new()
     }
+}
+
+/// How much of a header block has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    /// None is under way.
+    None,
+    /// The frame that ends it has begun.
+    Last,
+    /// There is more to come after this frame.
+    Open,
 }
 
 impl Frames {
@@ -60,7 +79,14 @@ impl Frames {
             refilled: None,
             sent: 0,
             rules: Rules::default(),
+            block: Block::None,
+            padded: None,
         }
+    }
+
+    /// True while some of a request's head has come, and not all.
+    pub fn is_amid_head(&self) -> bool {
+        self.block == Block::Open || (self.block == Block::Last && self.skip > 0)
     }
 
     /// So many responses have gone to the client, whole.
@@ -90,6 +116,11 @@ impl Frames {
     pub fn received(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Code> {
         self.refill(now);
         while !bytes.is_empty() {
+            if let Some(payload) = self.padded.take()
+                && usize::from(bytes[0]) + 1 >= payload
+            {
+                self.pay(1)?;
+            }
             if self.skip > 0 {
                 let (passed, after) = bytes.split_at(self.skip.min(bytes.len()));
                 self.skip -= passed.len();
@@ -112,9 +143,19 @@ impl Frames {
     fn begins(&mut self, header: Header) -> Result<(), Code> {
         (self.have, self.skip) = (0, header.length);
         self.rules.begins(&header)?;
-        if !does_something(&header) {
-            self.tokens = self.tokens.checked_sub(1).ok_or(Code::EnhanceYourCalm)?;
-        }
+        self.block = match header.kind {
+            HEADERS | CONTINUATION if !header.has(END_HEADERS) => Block::Open,
+            HEADERS | CONTINUATION => Block::Last,
+            _ => Block::None,
+        };
+        // One that has no data but ends the body is free.
+        let is_padded = header.kind == DATA && header.has(PADDED) && !header.has(END_STREAM);
+        self.padded = (is_padded && header.length > 0).then_some(header.length);
+        self.pay(price(&header))
+    }
+
+    fn pay(&mut self, tokens: u32) -> Result<(), Code> {
+        self.tokens = self.tokens.checked_sub(tokens).ok_or(Code::EnhanceYourCalm)?;
         Ok(())
     }
 
@@ -132,13 +173,12 @@ impl Frames {
     }
 }
 
-/// A request, a part of one, or the end of the connection. Resets count as nothing done: each makes us
-/// give up what was begun (CVE-2023-44487).
-fn does_something(header: &Header) -> bool {
+/// What a frame costs.
+fn price(header: &Header) -> u32 {
     match header.kind {
-        DATA => header.length > 0 || header.has(END_STREAM),
-        HEADERS | GOAWAY => true,
-        _ => false,
+        DATA if header.length > 0 || header.has(END_STREAM) => 0,
+        RST_STREAM => TOKENS_OF_RESET,
+        _ => 1,
     }
 }
 
@@ -169,26 +209,55 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_do_nothing_have_a_budget_and_others_have_none() {
+    fn frames_cost_by_the_work_they_make_and_data_costs_nothing() {
         let now = Instant::now();
-        for (name, frame, is_free) in [
-            ("data", frame(0, 0, 1), true),
-            ("the end of a body", frame(0, 1, 0), true),
-            ("headers", frame(1, 5, 20), true),
-            ("empty data", frame(0, 0, 0), false),
-            ("priority", frame(2, 0, 5), false),
-            ("a reset", frame(3, 0, 4), false),
-            ("settings", frame(4, 0, 0), false),
-            ("a ping", frame(6, 0, 8), false),
-            ("a window", frame(8, 0, 4), false),
-            ("a continuation", frame(9, 0, 100), false),
-            ("an unknown one", frame(0xbb, 0, 70_000), false),
+        // The payload of DATA is sevens: seven bytes of padding.
+        for (name, frame, price) in [
+            ("data", frame(0, 0, 1), 0),
+            ("the end of a body", frame(0, 1, 0), 0),
+            ("data and padding", frame(0, 8, 9), 0),
+            ("the end of a body in padding", frame(0, 9, 8), 0),
+            ("nothing but padding", frame(0, 8, 8), 1),
+            ("empty data", frame(0, 0, 0), 1),
+            ("headers", frame(1, 5, 20), 1),
+            ("priority", frame(2, 0, 5), 1),
+            ("a reset", frame(3, 0, 4), TOKENS_OF_RESET),
+            ("settings", frame(4, 0, 0), 1),
+            ("a push promise", frame(5, 4, 9), 1),
+            ("a ping", frame(6, 0, 8), 1),
+            ("a goaway", frame(7, 0, 8), 1),
+            ("a window", frame(8, 0, 4), 1),
+            ("a continuation", frame(9, 0, 100), 1),
+            ("an unknown one", frame(0xbb, 0, 70_000), 1),
         ] {
             let mut frames = begun(now);
-            let on = |stream: u32| [&frame[..5], &stream.to_be_bytes(), &frame[HEADER_BYTES..]].concat();
+            let fill = if frame[3] == DATA { 7 } else { 0x90 };
+            let payload = vec![fill; frame.len() - HEADER_BYTES];
+            let on = |stream: u32| [&frame[..5], &stream.to_be_bytes(), &payload].concat();
             let streams = (0..2 * TOKENS_MAX).map(|n| 2 * n + 1);
             let passed = streams.take_while(|&stream| frames.received(&on(stream), now).is_ok()).count();
-            assert_eq!(passed, if is_free { 2 * TOKENS_MAX } else { TOKENS_MAX } as usize, "{name}");
+            let expected = TOKENS_MAX.checked_div(price).unwrap_or(2 * TOKENS_MAX);
+            assert_eq!(passed, expected as usize, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_under_way_until_its_last_byte() {
+        let now = Instant::now();
+        for (name, bytes, is_amid) in [
+            ("nothing", Vec::new(), false),
+            ("a whole head", frame(1, 4, 3), false),
+            ("half a head", frame(1, 4, 3)[..11].to_vec(), true),
+            ("half a frame header", frame(1, 4, 3)[..8].to_vec(), false),
+            ("a head without its end", frame(1, 0, 3), true),
+            ("more of it", [frame(1, 0, 3), frame(9, 0, 3)].concat(), true),
+            ("its end", [frame(1, 0, 3), frame(9, 0, 3), frame(9, 4, 3)].concat(), false),
+            ("an end without anything", [frame(1, 0, 3), frame(9, 4, 0)].concat(), false),
+            ("half a ping", frame(6, 0, 8)[..12].to_vec(), false),
+        ] {
+            let mut frames = begun(now);
+            frames.received(&bytes, now).unwrap();
+            assert_eq!(frames.is_amid_head(), is_amid, "{name}");
         }
     }
 
@@ -209,8 +278,9 @@ mod tests {
         assert_eq!(frames.received(&ping.repeat(3), later), Ok(()));
 
         frames.answered(2);
-        assert_eq!(frames.clone().received(&ping.repeat(5), later), Err(Code::EnhanceYourCalm));
-        assert_eq!(frames.received(&ping.repeat(4), later), Ok(()));
+        let earned = 2 * TOKENS_PER_RESPONSE as usize;
+        assert_eq!(frames.clone().received(&ping.repeat(earned + 1), later), Err(Code::EnhanceYourCalm));
+        assert_eq!(frames.received(&ping.repeat(earned), later), Ok(()));
     }
 
     #[test]
@@ -246,6 +316,8 @@ mod tests {
             proptest::prop_assert_eq!(outcome, expected);
             proptest::prop_assert_eq!(pieces.tokens, whole.tokens);
             proptest::prop_assert_eq!(pieces.goaway(Code::Protocol), whole.goaway(Code::Protocol));
+            proptest::prop_assert_eq!((pieces.skip, pieces.have), (whole.skip, whole.have));
+            proptest::prop_assert_eq!(pieces.is_amid_head(), whole.is_amid_head());
         }
     }
 }

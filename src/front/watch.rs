@@ -27,6 +27,10 @@ pub struct Watch {
     write_blocked: AtomicBool,
     writes: AtomicU64,
     lingering: AtomicBool,
+    /// The client has had its time to hang up.
+    lingered: AtomicBool,
+    /// Some of a head has come, and not all.
+    head_begun: AtomicBool,
     /// Responses that were sent whole, since this was last asked.
     answered: AtomicU32,
     /// How often the socket has taken nothing more.
@@ -40,7 +44,7 @@ pub struct Watch {
 /// What a connection waits for; a changed number means that it is another wait of the kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Awaits {
-    /// The first request.
+    /// The first request, or the rest of a head.
     Head(u64),
     /// The next request of a connection at rest.
     Rest(u64),
@@ -75,7 +79,7 @@ impl Watch {
             Awaits::Write(self.writes.load(Relaxed))
         } else if self.in_flight.load(Relaxed) > 0 {
             Awaits::Nothing
-        } else if requests == 0 {
+        } else if requests == 0 || self.head_begun.load(Relaxed) {
             Awaits::Head(requests)
         } else {
             Awaits::Rest(requests)
@@ -91,6 +95,11 @@ impl Watch {
     /// Its response has ended.
     pub fn request_ends(&self) {
         self.in_flight.store(self.in_flight.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+
+    /// The client did not hang up: the connection is shut down without waiting for it any longer.
+    pub fn stop_lingering(&self) {
+        self.lingered.store(true, Relaxed);
     }
 
     /// Requests so far.
@@ -140,7 +149,9 @@ impl Watched {
     /// What the client has just sent. One that breaks a rule, or floods us, is told so and not read any more.
     fn note_frames(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         self.frames.answered(self.watch.answered.swap(0, Relaxed));
-        let Err(code) = self.frames.received(bytes, Instant::now()) else { return };
+        let Err(code) = self.frames.received(bytes, Instant::now()) else {
+            return self.watch.head_begun.store(self.frames.is_amid_head(), Relaxed);
+        };
         // Best effort: it may come in the middle of a frame, and nobody may be listening.
         let goaway = self.frames.goaway(code);
         let _ = Pin::new(&mut self.stream).poll_write(cx, &goaway);
@@ -231,7 +242,7 @@ impl AsyncWrite for Watched {
             this.watch.lingering.store(true, Relaxed);
         }
         let mut space = [0u8; 4096];
-        while this.lingered < LINGER_BYTES {
+        while this.lingered < LINGER_BYTES && !this.watch.lingered.load(Relaxed) {
             let mut buf = ReadBuf::new(&mut space);
             match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
                 Ok(()) if !buf.filled().is_empty() => this.lingered += buf.filled().len(),

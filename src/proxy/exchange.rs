@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 
-use crate::body::{Body, BodyError, End, Meter, Metered};
+use crate::body::{Body, BodyError, End, Meter, Metered, PIECE, Room, Share};
 use crate::cache::policy;
 use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
 use crate::clock::unix_seconds;
@@ -32,10 +33,9 @@ use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
 use crate::upstream::side::Side;
 
-/// The largest piece of a body that a stream of HTTP/2 is given at once, and the most of it that may wait for its
-/// client, whose pace is measured in these. hyper's default of 400 KiB times 128 streams would be promised to every
-/// slow reader.
-pub const HTTP2_PIECE: usize = 16 * 1024;
+/// Response bytes that wait for the client of one HTTP/2 connection, all streams together: what feeds the socket, whose
+/// own buffer is the kernel's. Beyond, each stream may have one small piece.
+const HTTP2_ROOM: usize = 256 * 1024;
 
 /// A request's own state. When it is dropped, the request is over and is counted and logged.
 pub struct Exchange {
@@ -92,7 +92,9 @@ pub struct Asked {
 /// The body that the client gets; the exchange ends with it.
 struct Recorded {
     body: Metered,
-    _exchange: Exchange,
+    /// Of HTTP/2: its part of what may wait for the client.
+    share: Option<Arc<Share>>,
+    exchange: Exchange,
 }
 
 impl Exchange {
@@ -426,10 +428,20 @@ impl Exchange {
             body = left_out(&body, response.headers_mut());
         }
         // The server's pace is limited where the body comes from, the client's where it goes.
-        let piece_max = if self.head.version == Version::HTTP_2 { HTTP2_PIECE } else { usize::MAX };
+        let is_http2 = self.head.version == Version::HTTP_2;
+        let room = if body.is_empty() { None } else { self.client_room() };
+        let share = room.map(Share::new);
+        let piece_max = if is_http2 { PIECE } else { usize::MAX };
         let body = Metered::by(self.facts.sent.clone(), body, piece_max);
-        *response.body_mut() = Body::wrap(Recorded { body, _exchange: self });
+        *response.body_mut() = Body::wrap(Recorded { body, share, exchange: self });
         response
+    }
+
+    /// For what waits for a client of HTTP/2. The streams share its connection: what is not taken of one of them must not
+    /// be read for it.
+    pub fn client_room(&self) -> Option<Arc<Room>> {
+        let new = || Room::new(HTTP2_ROOM, Some(self.local.room.clone()));
+        (self.head.version == Version::HTTP_2).then(|| self.client.room.get_or_init(new).clone())
     }
 
     fn count(&self, total: Duration) {
@@ -535,7 +547,16 @@ impl HttpBody for Recorded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = &mut *self;
+        let Some(share) = &this.share else { return Pin::new(&mut this.body).poll_frame(cx) };
+        let sent = &this.exchange.facts.sent;
+        if share.poll_room(cx).is_pending() {
+            // What it waits for is its own client, so that it is the client's time that runs.
+            sent.awaits_reader();
+            return Poll::Pending;
+        }
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| share.hold(data)))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -9,15 +9,17 @@ mod session;
 mod tunnel;
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Method, Request, Response};
 
-use crate::body::{Body, Meter};
+use crate::body::{Body, Meter, Room};
 use crate::cache::RequestPlan;
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
@@ -26,7 +28,6 @@ use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
 use crate::state::Local;
 
-pub use exchange::HTTP2_PIECE;
 pub use reply::{raw_reason, raw_refusal};
 pub use tunnel::{ClientSide, Offer};
 
@@ -38,6 +39,8 @@ pub struct Client {
     pub is_tls: bool,
     /// What its requests say about where they came from.
     pub peer: Peer,
+    /// For response bytes that wait for it, made when it is first needed.
+    room: OnceCell<Arc<Room>>,
     /// Held until the last request or tunnel of the connection has ended.
     _seat: Box<dyn Any>,
 }
@@ -56,7 +59,13 @@ impl Client {
         let trusted = &local.snapshot().config.listeners[listener].trusted_proxies;
         let is_trusted = trusted.iter().any(|net| net.contains(&ip));
         let scheme = if is_tls { "https" } else { "http" };
-        Client { listener, is_tls, peer: Peer::new(ip, is_trusted, scheme, port), _seat: seat }
+        Client {
+            listener,
+            is_tls,
+            peer: Peer::new(ip, is_trusted, scheme, port),
+            room: OnceCell::new(),
+            _seat: seat,
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use crate::upstream::queue::Place;
 use crate::upstream::retry::{self, Cause, Stop};
 use crate::upstream::server::Server;
 use crate::upstream::side::{Asks, InFlight, Picked};
+use crate::upstream::tap::Pace;
 
 /// What came back.
 pub struct Fetched {
@@ -71,7 +72,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
         (&view.upstreams[x.upstream_index()], &view.pools[x.upstream_index()]);
     let mut course = Course::begin(upstream, pool, &local.cells, local.keep.now());
     let Outgoing { body, meter, length, wants_websocket } = out;
-    let mut bodies = Bodies::new(body, meter, &x.head.method, &upstream.config);
+    let mut bodies = Bodies::new(body, meter, &x.head.method, &upstream.config, &local.room);
     let mut last = None;
     loop {
         // What went wrong before says more than that there is nobody left.
@@ -215,14 +216,17 @@ async fn attempt(
 ) -> Result<(Answer, InFlight), Failed> {
     let Picked { server, in_flight, leave, .. } = picked;
     let (upstream, member) = (x.upstream(), course.server(server));
-    let interims = RefCell::default();
+    let (interims, client_room) = (RefCell::default(), x.client_room());
     let timers = x.local.timers.clone();
+    let pace = client_room.as_ref().map_or(Pace::Free, Pace::OnDemand);
     let target = Target {
         address: member.address,
         tls: member.entry.tls.as_ref(),
         conns: &course.side.conns[server],
         afresh: course.afresh,
         dial: DialLimits { connect: upstream.config.connect_timeout, tls: upstream.config.tls_timeout },
+        pace,
+        room: &x.local.room,
         first_byte: upstream.config.first_byte_timeout,
         timers: &timers,
         interims: &interims,

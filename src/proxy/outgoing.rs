@@ -1,10 +1,11 @@
 //! What goes out to a server, once and perhaps again.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::Method;
 
-use crate::body::{Body, End, Meter, Metered, Replay};
+use crate::body::{Body, End, Meter, Metered, Replay, Room};
 use crate::config;
 use crate::filter::forward::BodyLength;
 use crate::upstream::attempt::AttemptError;
@@ -40,12 +41,19 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    pub fn new(body: Body, meter: Rc<Meter>, method: &Method, config: &config::Upstream) -> Self {
+    /// What is kept of it counts in `room`.
+    pub fn new(
+        body: Body,
+        meter: Rc<Meter>,
+        method: &Method,
+        config: &config::Upstream,
+        room: &Arc<Room>,
+    ) -> Self {
         let (is_empty, is_idempotent) = (body.is_empty(), retry::is_idempotent(method));
         // One that may not be repeated is not kept to be.
         let may_replay = is_idempotent && !is_empty && config.retries > 0 && config.retry.body > 0;
         let (unsent, replay) = match may_replay {
-            true => (None, Some(Replay::new(body, config.retry.body))),
+            true => (None, Some(Replay::new(body, config.retry.body, room.clone()))),
             false => (Some(body), None),
         };
         Bodies { unsent, replay, meter, is_first: true, is_empty, is_idempotent }

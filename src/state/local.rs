@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::body::Room;
 use crate::clock::Timers;
 use crate::observe::{AccessWriter, Cells};
 use crate::state::{Keep, Snapshot, Stage};
@@ -25,6 +26,10 @@ pub struct Local {
     pub timers: Rc<Timers>,
     /// Its randomness; not for secrets.
     pub rng: RefCell<fastrand::Rng>,
+    /// For the bytes of bodies that wait: its part of what the process has for them.
+    pub room: Arc<Room>,
+    /// What the gauge says of it.
+    reported: Cell<i64>,
     /// Its access-log lines; `None` when there is no access log.
     pub access: Option<RefCell<AccessWriter>>,
     /// What the process is doing.
@@ -63,6 +68,8 @@ impl Local {
             keep,
             timers: Timers::new(),
             rng: RefCell::new(rng),
+            room: Room::new(snapshot.config.limits.buffered_bytes / workers, None),
+            reported: Cell::default(),
             access: access.map(RefCell::new),
             stage,
             has_told: Cell::new(false),
@@ -116,6 +123,8 @@ impl Local {
                 });
             }
         }
+        let held = self.room.held() as i64;
+        self.cells.gauge_add(view.buffered, held - self.reported.replace(held));
         if let Some(access) = &self.access {
             access.borrow_mut().flush();
         }

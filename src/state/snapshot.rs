@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// As in the configuration; shared with the prober.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Bytes of bodies that wait.
+    pub buffered: Gauge,
     /// What the cache counts for all routes together.
     pub cache: CacheHandles,
 }
@@ -137,7 +139,8 @@ impl Snapshot {
         let routes = named.chain([("none", "none")]).map(|(r, u)| route(r, u, &config, metrics)).collect();
         let router = Router::new(&config.routes, config.listeners.len());
         let cache = cache(metrics);
-        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, cache, config }))
+        let buffered = metrics.gauge(Family::BufferedBytes, &[]);
+        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, buffered, cache, config }))
     }
 }
 

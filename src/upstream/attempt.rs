@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 
-use crate::body::{Body, End, Meter};
+use crate::body::{Body, End, Meter, Room};
 use crate::clock::Timers;
 use crate::net::Counted;
 use crate::net::descriptors::Descriptors;
@@ -21,6 +21,7 @@ use crate::net::tls::Connector;
 use crate::upstream::conns::{self, Conns, Lease};
 use crate::upstream::interim::{Flood, Interim, Mailbox};
 use crate::upstream::limits::Leave;
+use crate::upstream::tap::Pace;
 
 /// Header fields of one response; more is the server's fault. The same default as for requests.
 const RESPONSE_HEADERS: usize = 100;
@@ -37,6 +38,10 @@ pub struct Target<'a> {
     pub afresh: bool,
     /// For a new connection.
     pub dial: DialLimits,
+    /// How fast its response is read.
+    pub pace: Pace<'a>,
+    /// The worker's, for what is read and waits.
+    pub room: &'a Arc<Room>,
     /// From the last piece of the request to the head of the final response.
     pub first_byte: Duration,
     /// The process's.
@@ -144,7 +149,7 @@ pub async fn send(
         }
     };
     let connect = began.elapsed();
-    match target.conns.open(stream, RESPONSE_HEADERS, leave).await {
+    match target.conns.open(stream, RESPONSE_HEADERS, leave, target.room).await {
         Ok(lease) => exchange(target, lease, request, meter, Some(connect)).await.map_err(Failed::from),
         Err(error) => Err(Failed { error: AttemptError::Reset(error), body: Some(request.into_body()) }),
     }
@@ -172,7 +177,7 @@ async fn exchange(
     let reused = lease.reused;
     let outcome = {
         let interims = lease.interims();
-        let mut sending = pin!(lease.send(request));
+        let mut sending = pin!(lease.send(request, target.pace));
         loop {
             let progress = meter.progress();
             let head = final_head(&interims, target.interims, sending.as_mut());

@@ -25,11 +25,12 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
-use crate::body::{Body, BodyError, End, Meter};
+use crate::body::{Body, BodyError, End, Meter, Room};
 use crate::fields;
 use crate::upstream::interim::Mailbox;
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::side::InFlight;
+use crate::upstream::tap::{Pace, Tap, Tapped};
 use wire::Wire;
 
 pub use wire::is_bad_line;
@@ -70,6 +71,8 @@ pub struct Lease {
 pub struct LeasedBody {
     incoming: Incoming,
     lease: Option<Lease>,
+    /// Bytes of the piece that was given last, where the next is read ahead.
+    given: usize,
     /// The server is busy until its response has ended.
     busy: InFlight,
     /// What times count from.
@@ -87,6 +90,7 @@ struct Conn {
     interims: Arc<Mailbox>,
     /// For [`wire::Wire`].
     awaits_head: Arc<AtomicBool>,
+    tap: Arc<Tap>,
     /// Where connections are limited. The task has it too: it is given back when the socket is closed and nobody has it
     /// any more, not when somebody has decided that it be closed.
     leave: Option<Rc<Leave>>,
@@ -178,19 +182,25 @@ impl Conns {
         }
     }
 
-    /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for.
+    /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for. What is read of responses and waits counts in
+    /// `room`.
     pub async fn open(
         self: &Rc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         headers_max: usize,
         leave: Option<Rc<Leave>>,
+        room: &Arc<Room>,
     ) -> hyper::Result<Lease> {
         let awaits_head: Arc<AtomicBool> = Arc::default();
+        let tap = Tap::new(room.clone());
         let (sender, connection) = http1::Builder::new()
             .max_headers(headers_max)
             .max_header_size(RESPONSE_HEAD_BYTES)
             .max_buf_size(READ_BUFFER_BYTES)
-            .handshake::<_, Body>(TokioIo::new(Wire::new(stream, awaits_head.clone())))
+            .handshake::<_, Body>(TokioIo::new(Tapped::new(
+                Wire::new(stream, awaits_head.clone()),
+                tap.clone(),
+            )))
             .await?;
         // Errors reach whoever waits for the response; there is nobody else to tell.
         let held = leave.clone();
@@ -200,7 +210,7 @@ impl Conns {
             let _ = connection.with_upgrades().await;
         });
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task, interims: Arc::default(), awaits_head, leave };
+        let conn = Conn { sender, task, interims: Arc::default(), awaits_head, tap, leave };
         Ok(Lease { conn: Some(conn), home: self.clone(), reused: false, is_sound: true })
     }
 
@@ -254,20 +264,24 @@ impl Lease {
         self.conn().interims.clone()
     }
 
-    /// Sends one request and waits for the head of its final response.
+    /// Sends one request and waits for the head of its final response, which is read at `pace`.
     ///
     /// # Errors
     /// The error's message gives the request back when not one byte of it was sent.
     pub async fn send(
         &mut self,
         mut request: http::Request<Body>,
+        pace: Pace<'_>,
     ) -> Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Body>>> {
         let interims = self.interims();
         interims.begin();
         hyper::ext::on_informational(&mut request, move |head| interims.put(head.status(), head.headers()));
         let conn = self.conn.as_mut().expect(HELD);
         conn.awaits_head.store(true, Ordering::Relaxed);
-        let response = conn.sender.try_send_request(request).await?;
+        conn.tap.begin(pace);
+        let response = conn.sender.try_send_request(request).await;
+        conn.tap.shut();
+        let response = response?;
         self.is_sound = is_sound(&response);
         Ok(response)
     }
@@ -282,6 +296,7 @@ impl Lease {
             return;
         }
         let Some(conn) = self.conn.take() else { return };
+        conn.tap.release();
         let mut idle = self.home.idle.borrow_mut();
         let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.home.worker));
         if is_wanted || conn.sender.is_closed() || idle.len() >= self.home.idle_max {
@@ -295,6 +310,7 @@ impl Lease {
     /// The connection has become a tunnel: it lives on without us, and so must its leave.
     pub fn let_go(mut self) -> Option<Rc<Leave>> {
         let conn = self.conn.take()?;
+        conn.tap.release();
         self.home.open.set(self.home.open.get() - 1);
         conn.leave
     }
@@ -320,11 +336,31 @@ impl LeasedBody {
     ) -> Self {
         // A server that answers before it was asked all may take the rest for a request.
         lease.is_sound &= request.end() == Some(End::Whole);
-        let mut body = LeasedBody { incoming, lease: Some(lease), busy, epoch };
+        let mut body = LeasedBody { incoming, lease: Some(lease), given: 0, busy, epoch };
         if body.incoming.is_end_stream() {
             body.end();
         }
         body
+    }
+
+    /// Whoever asks for a piece has done with the one before; if there is none yet, it is wanted.
+    fn asked(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+        let Some(lease) = &self.lease else { return };
+        let tap = &lease.conn().tap;
+        tap.took(std::mem::take(&mut self.given));
+        match frame {
+            Poll::Pending => tap.want(),
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                match tap.is_free() {
+                    true => self.given = bytes,
+                    // Whoever reads on demand counts what it has by itself.
+                    false => tap.took(bytes),
+                }
+                tap.shut();
+            }
+            Poll::Ready(_) => {}
+        }
     }
 
     fn end(&mut self) {
@@ -356,7 +392,9 @@ impl HttpBody for LeasedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.asked(&frame);
+        let mut frame = ready!(frame);
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
             fields::clean_trailers(trailers);
         }
@@ -387,7 +425,7 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
-        use crate::upstream::pool_state::PoolState;
+    use crate::upstream::pool_state::PoolState;
     use crate::upstream::server::ServerState;
 
     /// Closed as far as the kernel knows: whoever looks later might find what happened in between.
@@ -415,7 +453,7 @@ mod tests {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 let (server, _) = listener.accept().unwrap();
                 server.set_nonblocking(true).unwrap();
-                (conns.open(stream, 10, leave).await.unwrap(), server)
+                (conns.open(stream, 10, leave, &Room::new(1, None)).await.unwrap(), server)
             };
 
             let (lease, first) = open(conns.leave().flatten().map(Rc::new)).await;
@@ -461,10 +499,10 @@ mod tests {
             for (length, may_be_used) in [(100 << 10, false), (1, true)] {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
-                let mut lease = conns.open(stream, 10, None).await.unwrap();
+                let mut lease = conns.open(stream, 10, None, &Room::new(1, None)).await.unwrap();
                 let request = http::Request::post("/").body(Body::full(vec![b'x'; length])).unwrap();
 
-                assert!(lease.send(request).await.is_ok());
+                assert!(lease.send(request, Pace::Free).await.is_ok());
                 lease.give_back();
 
                 assert_eq!(conns.idle(), 1);

@@ -3,7 +3,7 @@
 //! `balance`, `roster`, `sticky`, `health_state`, `outlier`, `retry`, `budget` and `discovery` decide and touch nothing;
 //! `side` and `course` put their decisions together for a request; `conns`, `attempt`, `probe` and `discovery::watch` act.
 //! `pool_state`, with `limits`, `queue` and `learned`, is what workers share. `interim` carries what a server says before
-//! its response. `simulation`, in tests, lives through whole days of a pool.
+//! its response, `tap` decides when it is read. `simulation`, in tests, lives through whole days of a pool.
 
 pub mod attempt;
 pub mod balance;
@@ -29,3 +29,4 @@ pub mod side;
 #[cfg(test)]
 mod simulation;
 pub mod sticky;
+pub mod tap;

@@ -19,6 +19,7 @@ mod config_check;
 mod dns;
 mod embedding;
 mod faults;
+mod floods;
 mod headers;
 mod health;
 mod hostile;

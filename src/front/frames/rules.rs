@@ -30,17 +30,17 @@ pub enum Code {
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
+pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub const CONTINUATION: u8 = 9;
 
 const ACK: u8 = 0x1;
 pub const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
+pub const END_HEADERS: u8 = 0x4;
+pub const PADDED: u8 = 0x8;
 const HAS_PRIORITY: u8 = 0x20;
 
 /// RFC 9113 sections 6.2 and 6.3.

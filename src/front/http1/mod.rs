@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::request::Parts;
-use http::{Request, Response, StatusCode, Version, header};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
@@ -173,7 +173,7 @@ impl Connection {
     async fn exchange(&self, head: Parts) -> Result<(), Ending> {
         let mut asker = Asker::of(&head);
         let body = self.body(&head, &mut asker);
-        let (accept, offer) = match guard::wants_websocket(&head) {
+        let (accept, offer) = match head.method == Method::GET && guard::wants_websocket(&head) {
             true => Some(oneshot::channel()).unzip(),
             false => (None, None),
         };

@@ -73,10 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Writes by `write`. A server may answer and close before it has read all: an error would be the end of the
     /// connection, and of the answer that is waiting to be read. So nothing more is written, and the reader finds the
     /// answer, or the end.
-    fn write<T>(
-        &mut self,
-        write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn write<T>(&mut self, write: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if self.failed.is_some() {
             return Poll::Pending;
         }
