@@ -52,14 +52,15 @@ fn a_second_head_on_a_connection_has_no_more_time_than_the_first() {
 }
 
 #[test]
-fn empty_lines_before_a_head_are_part_of_its_time() {
+fn a_client_that_sends_empty_lines_alone_is_refused() {
     let origin = Origin::saying("served");
     let proxy = limited(&origin);
 
-    let (took, _) = drip(&proxy, "public", &mut dial(proxy.public()), &b"\r\n".repeat(2000));
+    let (_, heard) = drip(&proxy, "public", &mut dial(proxy.public()), &b"\r\n".repeat(2000));
 
-    assert!(took >= LIMIT, "{took:?}");
+    assert!(heard.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&heard));
     eventually("nothing is left", || open(&proxy, "public") == 0.0);
+    eventually("it is counted", || refusals(&proxy, "malformed") == 1.0);
 }
 
 #[test]
