@@ -13,9 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::front::connection;
+use crate::front::connection::Connection;
+use crate::net::Stream;
 use crate::net::descriptors::is_shortage;
 use crate::observe::Gauge;
+use crate::proxy::Client;
 use crate::state::{Full, Local, Room, Seat, Stage};
 
 /// A worker keeps a connection while it has at most this many more than the emptiest one: handing
@@ -105,27 +107,38 @@ fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr
 }
 
 fn start(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr, seat: Seat) {
-    let local = local.clone();
-    let open = Open::new(local.clone(), listener, seat);
-    tokio::task::spawn_local(connection::serve(local, listener, stream, peer, Box::new(open)));
+    let origin = Origin::new(local.clone(), listener, peer, seat);
+    tokio::task::spawn_local(Connection::new(Rc::new(origin), stream));
 }
 
-/// An open connection: it has a seat and is counted.
-struct Open {
-    local: Rc<Local>,
+/// Where an open connection came from. It has a seat and is counted until nothing of it is left.
+pub struct Origin {
+    /// Whose it is.
+    pub local: Rc<Local>,
+    /// Index of its listener.
+    pub listener: usize,
+    /// The other end.
+    pub peer: SocketAddr,
     gauge: Gauge,
     _seat: Seat,
 }
 
-impl Open {
-    fn new(local: Rc<Local>, listener: usize, seat: Seat) -> Self {
+impl Origin {
+    fn new(local: Rc<Local>, listener: usize, peer: SocketAddr, seat: Seat) -> Self {
         let gauge = local.snapshot().listeners[listener].handles.open;
         local.cells.gauge_add(gauge, 1);
-        Open { local, gauge, _seat: seat }
+        Origin { local, listener, peer, gauge, _seat: seat }
+    }
+
+    /// What requests say about it, over `stream`.
+    pub fn client(self: &Rc<Self>, stream: &Stream) -> Rc<Client> {
+        let is_tls = matches!(stream, Stream::Tls(_));
+        let port = stream.socket().local_addr().map_or(0, |address| address.port());
+        Rc::new(Client::new(&self.local, self.listener, self.peer, port, is_tls, self.clone()))
     }
 }
 
-impl Drop for Open {
+impl Drop for Origin {
     fn drop(&mut self) {
         self.local.cells.gauge_add(self.gauge, -1);
     }

@@ -1,16 +1,14 @@
 //! One client connection: TLS, protocol, requests, end.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -22,16 +20,21 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::body::{self, Body};
+use crate::clock::Deadline;
 use crate::config::Limits;
+use crate::front::LINGER;
+use crate::front::accept::Origin;
+use crate::front::http1::{self, Parked};
 use crate::front::streams::Streams;
 use crate::front::watch::{Awaits, Watch, Watched};
-use crate::front::{LINGER, http1};
 use crate::net::Stream;
 use crate::proxy::{self, Client};
 use crate::state::{Local, Stage};
 
 /// RFC 9113 section 3.4: what an HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What is read at once of the first bytes.
+const FIRST_BYTES: usize = 4096;
 /// Receive windows. The connection's must stay at 1 MiB or above: h2 budgets small DATA frames by it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -43,17 +46,171 @@ enum Speaks {
     Http2,
 }
 
-/// Serves a connection from its first byte to its last. Never fails: what goes wrong is counted
-/// and, where there is someone to tell, answered. `seat` is dropped when nothing of it is left.
-pub async fn serve(local: Rc<Local>, listener: usize, tcp: TcpStream, peer: SocketAddr, seat: Box<dyn Any>) {
-    let Some((stream, prefix, protocol)) = open(&local, listener, tcp).await else { return };
-    let is_tls = matches!(stream, Stream::Tls(_));
-    let port = stream.socket().local_addr().map_or(0, |address| address.port());
-    let client = Rc::new(Client::new(&local, listener, peer, port, is_tls, seat));
+/// A connection, from its first byte to its last. Never fails: what goes wrong is counted and, where there is someone to
+/// tell, answered.
+///
+/// A future written by hand: a connection at rest costs what this holds, and there may be tens of thousands.
+pub struct Connection {
+    origin: Rc<Origin>,
+    phase: Phase,
+}
+
+enum Phase {
+    /// Nobody has said anything yet, or for a while.
+    Waiting(Parked, Deadline),
+    Busy(Pin<Box<dyn Future<Output = Option<Parked>>>>),
+    Over,
+}
+
+impl Connection {
+    /// Of a socket that was just accepted.
+    pub fn new(origin: Rc<Origin>, tcp: TcpStream) -> Self {
+        let view = origin.local.snapshot();
+        let phase = match view.listeners[origin.listener].tls {
+            _ if tcp.set_nodelay(true).is_err() => Phase::Over,
+            Some(_) => Phase::Busy(Box::pin(secure(origin.clone(), tcp))),
+            None => {
+                let limit = origin.local.timers.deadline(view.config.limits.head_timeout);
+                Phase::Waiting(Parked { stream: Stream::Plain(tcp), requests: 0 }, limit)
+            }
+        };
+        Connection { origin, phase }
+    }
+
+    /// It is at rest, and costs little more than its socket from now on.
+    fn park(&mut self, parked: Parked) {
+        let local = &self.origin.local;
+        let keep_alive = local.snapshot().config.limits.keep_alive;
+        let limit = local.timers.deadline(keep_alive.saturating_sub(http1::PARK_AFTER));
+        self.phase = Phase::Waiting(parked, limit);
+    }
+
+    /// The client says something, beginning with `first`.
+    fn rouse(&mut self, parked: Parked, first: BytesMut) {
+        let origin = self.origin.clone();
+        self.phase = Phase::Busy(match parked.requests {
+            0 => Box::pin(begin(origin, parked.stream, first)),
+            _ => {
+                let client = origin.client(&parked.stream);
+                Box::pin(http1::serve(origin.local.clone(), client, parked, first))
+            }
+        });
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Over => return Poll::Ready(()),
+                Phase::Busy(mut busy) => match busy.as_mut().poll(cx) {
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Ready(Some(parked)) => self.park(parked),
+                    Poll::Pending => {
+                        self.phase = Phase::Busy(busy);
+                        return Poll::Pending;
+                    }
+                },
+                Phase::Waiting(mut parked, limit) => {
+                    match poll_first(&mut parked.stream, cx) {
+                        Poll::Ready(None) => return Poll::Ready(()),
+                        Poll::Ready(Some(first)) => {
+                            self.rouse(parked, first);
+                            continue;
+                        }
+                        Poll::Pending => {}
+                    }
+                    // Nothing is lost with a client that says nothing when the process ends.
+                    let is_late = limit.poll_elapsed(cx).is_ready();
+                    if !is_late && !self.origin.local.is_draining() {
+                        self.phase = Phase::Waiting(parked, limit);
+                        return Poll::Pending;
+                    }
+                    if is_late && parked.requests == 0 {
+                        let Origin { local, listener, .. } = &*self.origin;
+                        local.cells.inc(local.snapshot().listeners[*listener].handles.refused_silent);
+                    }
+                    let _ = parked.stream.poll_farewell(cx);
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+}
+
+/// The first bytes after a rest, or nothing yet where TLS has to look at them first; `None` at the end. Until there are
+/// some, no memory is held for them.
+fn poll_first(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Option<BytesMut>> {
+    let Stream::Plain(tcp) = stream else {
+        return stream.poll_read_ready(cx).map(|ready| ready.is_ok().then(BytesMut::new));
+    };
+    let mut space = [const { MaybeUninit::uninit() }; FIRST_BYTES];
+    let mut buf = ReadBuf::uninit(&mut space);
+    let read = ready!(Pin::new(tcp).poll_read(cx, &mut buf));
+    let is_there = read.is_ok() && !buf.filled().is_empty();
+    Poll::Ready(is_there.then(|| BytesMut::from(buf.filled())))
+}
+
+/// The first bytes in the clear tell the protocol.
+async fn begin(origin: Rc<Origin>, mut stream: Stream, mut first: BytesMut) -> Option<Parked> {
+    let local = &origin.local;
+    let view = local.snapshot();
+    let limit = view.config.limits.head_timeout;
+    match local.timers.timeout(limit, protocol_of(local, &mut stream, &mut first)).await {
+        Ok(Ok(protocol)) => serve(&origin, stream, first, protocol).await,
+        Ok(Err(_)) => None,
+        Err(_) => {
+            local.cells.inc(view.listeners[origin.listener].handles.refused_silent);
+            None
+        }
+    }
+}
+
+/// The TLS handshake, and what it tells of the protocol.
+async fn secure(origin: Rc<Origin>, tcp: TcpStream) -> Option<Parked> {
+    let stream = Box::pin(handshake(&origin.local, origin.listener, tcp)).await?;
+    let protocol = if stream.alpn() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
+    serve(&origin, stream, BytesMut::new(), protocol).await
+}
+
+async fn handshake(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<Stream> {
+    let snapshot = local.snapshot();
+    let state = &snapshot.listeners[listener];
+    let limits = &snapshot.config.limits;
+    let acceptor = state.tls.as_ref()?;
+    // A place, and not a turn to wait for: those who begin handshakes and leave them would make everyone wait.
+    let Some(_place) = local.keep.seats.handshake(limits.handshakes) else {
+        local.cells.inc(state.handles.refused_handshake);
+        return None;
+    };
+    match local.timers.timeout(limits.tls_timeout, acceptor.handshake(tcp)).await {
+        Ok(Ok(stream)) => {
+            local.cells.inc(state.handles.tls_ok);
+            Some(stream)
+        }
+        Ok(Err(error)) => {
+            local.cells.inc(state.handles.tls_failed);
+            debug!(listener = state.name, %error, "tls handshake failed");
+            None
+        }
+        Err(_) => {
+            local.cells.inc(state.handles.tls_timed_out);
+            None
+        }
+    }
+}
+
+async fn serve(origin: &Rc<Origin>, stream: Stream, first: BytesMut, protocol: Speaks) -> Option<Parked> {
+    let (local, client) = (origin.local.clone(), origin.client(&stream));
     match protocol {
-        Speaks::Http1 => http1::serve(local, client, stream, prefix).await,
-        // Boxed: its state is thousands of bytes, and most connections do not have it.
-        Speaks::Http2 => Box::pin(serve_http2(local, client, stream, prefix)).await,
+        Speaks::Http1 => http1::serve(local, client, Parked { stream, requests: 0 }, first).await,
+        Speaks::Http2 => {
+            // Boxed: its state is thousands of bytes, and most connections do not have it.
+            Box::pin(serve_http2(local, client, stream, first)).await;
+            None
+        }
     }
 }
 
@@ -80,75 +237,30 @@ async fn serve_http2(local: Rc<Local>, client: Rc<Client>, stream: Stream, prefi
     run(&local, listener, &watch, pin!(conn)).await;
 }
 
-/// The TLS handshake, if any, and the first bytes, as far as they tell the protocol.
-async fn open(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<(Stream, BytesMut, Speaks)> {
-    let snapshot = local.snapshot();
-    let state = &snapshot.listeners[listener];
-    let limits = &snapshot.config.limits;
-    if tcp.set_nodelay(true).is_err() {
-        return None;
-    }
-    let Some(acceptor) = &state.tls else {
-        let mut stream = Stream::Plain(tcp);
-        return match local.timers.timeout(limits.head_timeout, first_bytes(local, &mut stream)).await {
-            Ok(Ok((prefix, protocol))) => Some((stream, prefix, protocol)),
-            Ok(Err(_)) => None,
-            Err(_) => {
-                local.cells.inc(state.handles.refused_silent);
-                None
-            }
-        };
-    };
-    // A place, and not a turn to wait for: those who begin handshakes and leave them would make everyone wait.
-    let Some(_place) = local.keep.seats.handshake(limits.handshakes) else {
-        local.cells.inc(state.handles.refused_handshake);
-        return None;
-    };
-    match local.timers.timeout(limits.tls_timeout, Box::pin(acceptor.handshake(tcp))).await {
-        Ok(Ok(stream)) => {
-            local.cells.inc(state.handles.tls_ok);
-            let protocol = if stream.alpn() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
-            Some((stream, BytesMut::new(), protocol))
-        }
-        Ok(Err(error)) => {
-            local.cells.inc(state.handles.tls_failed);
-            debug!(listener = state.name, %error, "tls handshake failed");
-            None
-        }
-        Err(_) => {
-            local.cells.inc(state.handles.tls_timed_out);
-            None
-        }
-    }
-}
-
-/// Reads until it is clear whether the client speaks HTTP/2. Nothing is held for one that has said nothing.
-async fn first_bytes(local: &Local, stream: &mut Stream) -> io::Result<(BytesMut, Speaks)> {
-    let mut bytes = BytesMut::new();
+/// Reads on until it is clear whether the client speaks HTTP/2.
+async fn protocol_of(local: &Local, stream: &mut Stream, first: &mut BytesMut) -> io::Result<Speaks> {
     poll_fn(|cx| {
         loop {
-            let mut space = [const { MaybeUninit::uninit() }; 4096];
+            if first.starts_with(PREFACE) {
+                return Poll::Ready(Ok(Speaks::Http2));
+            }
+            if !PREFACE.starts_with(first) {
+                return Poll::Ready(Ok(Speaks::Http1));
+            }
+            let mut space = [const { MaybeUninit::uninit() }; FIRST_BYTES];
             let mut buf = ReadBuf::uninit(&mut space);
             let outcome = Pin::new(&mut *stream).poll_read(cx, &mut buf);
-            if outcome.is_pending() && bytes.is_empty() && local.is_draining() {
-                // Nothing is lost with a client that has not spoken when the process ends.
+            if outcome.is_pending() && local.is_draining() {
                 return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
             }
             ready!(outcome)?;
             if buf.filled().is_empty() {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            bytes.extend_from_slice(buf.filled());
-            if bytes.starts_with(PREFACE) {
-                return Poll::Ready(Ok(Speaks::Http2));
-            }
-            if !PREFACE.starts_with(&bytes) {
-                return Poll::Ready(Ok(Speaks::Http1));
-            }
+            first.extend_from_slice(buf.filled());
         }
     })
     .await
-    .map(|protocol| (bytes, protocol))
 }
 
 fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {

@@ -55,6 +55,15 @@ impl Stream {
         }
     }
 
+    /// The last word of a connection that is closed without one of HTTP: under TLS there is one, so that nothing can look
+    /// cut. Whoever does not take it at once will not miss it.
+    pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Plain(_) => Poll::Ready(Ok(())),
+            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+
     /// The protocol that ALPN agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {

@@ -42,7 +42,7 @@ pub struct Client {
     /// For response bytes that wait for it, made when it is first needed.
     room: OnceCell<Arc<Room>>,
     /// Held until the last request or tunnel of the connection has ended.
-    _seat: Box<dyn Any>,
+    _seat: Rc<dyn Any>,
 }
 
 impl Client {
@@ -53,7 +53,7 @@ impl Client {
         peer: SocketAddr,
         port: u16,
         is_tls: bool,
-        seat: Box<dyn Any>,
+        seat: Rc<dyn Any>,
     ) -> Self {
         let ip = peer.ip().to_canonical();
         let trusted = &local.snapshot().config.listeners[listener].trusted_proxies;

@@ -25,7 +25,7 @@ use bytes::BytesMut;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::body::Body;
@@ -42,6 +42,18 @@ use crate::front::{LINGER, LINGER_BYTES};
 use crate::net::Stream;
 use crate::proxy::{self, Client, ClientSide, Serving};
 use crate::state::Local;
+
+/// A connection is at rest for so long before it is parked: a client that asks again at once, as most do, finds all in
+/// its place.
+pub const PARK_AFTER: Duration = Duration::from_secs(1);
+
+/// A connection at rest: what of it cannot be made again.
+pub struct Parked {
+    /// The socket.
+    pub stream: Stream,
+    /// Requests begun.
+    pub requests: u64,
+}
 
 /// A connection, between its requests and during them.
 struct Connection {
@@ -69,6 +81,8 @@ enum Ending {
     SlowHead,
     /// Nothing of a first head came in time.
     Silent,
+    /// Not at all: nothing of a next head came for a while.
+    Park,
     /// The client did not take what was written.
     SlowReader,
 }
@@ -103,11 +117,18 @@ enum SendStage {
     Cut,
 }
 
-/// Serves a connection from its first request to its last. `unread` was read while finding out the protocol.
-pub async fn serve(local: Rc<Local>, client: Rc<Client>, stream: Stream, unread: BytesMut) {
-    let mut connection = Connection { local, client, wire: Wire::new(stream, unread), requests: 0 };
+/// Serves a connection until it ends, or (with what is to be kept of it) is at rest. `unread` was read while finding out
+/// the protocol.
+pub async fn serve(local: Rc<Local>, client: Rc<Client>, parked: Parked, unread: BytesMut) -> Option<Parked> {
+    let Parked { stream, requests } = parked;
+    let mut connection = Connection { local, client, wire: Wire::new(stream, unread), requests };
     let ending = connection.run().await;
+    if ending == Ending::Park {
+        let (stream, _) = connection.wire.take()?;
+        return Some(Parked { stream, requests: connection.requests });
+    }
     Box::pin(connection.end(ending)).await;
+    None
 }
 
 impl Connection {
@@ -118,8 +139,7 @@ impl Connection {
                 Err(ending) => return ending,
             };
             self.requests += 1;
-            // On the heap, so that a connection at rest does not hold the room for it.
-            if let Err(ending) = Box::pin(self.exchange(head)).await {
+            if let Err(ending) = self.exchange(head).await {
                 return ending;
             }
         }
@@ -146,6 +166,7 @@ impl Connection {
             Poll::Ready(Err(match (has_begun, self.requests) {
                 (true, _) => Ending::SlowHead,
                 (false, 0) => Ending::Silent,
+                (false, _) if limits.keep_alive > PARK_AFTER => Ending::Park,
                 (false, _) => Ending::Drop,
             }))
         })
@@ -161,7 +182,7 @@ impl Connection {
     ) -> Poll<()> {
         let (wait, limit) = match has_begun || self.requests == 0 {
             true => (Wait::Head, limits.head_timeout),
-            false => (Wait::Rest, limits.keep_alive),
+            false => (Wait::Rest, limits.keep_alive.min(PARK_AFTER)),
         };
         if lateness.as_ref().is_none_or(|(before, _)| *before != wait) {
             *lateness = Some((wait, self.local.timers.deadline(limit)));
@@ -338,11 +359,8 @@ impl Connection {
                 let _ = socket.set_linger(Some(Duration::ZERO));
                 return;
             }
-            Ending::Drop | Ending::Handed | Ending::Silent | Ending::SlowReader => {
-                // Under TLS a word of farewell; whoever does not read it will not miss it.
-                if matches!(stream, Stream::Tls(_)) {
-                    let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_shutdown(cx))).await;
-                }
+            Ending::Drop | Ending::Handed | Ending::Silent | Ending::SlowReader | Ending::Park => {
+                let _ = poll_fn(|cx| Poll::Ready(stream.poll_farewell(cx))).await;
                 return;
             }
             Ending::Linger => None,
@@ -409,7 +427,7 @@ impl Ending {
             Ending::Refuse(bad) => Some(proxy::raw_reason(bad.status())),
             Ending::SlowHead | Ending::Silent => Some(proxy::raw_reason(StatusCode::REQUEST_TIMEOUT)),
             Ending::SlowReader => Some("slow-reader"),
-            Ending::Drop | Ending::Handed | Ending::Linger | Ending::Reset => None,
+            Ending::Drop | Ending::Handed | Ending::Linger | Ending::Reset | Ending::Park => None,
         }
     }
 }
