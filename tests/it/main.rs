@@ -25,6 +25,7 @@ mod health;
 mod hostile;
 mod http2;
 mod http2_rules;
+mod idle;
 mod interim;
 mod listeners_and_tls;
 mod load;
