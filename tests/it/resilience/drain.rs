@@ -62,8 +62,10 @@ fn a_server_that_drains_keeps_its_sessions_and_gets_no_new_ones() {
     assert_eq!(drain(&proxy, "app", &b.address().to_string(), false)["changed"], 1);
     assert_eq!(proxy.state_of(&b), "healthy");
     eventually("it gets new ones again", || proxy.get("/").text() == "b");
-    let said = proxy.events().join("\n");
-    assert!(said.contains("server is draining") && said.contains("server serves again"), "{said}");
+    eventually("both are logged", || {
+        let said = proxy.events().join("\n");
+        said.contains("server is draining") && said.contains("server serves again")
+    });
 }
 
 #[test]

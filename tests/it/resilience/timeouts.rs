@@ -238,8 +238,9 @@ fn a_server_is_not_blamed_for_what_the_whole_request_has_no_time_for() {
         ok("late")
     });
     let quick = Origin::saying("quick");
-    let proxy =
-        Proxy::start(&one_route("", "total-timeout = \"150ms\"\neject = { failures = 1 }", &[&slow, &quick]));
+    // Each worker has its own turns.
+    let rules = "total-timeout = \"150ms\"\neject = { failures = 1 }";
+    let proxy = Proxy::start(&format!("[runtime]\nworkers = 1\n{}", one_route("", rules, &[&slow, &quick])));
 
     let statuses: Vec<_> = (0..2).map(|_| proxy.get("/").status()).collect();
     assert!(!gate.is_open());
