@@ -117,6 +117,28 @@ fn beyond_the_limit_of_handshakes_those_in_progress_are_finished_and_new_ones_re
 }
 
 #[test]
+fn an_http_1_connection_is_ended_in_good_order_after_so_many_requests() {
+    let origin = Origin::saying("served");
+    let limits = "[limits]\nrequests-per-connection = 3\n";
+    let proxy = Proxy::start(&format!("{limits}{}", one_route("", "", &[&origin])));
+
+    let mut client = Client::connect(proxy.public());
+    for nth in 1..=3 {
+        let answer = client.get("/");
+        assert_eq!(answer.text(), "served");
+        assert_eq!(answer.field("connection") == Some("close"), nth == 3, "request {nth}");
+    }
+    assert!(client.is_closed());
+
+    // What comes behind the last one is left alone: no answer, and no server is asked.
+    let mut pipelining = Client::connect(proxy.public());
+    pipelining.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n".repeat(5));
+    let said = pipelining.rest();
+    assert_eq!(String::from_utf8_lossy(&said).matches("HTTP/1.1 200 ").count(), 3);
+    assert_eq!(origin.count(), 6);
+}
+
+#[test]
 fn an_http_2_connection_is_ended_in_good_order_after_so_many_requests() {
     let origin = Origin::saying("served");
     let limits = "[limits]\nrequests-per-connection = 5\n";
