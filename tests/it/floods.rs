@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::support::client::dial;
+use crate::support::frames::frame;
 use crate::support::{DEADLINE, Gate, Origin, Proxy, Then, eventually, ok, one_route};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -28,14 +29,6 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
 
 /// A client that has said hello with these settings; what it is told waits in its socket.
 fn begun(proxy: &Proxy, settings: &[u8]) -> TcpStream {
@@ -151,7 +144,7 @@ fn held_while_stalled(settings: &[u8], grant: &[u8], meanwhile: impl FnOnce(&Pro
 
 #[test]
 fn streams_that_are_granted_everything_and_read_by_nobody_share_the_room_of_their_connection() {
-    let open = frame(WINDOW_UPDATE, 0, 0, &(1u32 << 30).to_be_bytes());
+    let open = frame(WINDOW_UPDATE, 0, 0, (1u32 << 30).to_be_bytes());
     held_while_stalled(&window(1 << 30), &open, |_, _| {});
 }
 
@@ -161,7 +154,7 @@ fn streams_whose_windows_are_shut_share_the_room_of_their_connection_and_another
         let another = 2 * STREAMS as u32 + 1;
         for client in clients {
             client.write_all(&request(another, "/small")).unwrap();
-            client.write_all(&frame(WINDOW_UPDATE, 0, another, &[0, 0, 1, 0])).unwrap();
+            client.write_all(&frame(WINDOW_UPDATE, 0, another, [0, 0, 1, 0])).unwrap();
             assert_eq!(answer(client, another), b"small");
         }
     });
@@ -178,9 +171,9 @@ fn a_stream_gets_on_however_much_of_the_others_waits() {
     let requests: Vec<u8> = (0..20).flat_map(|n| request(2 * n + 1, "/")).collect();
     client.write_all(&requests).unwrap();
     eventually("the others are held back", || origin.count() == 20);
-    client.write_all(&frame(WINDOW_UPDATE, 0, 0, &(1u32 << 30).to_be_bytes())).unwrap();
+    client.write_all(&frame(WINDOW_UPDATE, 0, 0, (1u32 << 30).to_be_bytes())).unwrap();
     client.write_all(&request(41, "/")).unwrap();
-    client.write_all(&frame(WINDOW_UPDATE, 0, 41, &(1u32 << 30).to_be_bytes())).unwrap();
+    client.write_all(&frame(WINDOW_UPDATE, 0, 41, (1u32 << 30).to_be_bytes())).unwrap();
 
     assert_eq!(answer(&mut client, 41).len(), 2 << 20);
 }
@@ -203,11 +196,11 @@ fn whatever_makes_us_reset_refuse_or_work_in_vain_is_cut_off_and_others_are_serv
     let floods: &[(&str, Nth)] = &[
         // CVE-2025-8671 (MadeYouReset): each makes us reset a stream that a server may work for.
         ("grants of nothing", &|n| {
-            [frame(HEADERS, 4, open(n), POST), frame(WINDOW_UPDATE, 0, open(n), &[0; 4])].concat()
+            [frame(HEADERS, 4, open(n), POST), frame(WINDOW_UPDATE, 0, open(n), [0; 4])].concat()
         }),
         ("grants that overflow", &|n| {
             let most = 0x7fff_ffffu32.to_be_bytes();
-            [frame(HEADERS, 5, open(n), GET_HELD), frame(WINDOW_UPDATE, 0, open(n), &most)].concat()
+            [frame(HEADERS, 5, open(n), GET_HELD), frame(WINDOW_UPDATE, 0, open(n), most)].concat()
         }),
         ("data after the end", &|n| {
             [frame(HEADERS, 5, open(n), GET_HELD), frame(DATA, 0, open(n), b"x")].concat()
@@ -223,20 +216,20 @@ fn whatever_makes_us_reset_refuse_or_work_in_vain_is_cut_off_and_others_are_serv
         ("heads that are no request", &|n| frame(HEADERS, 5, open(n), b"\x82\x86\x84\x40\x01A\x01b")),
         // CVE-2023-44487: one after another, so that the server is asked each time.
         ("resets", &|n| {
-            [frame(HEADERS, 5, open(n), GET_HELD), frame(RST_STREAM, 0, open(n), &[0, 0, 0, 8])].concat()
+            [frame(HEADERS, 5, open(n), GET_HELD), frame(RST_STREAM, 0, open(n), [0, 0, 0, 8])].concat()
         }),
         ("more streams than may be", &|n| frame(HEADERS, 5, open(n), GET_HELD)),
         ("nothing but padding", &|n| match n {
             0 => frame(HEADERS, 4, 1, POST),
-            _ => frame(DATA, 8, 1, &[&[99][..], &[0; 99]].concat()),
+            _ => frame(DATA, 8, 1, [&[99][..], &[0; 99]].concat()),
         }),
         ("windows that open and shut under a hundred streams", &|n| match n {
             0..100 => frame(HEADERS, 5, open(n), GET_HELD),
-            _ => frame(SETTINGS, 0, 0, &window(n % 2 * 65_535)),
+            _ => frame(SETTINGS, 0, 0, window(n % 2 * 65_535)),
         }),
         ("goodbyes", &|n| match n {
             0 => frame(HEADERS, 5, 1, GET_HELD),
-            _ => frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]),
+            _ => frame(GOAWAY, 0, 0, [0, 0, 0, 1, 0, 0, 0, 0]),
         }),
         ("continuations of a byte", &|n| match n {
             0 => frame(HEADERS, 0, 1, GET),
@@ -244,10 +237,10 @@ fn whatever_makes_us_reset_refuse_or_work_in_vain_is_cut_off_and_others_are_serv
         }),
         ("large continuations", &|n| match n {
             0 => frame(HEADERS, 0, 1, GET),
-            _ => frame(CONTINUATION, 0, 1, &[0x84; 16_000]),
+            _ => frame(CONTINUATION, 0, 1, [0x84; 16_000]),
         }),
-        ("pushes", &|n| frame(PUSH_PROMISE, 4, 1, &[&(2 * n + 2).to_be_bytes()[..], GET].concat())),
-        ("priorities that are too short", &|_| frame(PRIORITY, 0, 1, &[0; 4])),
+        ("pushes", &|n| frame(PUSH_PROMISE, 4, 1, [&(2 * n + 2).to_be_bytes()[..], GET].concat())),
+        ("priorities that are too short", &|_| frame(PRIORITY, 0, 1, [0; 4])),
     ];
 
     for (count, (name, next)) in floods.iter().enumerate() {
@@ -311,10 +304,10 @@ fn a_client_that_falls_silent_in_the_middle_of_something_ends_in_the_time_for_th
         ("half a body", [frame(HEADERS, 4, 3, POST), frame(DATA, 0, 3, b"x")].concat(), "body-too-slow"),
         (
             "half of its frame",
-            [frame(HEADERS, 4, 3, POST), part(frame(DATA, 0, 3, &[0; 100]), 50)].concat(),
+            [frame(HEADERS, 4, 3, POST), part(frame(DATA, 0, 3, [0; 100]), 50)].concat(),
             "body-too-slow",
         ),
-        ("half a ping", part(frame(PING, 0, 0, &[0; 8]), 12), ""),
+        ("half a ping", part(frame(PING, 0, 0, [0; 8]), 12), ""),
         ("half a frame's header", vec![0, 0], ""),
         ("nothing", Vec::new(), ""),
     ];
@@ -377,7 +370,7 @@ fn pings_do_not_keep_a_connection_without_requests() {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 pings += 1;
-                let is_sent = client.write_all(&frame(PING, 0, 0, &[7; 8])).is_ok();
+                let is_sent = client.write_all(&frame(PING, 0, 0, [7; 8])).is_ok();
                 if !is_sent || pings > 500 {
                     break !is_sent;
                 }

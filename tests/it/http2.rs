@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 
+use crate::support::frames::frame;
 use crate::support::http2::{get, rest, talk};
 use crate::support::{Origin, Proxy, eventually, ok, one_route};
 
@@ -110,15 +111,6 @@ fn raw(proxy: &Proxy) -> std::net::TcpStream {
     stream
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = payload.len() as u32;
-    let mut frame = length.to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
 /// What is sent as the nth of a flood.
 type Nth<'a> = &'a dyn Fn(u32) -> Vec<u8>;
 
@@ -133,13 +125,13 @@ fn a_client_that_only_makes_work_is_cut_off_and_others_are_served_meanwhile() {
     let proxy = Proxy::before(&origin);
     let open = |n: u32| 2 * n + 1;
     let floods: &[(&str, Nth)] = &[
-        ("ping", &|n| frame(6, 0, 0, &u64::from(n).to_be_bytes())),
+        ("ping", &|n| frame(6, 0, 0, u64::from(n).to_be_bytes())),
         ("settings", &|_| frame(4, 0, 0, b"")),
-        ("settings that change the window", &|n| frame(4, 0, 0, &[0, 4, 0, 0, (n % 2) as u8 + 1, 0])),
-        ("window updates", &|_| frame(8, 0, 0, &[0, 0, 0, 1])),
-        ("priorities", &|n| frame(2, 0, open(n), &[0, 0, 0, 0, 1])),
+        ("settings that change the window", &|n| frame(4, 0, 0, [0, 4, 0, 0, (n % 2) as u8 + 1, 0])),
+        ("window updates", &|_| frame(8, 0, 0, [0, 0, 0, 1])),
+        ("priorities", &|n| frame(2, 0, open(n), [0, 0, 0, 0, 1])),
         ("unknown frames", &|_| frame(0xbb, 0, 0, b"x")),
-        ("resets", &|n| [frame(1, 5, open(n), GET), frame(3, 0, open(n), &[0, 0, 0, 8])].concat()),
+        ("resets", &|n| [frame(1, 5, open(n), GET), frame(3, 0, open(n), [0, 0, 0, 8])].concat()),
         ("empty data", &|n| if n == 0 { frame(1, 4, 1, POST) } else { frame(0, 0, 1, b"") }),
         ("continuations", &|n| if n == 0 { frame(1, 0, 1, GET) } else { frame(9, 0, 1, b"") }),
     ];
@@ -191,7 +183,7 @@ fn a_client_that_acknowledges_every_small_answer_is_no_flood() {
     // a budget that only time fills would bear.
     let mut client = raw(&proxy);
     client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-    let grant = |stream: u32| frame(8, 0, stream, &[0, 0, 0, 5]);
+    let grant = |stream: u32| frame(8, 0, stream, [0, 0, 0, 5]);
     for n in 0..2500 {
         let stream = 2 * n + 1;
         client.write_all(&frame(1, 5, stream, GET)).unwrap();
