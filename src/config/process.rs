@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::keys;
 use super::model::{
-    AccessFormat, AccessTarget, Admin, Cache, Dns, EventFormat, Family, Level, Limits, Log, Runtime,
+    AccessFormat, AccessTarget, Admin, Cache, Dns, EventFormat, Family, HostPattern, Level, Limits, Log,
+    Runtime,
 };
 use super::pattern;
 use super::reader::{Table, Value};
@@ -29,7 +30,15 @@ pub(super) fn admin(root: &Table<'_>) -> Option<Admin> {
     root.get("admin")?;
     let table = root.section("admin", keys::ADMIN);
     let bind = table.get("bind").and_then(|value| value.parsed(pattern::bind));
-    Some(Admin { bind: bind.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9900))) })
+    Some(Admin {
+        bind: bind.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9900))),
+        hosts: table.get("hosts").map(|value| hosts(&value)).unwrap_or_default(),
+    })
+}
+
+fn hosts(value: &Value<'_>) -> Vec<HostPattern> {
+    let hosts = value.array("write the names in brackets, as [\"metrics.internal\"]").unwrap_or_default();
+    hosts.iter().filter_map(|host| host.parsed(pattern::host)).collect()
 }
 
 /// `[log]`.
