@@ -76,7 +76,7 @@ fn access(value: &Value<'_>) -> Option<AccessTarget> {
     }
 }
 
-/// `[limits]`: the largest values are what the machine, or hyper, can still hold.
+/// `[limits]`: the largest values are what the machine, or a library, can still hold.
 pub(super) fn limits(root: &Table<'_>) -> Limits {
     let table = root.section("limits", keys::LIMITS);
     let default = Limits::default();
@@ -94,9 +94,9 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
             1..=1_000_000_000,
         ),
         headers: table.number("headers", default.headers, 10..=1_000),
-        // hyper reads no head into less than 8 KiB.
+        // Less, and fields that a browser sends of itself would be refused.
         header_bytes: table.size("header-bytes", default.header_bytes, 8 * KIB..=MIB),
-        // hyper refuses targets of more than 65,534 bytes by itself, with another status.
+        // http::Uri takes no more than 65,534 bytes, and says so by another status.
         uri_bytes: table.size("uri-bytes", default.uri_bytes, 256..=60 * KIB),
         head_timeout: table.duration("head-timeout", default.head_timeout),
         tls_timeout: table.duration("tls-timeout", default.tls_timeout),
