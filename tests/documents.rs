@@ -40,8 +40,7 @@ fn nothing_is_unsafe_but_what_is_named_here() {
             }
         }
     }
-    // A file that allows it belongs here by name, with the test of its `SAFETY:` sentences.
-    // src/main.rs: a call of the allocator's; tests/it/idle.rs sees what it does.
+    // A file that allows it belongs here by name, with what it does. src/main.rs: a call of the allocator's.
     assert_eq!(allowed, [root("src/main.rs")]);
     let main = read("src/main.rs");
     assert_eq!((main.matches("unsafe {").count(), main.matches("// SAFETY:").count()), (1, 1));

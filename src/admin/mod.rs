@@ -4,6 +4,7 @@
 
 pub mod client;
 mod drain;
+mod host;
 mod purge;
 mod status;
 
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::debug;
 
+use crate::config::HostPattern;
 use crate::observe::{Family, Losses};
 use crate::state::{Keep, Snapshot, Stage};
 use crate::upstream::server::Condition;
@@ -37,6 +39,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of one command: a thousand long addresses.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
+const NOT_OURS: &str = "Host is neither an IP address nor localhost, and not in admin.hosts\n";
+
 /// What the admin listener reads.
 pub struct Admin {
     /// Numbers, health.
@@ -45,6 +49,8 @@ pub struct Admin {
     pub snapshot: Arc<Snapshot>,
     /// What is bound, by listener.
     pub addresses: Vec<(String, SocketAddr)>,
+    /// Names that it may be asked under.
+    pub hosts: Vec<HostPattern>,
     /// Whether the process is on its way out.
     pub stage: watch::Receiver<Stage>,
     /// Access-log lines that were lost; `None` without an access log.
@@ -77,6 +83,15 @@ pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
 
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        if !host::is_ours(&head, &self.hosts) {
+            debug!(host = ?head.headers.get(header::HOST), "admin request for a host that is not in admin.hosts");
+            return plain(StatusCode::MISDIRECTED_REQUEST, NOT_OURS);
+        }
+        self.dispatch(Request::from_parts(head, body)).await
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         const HERE: &str =
             "/metrics /livez /readyz /api/v1/status, and POST /api/v1/cache/purge /api/v1/drain\n";
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);

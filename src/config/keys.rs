@@ -10,7 +10,7 @@ pub const ROOT: &[&str] =
 /// `[runtime]`.
 pub const RUNTIME: &[&str] = &["workers", "drain-timeout"];
 /// `[admin]`.
-pub const ADMIN: &[&str] = &["bind"];
+pub const ADMIN: &[&str] = &["bind", "hosts"];
 /// `[log]`.
 pub const LOG: &[&str] = &["level", "events", "access", "format"];
 /// `[limits]`.

@@ -52,6 +52,8 @@ pub struct Runtime {
 pub struct Admin {
     /// Plain HTTP; loopback unless the operator says otherwise.
     pub bind: SocketAddr,
+    /// Names it may be asked under, besides IP addresses and `localhost`.
+    pub hosts: Vec<HostPattern>,
 }
 
 /// `[log]`.

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::keys;
 use super::model::{
-    AccessFormat, AccessTarget, Admin, Cache, Dns, EventFormat, Family, Level, Limits, Log, Runtime,
+    AccessFormat, AccessTarget, Admin, Cache, Dns, EventFormat, Family, HostPattern, Level, Limits, Log,
+    Runtime,
 };
 use super::pattern;
 use super::reader::{Table, Value};
@@ -29,7 +30,15 @@ pub(super) fn admin(root: &Table<'_>) -> Option<Admin> {
     root.get("admin")?;
     let table = root.section("admin", keys::ADMIN);
     let bind = table.get("bind").and_then(|value| value.parsed(pattern::bind));
-    Some(Admin { bind: bind.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9900))) })
+    Some(Admin {
+        bind: bind.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 9900))),
+        hosts: table.get("hosts").map(|value| hosts(&value)).unwrap_or_default(),
+    })
+}
+
+fn hosts(value: &Value<'_>) -> Vec<HostPattern> {
+    let hosts = value.array("write the names in brackets, as [\"metrics.internal\"]").unwrap_or_default();
+    hosts.iter().filter_map(|host| host.parsed(pattern::host)).collect()
 }
 
 /// `[log]`.
@@ -67,7 +76,7 @@ fn access(value: &Value<'_>) -> Option<AccessTarget> {
     }
 }
 
-/// `[limits]`: the largest values are what the machine, or hyper, can still hold.
+/// `[limits]`: the largest values are what the machine, or a library, can still hold.
 pub(super) fn limits(root: &Table<'_>) -> Limits {
     let table = root.section("limits", keys::LIMITS);
     let default = Limits::default();
@@ -85,9 +94,9 @@ pub(super) fn limits(root: &Table<'_>) -> Limits {
             1..=1_000_000_000,
         ),
         headers: table.number("headers", default.headers, 10..=1_000),
-        // hyper reads no head into less than 8 KiB.
+        // Less, and fields that a browser sends of itself would be refused.
         header_bytes: table.size("header-bytes", default.header_bytes, 8 * KIB..=MIB),
-        // hyper refuses targets of more than 65,534 bytes by itself, with another status.
+        // http::Uri takes no more than 65,534 bytes, and says so by another status.
         uri_bytes: table.size("uri-bytes", default.uri_bytes, 256..=60 * KIB),
         head_timeout: table.duration("head-timeout", default.head_timeout),
         tls_timeout: table.duration("tls-timeout", default.tls_timeout),

@@ -1,7 +1,7 @@
 //! `Host` and `:authority`, read once and strictly.
 
 use std::borrow::Cow;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Longer names do not exist: RFC 1035 §2.3.4 ends at 253 characters, and this leaves room for brackets.
 const NAME_BYTES_MAX: usize = 255;
@@ -42,6 +42,11 @@ impl<'a> Authority<'a> {
         } else {
             Cow::Borrowed(name)
         }
+    }
+
+    /// Whether it names an IP address, as no name of DNS can look.
+    pub fn is_address(self) -> bool {
+        self.name.starts_with('[') || self.name.parse::<Ipv4Addr>().is_ok()
     }
 
     /// Whether both name the same place.

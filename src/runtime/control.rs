@@ -75,7 +75,9 @@ impl Control {
         let prober = Prober::new(timers, self.keep.metrics.cells(self.keep.workers()), self.keep.began());
         lookout::look_after(&self.snapshot, &self.keep, &prober, self.names);
         let lost = self.access.as_ref().map(AccessLog::losses);
+        let hosts = self.snapshot.config.admin.iter().flat_map(|admin| admin.hosts.clone()).collect();
         let state = Admin {
+            hosts,
             keep: self.keep,
             snapshot: self.snapshot,
             addresses: self.addresses,

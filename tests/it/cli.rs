@@ -4,7 +4,7 @@ use std::process::Child;
 
 use crate::support::program::{send_signal, wait};
 use crate::support::proxy::{Lines, tidegate};
-use crate::support::{Gate, Origin, Proxy, eventually, get, ok, one_route};
+use crate::support::{Client, Gate, Origin, Proxy, eventually, get, ok, one_route};
 
 /// A `tidegate` whose output is collected; killed when it is dropped.
 struct Running {
@@ -48,7 +48,9 @@ fn demo_comes_up_and_serves_without_any_file() {
     let answers = |path: &str, word: &str| {
         demo.addresses().into_iter().any(|address| {
             std::net::TcpStream::connect(address).is_ok() && {
-                let answer = get(address, path);
+                // The demo's admin listener is asked as it tells its reader to: under its address.
+                let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+                let answer = Client::connect(address).send(request).response();
                 answer.status() == 200 && answer.text().contains(word)
             }
         })

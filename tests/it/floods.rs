@@ -166,16 +166,17 @@ fn a_stream_gets_on_however_much_of_the_others_waits() {
     let origin = Origin::start(move |_| ok(&big));
     let proxy = Proxy::before(&origin);
 
-    // Twenty take nothing, which is more than the connection's room; one is granted all, bit by bit.
-    let mut client = begun(&proxy, &window(0));
-    let requests: Vec<u8> = (0..20).flat_map(|n| request(2 * n + 1, "/")).collect();
+    // Each takes a byte, so that a piece of each body waits: more than the connection's room. One is granted all.
+    let mut client = begun(&proxy, &window(1));
+    let requests: Vec<u8> = (0..40).flat_map(|n| request(2 * n + 1, "/")).collect();
     client.write_all(&requests).unwrap();
-    eventually("the others are held back", || origin.count() == 20);
+    let room = 256.0 * 1024.0;
+    eventually("their room is full", || proxy.metric("tidegate_buffered_bytes", &[]) >= room);
     client.write_all(&frame(WINDOW_UPDATE, 0, 0, (1u32 << 30).to_be_bytes())).unwrap();
-    client.write_all(&request(41, "/")).unwrap();
-    client.write_all(&frame(WINDOW_UPDATE, 0, 41, (1u32 << 30).to_be_bytes())).unwrap();
+    client.write_all(&request(81, "/")).unwrap();
+    client.write_all(&frame(WINDOW_UPDATE, 0, 81, (1u32 << 30).to_be_bytes())).unwrap();
 
-    assert_eq!(answer(&mut client, 41).len(), 2 << 20);
+    assert_eq!(answer(&mut client, 81).len(), 2 << 20);
 }
 
 /// What is sent as the nth of a flood.

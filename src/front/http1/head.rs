@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use crate::config::Limits;
+use crate::fields;
 use crate::filter::guard;
 use crate::front::http1::lines::Lines;
 
@@ -82,7 +83,7 @@ impl Scan {
         }
         let end = self.lines.end(head).map_err(|_| BadHead::Malformed)?;
         let line_max = limits.uri_bytes + LINE_OVERHEAD_BYTES;
-        if self.lines.first().unwrap_or(head.len()) > line_max {
+        if self.lines.first().unwrap_or(without_cr(head).len()) > line_max {
             return Err(BadHead::UriTooLong);
         }
         if end.unwrap_or(head.len()) > line_max + limits.header_bytes {
@@ -108,9 +109,16 @@ impl Scan {
             self.line_is_checked = true;
             return RequestLine::split(&head[..length]).map(|_| ());
         }
-        let line = head.strip_suffix(b"\r").unwrap_or(head);
-        if line.iter().any(|b| b.is_ascii_control()) { Err(BadHead::Malformed) } else { Ok(()) }
+        match without_cr(head).iter().any(|b| b.is_ascii_control()) {
+            true => Err(BadHead::Malformed),
+            false => Ok(()),
+        }
     }
+}
+
+/// A line whose end may have come by half.
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 struct RequestLine<'a> {
@@ -135,6 +143,9 @@ impl<'a> RequestLine<'a> {
             [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(BadHead::Version),
             _ => return Err(BadHead::Malformed),
         };
+        if method.is_empty() || !method.iter().all(|b| fields::is_token_byte(*b)) {
+            return Err(BadHead::Malformed);
+        }
         let is_visible = target.iter().all(|b| b.is_ascii_graphic());
         // RFC 9112 section 3.2: no form of a target has a fragment. http::Uri would drop it.
         if !is_visible || memchr::memchr(b'#', target).is_some() {
@@ -293,7 +304,9 @@ mod tests {
             ("GET /#a HTTP/1.1\r\n\r\n", Malformed),
             ("GET /\u{e9} HTTP/1.1\r\n\r\n", Malformed),
             ("G\u{e9}T / HTTP/1.1\r\n\r\n", Malformed),
-            ("G(T / HTTP/1.1\r\n\r\n", Malformed),
+            ("G(T / HTTP/1.1\r\n", Malformed),
+            ("G\0T / HTTP/1.1\r\nA: b", Malformed),
+            (" / HTTP/1.1\r\n", Malformed),
             ("GET / HTTP/1.1\n\r\n", Malformed),
             ("GET / HTTP/1.1\r\nA: b\n\r\n", Malformed),
             ("GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", Malformed),
@@ -314,6 +327,11 @@ mod tests {
         assert_eq!(read(&"a".repeat(200)).unwrap_err(), UriTooLong);
         assert_eq!(read(&format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(400))).unwrap_err(), TooLarge);
         assert_eq!(read(&format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(400))).unwrap_err(), TooLarge);
+        // The longest line: 100 bytes of a target, and 44 besides.
+        let longest = format!("GET /{} HTTP/1.1", "a".repeat(130));
+        assert_eq!(longest.len(), 144);
+        assert!(read(&format!("{longest}\r\n\r\n")).unwrap().is_some());
+        assert_eq!(read(&format!("{longest}1\r\n\r\n")).unwrap_err(), UriTooLong);
         for partial in ["", "\r", "\r\n", "GET / HT", "GET / HTTP/1.1\r", "GET / HTTP/1.1\r\nA: b\r\n\r"] {
             assert!(read(partial).unwrap().is_none(), "{partial:?}");
         }

@@ -237,12 +237,12 @@ pub fn tidegate(arguments: &[&str]) -> Command {
 }
 
 /// The text with what every test needs: two workers (so that what must be shared is), a listener
-/// called `public` and the admin listener, both on a free port, and events that can be read.
+/// called `public` and the admin listener, both on a free port and asked as `test`, and events that can be read.
 fn complete(toml: &str) -> String {
     let mut text = String::new();
     for (table, lines) in [
         ("[runtime]", "workers = 2\ndrain-timeout = \"5s\""),
-        ("[admin]", "bind = \"127.0.0.1:0\""),
+        ("[admin]", "bind = \"127.0.0.1:0\"\nhosts = [\"test\"]"),
         ("[log]", "events = \"json\""),
         ("[[listener]]", "name = \"public\"\nbind = \"127.0.0.1:0\""),
     ] {
