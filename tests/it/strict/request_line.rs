@@ -398,6 +398,12 @@ fn the_asterisk_is_for_options_alone() {
         served("OPTIONS", line("OPTIONS * HTTP/1.1"), &["OPTIONS *"]),
         served("OPTIONS of a path", line("OPTIONS /x HTTP/1.1"), &["OPTIONS /x"]),
         served("OPTIONS of the root", line("OPTIONS / HTTP/1.1"), &["OPTIONS /"]),
+        served(
+            "OPTIONS of a path with a URL behind it",
+            line("OPTIONS /x?back=https://test HTTP/1.1"),
+            &["OPTIONS /x?back=https://test"],
+        ),
+        served("OPTIONS of a path like a URL", line("OPTIONS /x://test HTTP/1.1"), &["OPTIONS /x://test"]),
         // RFC 9112 section 3.2.4: the last proxy makes `*` of a URL without a path.
         served("OPTIONS of a URL without a path", line("OPTIONS http://test HTTP/1.1"), &["OPTIONS *"]),
         served("OPTIONS of a URL with a path", line("OPTIONS http://test/ HTTP/1.1"), &["OPTIONS /"]),
