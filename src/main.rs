@@ -152,6 +152,6 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 #[allow(unsafe_code)]
 fn give_back() {
     // SAFETY: it takes no pointer of ours, and may be called at any time from any thread (mimalloc's documentation,
-    // "Extended Functions").
+    // "Extended Functions"). tests/it/idle.rs sees what it does.
     unsafe { libmimalloc_sys::mi_collect(false) }
 }

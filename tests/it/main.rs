@@ -32,6 +32,7 @@ mod listeners_and_tls;
 mod load;
 mod metrics;
 mod nginx;
+mod pairs;
 mod probes;
 mod purge;
 mod resilience;

@@ -174,10 +174,12 @@ pub fn parse(head: &Bytes, limits: &Limits) -> Result<Parts, BadHead> {
     Ok(parts)
 }
 
-/// A URL that ends with its authority. http::Uri says `/` for the path that is not there.
+/// A URL that ends with its authority. http::Uri says `/` for the path that is not there. A path may have another URL
+/// in its query: what stands before `://` must be a scheme.
 fn has_no_path(target: &[u8]) -> bool {
-    let authority = memchr::memmem::find(target, b"://").map(|at| &target[at + 3..]);
-    authority.is_some_and(|authority| !authority.iter().any(|b| matches!(b, b'/' | b'?')))
+    let Some(scheme_end) = memchr::memmem::find(target, b"://") else { return false };
+    let is_path = |bytes: &[u8]| bytes.iter().any(|b| matches!(b, b'/' | b'?'));
+    !is_path(&target[..scheme_end]) && !is_path(&target[scheme_end + 3..])
 }
 
 /// RFC 9112 section 3.2.4: OPTIONS of such a URL asks about the server as a whole.
@@ -265,6 +267,9 @@ mod tests {
             ("OPTIONS http://test/", "/"),
             ("OPTIONS http://test?a", "/"),
             ("OPTIONS *", "*"),
+            ("OPTIONS /a?b=http://test", "/a"),
+            ("OPTIONS /a://test", "/a://test"),
+            ("OPTIONS http://test/a?b=http://test", "/a"),
             ("GET http://test", "/"),
         ] {
             let parts = read(&format!("{line} HTTP/1.1\r\n\r\n")).unwrap().unwrap();

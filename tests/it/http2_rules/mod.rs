@@ -11,6 +11,8 @@ mod hpack;
 mod server;
 mod streams;
 
+use std::cell::RefCell;
+
 use crate::support::Proxy;
 use crate::support::frames::*;
 
@@ -35,6 +37,36 @@ pub enum Then {
 }
 
 pub type Case = (&'static str, Vec<u8>, Then);
+
+/// Tables of what could be injected into a request of HTTP/1.1.
+pub const TABLES: &[&[fn()]] = &[bodies::TABLES, fields::TABLES];
+
+thread_local! {
+    /// Cases that are gathered and not played.
+    static GATHERED: RefCell<Option<Vec<Case>>> = const { RefCell::new(None) };
+}
+
+/// The cases of a table, for another stage than its own.
+pub fn cases_of(table: fn()) -> Vec<Case> {
+    GATHERED.set(Some(Vec::new()));
+    table();
+    GATHERED.take().unwrap_or_default()
+}
+
+/// Plays all cases before a plain proxy, unless this thread gathers them.
+#[track_caller]
+pub fn check(cases: Vec<Case>) {
+    let cases = GATHERED.with_borrow_mut(|gathered| match gathered {
+        None => Some(cases),
+        Some(gathered) => {
+            gathered.extend(cases);
+            None
+        }
+    });
+    if let Some(cases) = cases {
+        Stage::new().play(cases);
+    }
+}
 
 /// A server and a proxy before it.
 pub struct Stage {

@@ -2,6 +2,19 @@
 
 use super::table::{BODY_MAX, Case, check, chunked, post, refused, served};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    whole_bodies_are_chunked_anew,
+    lines_end_in_cr_lf,
+    a_chunk_is_as_long_as_it_says,
+    a_size_is_hexadecimal_digits_and_nothing_else,
+    a_size_beyond_the_limit_is_refused_before_its_data,
+    extensions_are_of_the_grammar_and_few,
+    trailers_pass_only_when_they_are_announced_and_harmless,
+    trailers_that_are_no_fields_are_refused,
+    a_body_that_ends_too_early_is_no_request,
+];
+
 /// Such a body is never whole: the server sees none of it, or a part and the end of the connection.
 fn broken(body: &str) -> Case {
     refused(format!("chunks {body:?}"), chunked(body), &[400])

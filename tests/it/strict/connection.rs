@@ -2,6 +2,16 @@
 
 use super::table::{SMUGGLED, check, get, post, refused, served, served_last, served_then_refused};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    what_connection_names_is_removed,
+    connection_may_not_name_what_must_reach_the_server,
+    hop_by_hop_fields_go_no_further,
+    no_protocol_but_websocket_is_asked_for,
+    what_is_sent_behind_a_handshake_that_the_server_does_not_take_is_http,
+    http_1_0_connections_end_unless_they_are_to_be_kept,
+];
+
 #[test]
 fn what_connection_names_is_removed() {
     check([

@@ -2,6 +2,18 @@
 
 use super::table::{check, get, post, refused, served};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    a_name_is_a_token_right_before_its_colon,
+    names_of_the_grammar_pass,
+    a_value_has_no_control_character_but_a_tab,
+    other_values_pass_unchanged,
+    a_field_is_one_line,
+    fields_are_not_too_many_nor_too_large,
+    repeated_fields_stay_in_their_order,
+    expectations_other_than_100_continue_are_refused,
+];
+
 fn line(line: &str) -> String {
     get(&format!("{line}\r\n"))
 }

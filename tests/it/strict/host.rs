@@ -2,6 +2,18 @@
 
 use super::table::{Case, check, get, refused, served, served_last};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    a_host_of_the_grammar_reaches_the_server_as_it_is,
+    a_host_that_is_not_of_the_grammar_is_refused,
+    there_is_one_host_line,
+    the_authority_of_an_absolute_target_counts_and_replaces_the_host,
+    an_absolute_target_that_is_no_http_url_is_refused,
+    beside_an_absolute_target_the_host_must_be_well_formed_too,
+    http_1_0_has_a_host_too,
+    claims_about_the_host_in_other_fields_do_not_count,
+];
+
 /// A request with these lines in place of its `Host`.
 fn lines(lines: &str) -> String {
     format!("GET /x HTTP/1.1\r\n{lines}\r\n")

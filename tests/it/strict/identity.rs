@@ -2,6 +2,14 @@
 
 use super::table::{Case, check, check_with, get, served};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    a_stranger_is_not_believed_whatever_the_case,
+    nobody_is_believed_by_a_name_that_only_looks_like_one,
+    a_claim_said_several_times_is_replaced_once,
+    what_others_take_for_an_identity_passes_as_any_field,
+];
+
 /// Whoever comes from this machine is believed.
 const TRUSTING: &str =
     "[[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\ntrusted-proxies = [\"127.0.0.0/8\"]\n";

@@ -2,6 +2,18 @@
 
 use super::table::{BODY_MAX, SMUGGLED, check, get, post, refused, served};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    one_number_is_a_length_and_is_written_anew,
+    what_is_not_one_number_is_refused,
+    a_length_beyond_the_routes_limit_is_refused_before_the_body,
+    several_lengths_are_refused_also_if_they_are_equal,
+    a_name_that_is_almost_content_length_is_refused_or_means_nothing,
+    a_method_without_a_usual_body_may_have_one_all_the_same,
+    a_request_without_a_length_has_no_body,
+    a_body_that_ends_too_early_is_no_request,
+];
+
 fn of(value: &str) -> String {
     post(&format!("Content-Length: {value}\r\n"), "abc")
 }

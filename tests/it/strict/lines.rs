@@ -2,6 +2,13 @@
 
 use super::table::{check, get, refused, served};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    a_bare_lf_is_no_line_end,
+    a_bare_cr_is_no_line_end_and_no_blank,
+    empty_lines_before_a_request_are_skipped_and_nothing_else,
+];
+
 #[test]
 fn a_bare_lf_is_no_line_end() {
     let rows = [

@@ -5,7 +5,7 @@
 //! ([`crate::support::strict`]), and whether a stranger who is served over the same connection to the server gets an
 //! answer of his own. A request that nobody sent fails its case, however it came about.
 
-mod table;
+pub mod table;
 
 mod chunks;
 mod connection;
@@ -19,6 +19,21 @@ mod paths;
 mod request_line;
 mod sequence;
 mod transfer_encoding;
+
+/// All tables of cases.
+pub const TABLES: &[&[fn()]] = &[
+    chunks::TABLES,
+    connection::TABLES,
+    fields::TABLES,
+    host::TABLES,
+    identity::TABLES,
+    length::TABLES,
+    lines::TABLES,
+    paths::TABLES,
+    request_line::TABLES,
+    sequence::TABLES,
+    transfer_encoding::TABLES,
+];
 
 /// Cases that cannot pass while hyper reads the heads and chunks of clients: it mends them, or takes the trace of them
 /// away, before we can look. They must be unambiguous all the same: what reaches the server is by the letter, and every

@@ -4,6 +4,10 @@ use super::table::{check, refused, served};
 use crate::support::strict;
 use crate::support::{Client, Proxy, Recorder};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] =
+    &[a_path_that_can_be_read_in_two_ways_is_refused, any_other_path_travels_byte_for_byte];
+
 fn line(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n")
 }

@@ -2,6 +2,19 @@
 
 use super::table::{answered, check, get, refused, served};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    any_token_is_a_method_and_travels_as_it_is,
+    what_is_no_token_is_no_method,
+    connect_trace_and_endless_methods_are_refused,
+    a_target_travels_as_it_is,
+    a_target_of_other_characters_is_refused,
+    a_version_is_http_1_0_or_1_1,
+    there_is_one_space_between_them,
+    the_asterisk_is_for_options_alone,
+    options_go_as_far_as_max_forwards_lets_them,
+];
+
 fn line(line: &str) -> String {
     format!("{line}\r\nHost: test\r\n\r\n")
 }
@@ -385,6 +398,12 @@ fn the_asterisk_is_for_options_alone() {
         served("OPTIONS", line("OPTIONS * HTTP/1.1"), &["OPTIONS *"]),
         served("OPTIONS of a path", line("OPTIONS /x HTTP/1.1"), &["OPTIONS /x"]),
         served("OPTIONS of the root", line("OPTIONS / HTTP/1.1"), &["OPTIONS /"]),
+        served(
+            "OPTIONS of a path with a URL behind it",
+            line("OPTIONS /x?back=https://test HTTP/1.1"),
+            &["OPTIONS /x?back=https://test"],
+        ),
+        served("OPTIONS of a path like a URL", line("OPTIONS /x://test HTTP/1.1"), &["OPTIONS /x://test"]),
         // RFC 9112 section 3.2.4: the last proxy makes `*` of a URL without a path.
         served("OPTIONS of a URL without a path", line("OPTIONS http://test HTTP/1.1"), &["OPTIONS *"]),
         served("OPTIONS of a URL with a path", line("OPTIONS http://test/ HTTP/1.1"), &["OPTIONS /"]),

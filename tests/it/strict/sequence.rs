@@ -2,6 +2,16 @@
 
 use super::table::{SMUGGLED, check, chunked, get, post, refused, served, served_last, served_then_refused};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    requests_in_one_piece_are_answered_in_their_order,
+    a_bad_request_ends_what_comes_behind_it_and_not_what_came_before,
+    it_makes_no_difference_where_the_bytes_are_parted,
+    it_makes_no_difference_how_much_there_is,
+    nothing_is_served_behind_a_close,
+    a_length_of_nothing_hides_no_request,
+];
+
 fn path(n: usize) -> String {
     format!("GET /{n} HTTP/1.1\r\nHost: test\r\n\r\n")
 }

@@ -1,7 +1,9 @@
 //! Cases, and what is looked at in each.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 
 use super::UNTIL_OUR_OWN_PARSER;
 use crate::support::strict::{self, Exact, Stop, latin1};
@@ -13,10 +15,10 @@ pub const BODY_MAX: usize = 64 * 1024;
 /// One thing a client sends.
 #[derive(Debug, Clone)]
 pub struct Case {
-    name: String,
+    pub name: String,
     bytes: Vec<u8>,
     /// Any of these is right.
-    wants: Vec<Want>,
+    pub wants: Vec<Want>,
     /// `name: value`, in the first request that the server gets.
     with: Vec<String>,
     /// Names of fields that no request has that reaches the server, also not as trailers.
@@ -33,15 +35,15 @@ pub struct Case {
 
 /// What must come of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Want {
+pub struct Want {
     /// Requests that reach the server and are answered, as [`Exact::summary`] says them.
-    served: Vec<String>,
-    then: Then,
+    pub served: Vec<String>,
+    pub then: Then,
 }
 
 /// What comes behind the last of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Then {
+pub enum Then {
     /// The canary is answered: the connection went on, and began where it should.
     Canary,
     /// One answer of Tidegate's own, with one of these statuses, and the end.
@@ -153,6 +155,27 @@ impl Case {
         self
     }
 
+    /// What a client gets that sends it, and the canary behind it, until its connection ends.
+    pub fn send(&self, socket: &mut TcpStream, canary: &str) -> (Vec<u8>, io::Result<usize>) {
+        let mut bytes = self.bytes.clone();
+        if !self.is_last {
+            bytes.extend(format!("GET {canary} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").bytes());
+        }
+        // The proxy may have hung up before it has all.
+        let _ = bytes.chunks(self.piece).try_for_each(|piece| socket.write_all(piece));
+        if self.is_last {
+            let _ = socket.shutdown(Shutdown::Write);
+        }
+        let mut got = Vec::new();
+        let end = socket.read_to_end(&mut got);
+        (got, end)
+    }
+
+    /// Enough of its bytes to know it again.
+    pub fn shown(&self) -> String {
+        cut(&self.bytes)
+    }
+
     /// Nothing follows, and the client ends its side.
     pub fn last(mut self) -> Case {
         self.is_last = true;
@@ -188,6 +211,7 @@ pub fn check(cases: impl IntoIterator<Item = Case>) {
 #[track_caller]
 pub fn check_with(toml: &str, cases: impl IntoIterator<Item = Case>) {
     let cases: Vec<Case> = cases.into_iter().collect();
+    let Some(cases) = unless_gathered(toml, cases) else { return };
     let names: HashSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len(), "two cases of one name");
     let rig = Rig::start(toml);
@@ -197,6 +221,30 @@ pub fn check_with(toml: &str, cases: impl IntoIterator<Item = Case>) {
 
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     rig.check_end();
+}
+
+thread_local! {
+    /// Cases that are gathered and not played.
+    static GATHERED: RefCell<Option<Vec<Case>>> = const { RefCell::new(None) };
+}
+
+/// The cases of a table, for another stage than its own. Those for a proxy of another configuration are left out.
+pub fn cases_of(table: fn()) -> Vec<Case> {
+    GATHERED.set(Some(Vec::new()));
+    table();
+    GATHERED.take().unwrap_or_default()
+}
+
+/// The cases, unless this thread gathers them.
+fn unless_gathered(toml: &str, cases: Vec<Case>) -> Option<Vec<Case>> {
+    GATHERED.with_borrow_mut(|gathered| match gathered {
+        None => Some(cases),
+        Some(_) if !toml.is_empty() => None,
+        Some(gathered) => {
+            gathered.extend(cases);
+            None
+        }
+    })
 }
 
 struct Rig {
@@ -249,17 +297,7 @@ impl Rig {
         let before = self.recorder.log();
         let canary = format!("/canary-{n}");
         let mut socket = client::dial(self.proxy.public());
-        let mut bytes = case.bytes.clone();
-        if !case.is_last {
-            bytes.extend(format!("GET {canary} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").bytes());
-        }
-        // The proxy may have hung up before it has all.
-        let _ = bytes.chunks(case.piece).try_for_each(|piece| socket.write_all(piece));
-        if case.is_last {
-            let _ = socket.shutdown(std::net::Shutdown::Write);
-        }
-        let mut got = Vec::new();
-        let end = socket.read_to_end(&mut got);
+        let (got, end) = case.send(&mut socket, &canary);
         let methods = methods(case, &canary);
         let (answers, rest) = read_answers(&got, &methods);
         let rest = match end {
@@ -299,7 +337,7 @@ impl Rig {
 }
 
 /// The methods of the requests that may be answered: an answer to HEAD has no body.
-fn methods(case: &Case, canary: &str) -> Vec<String> {
+pub fn methods(case: &Case, canary: &str) -> Vec<String> {
     let most = case.wants.iter().max_by_key(|want| want.served.len());
     let served = most.into_iter().flat_map(|want| &want.served);
     let method = |text: &String| text.split(' ').next().unwrap_or_default().to_owned();
@@ -312,7 +350,7 @@ fn methods(case: &Case, canary: &str) -> Vec<String> {
 }
 
 /// Whole answers, without interim ones, and what is behind them.
-fn read_answers(got: &[u8], methods: &[String]) -> (Vec<Exact>, String) {
+pub fn read_answers(got: &[u8], methods: &[String]) -> (Vec<Exact>, String) {
     let (mut answers, mut at) = (Vec::new(), 0);
     while at < got.len() {
         let method = methods.get(answers.len()).map_or("GET", String::as_str);
@@ -453,7 +491,7 @@ impl std::fmt::Display for Outcome {
 }
 
 /// Enough of it to know it again.
-fn cut(bytes: &[u8]) -> String {
+pub fn cut(bytes: &[u8]) -> String {
     let text = latin1(&bytes[..bytes.len().min(300)]);
     if bytes.len() > 300 { format!("{text}…") } else { text }
 }
@@ -476,5 +514,32 @@ fn every_name_on_the_list_is_a_cases() {
         // Some are made of a theme and a value.
         let text = name.find('"').map_or(format!("\"{name}\""), |at| name[at..].to_owned());
         assert!(sources.contains(&text), "{name:?} is nowhere");
+    }
+}
+
+#[test]
+fn every_table_is_played_in_pairs_too() {
+    for source in [
+        include_str!("chunks.rs"),
+        include_str!("connection.rs"),
+        include_str!("fields.rs"),
+        include_str!("host.rs"),
+        include_str!("identity.rs"),
+        include_str!("length.rs"),
+        include_str!("lines.rs"),
+        include_str!("paths.rs"),
+        include_str!("request_line.rs"),
+        include_str!("sequence.rs"),
+        include_str!("transfer_encoding.rs"),
+        include_str!("../pairs/cases.rs"),
+    ] {
+        let (_, rest) = source.split_once("pub const TABLES").expect("a list of tables");
+        let (listed, tests) = rest.split_once("];").expect("its end");
+        for test in tests.split("#[test]\nfn ").skip(1) {
+            let body = test.split("\n}\n").next().unwrap_or_default();
+            let (name, _) = test.split_once('(').expect("a name");
+            let is_listed = listed.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+            assert!(!body.contains("    check(") || is_listed, "{name} is not among the tables of its file");
+        }
     }
 }

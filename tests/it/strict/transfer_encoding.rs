@@ -2,6 +2,18 @@
 
 use super::table::{check, chunked, get, post, refused, served};
 
+/// Played here before Tidegate alone, and in [`crate::pairs`] with another proxy beside it.
+pub const TABLES: &[fn()] = &[
+    one_chunked_is_spoken_and_written_anew,
+    anything_but_one_chunked_is_refused,
+    several_lines_are_refused,
+    a_length_beside_it_is_refused,
+    a_name_that_is_almost_transfer_encoding_is_refused_or_means_nothing,
+    http_1_0_has_no_transfer_codings,
+    te_asks_for_trailers_and_nothing_else,
+    a_body_of_no_chunks_is_a_body_all_the_same,
+];
+
 const BODY: &str = "3\r\nabc\r\n0\r\n\r\n";
 
 fn of(value: &str) -> String {

@@ -8,6 +8,7 @@ pub mod client;
 pub mod dns;
 pub mod frames;
 pub mod grpc;
+pub mod haproxy;
 pub mod http2;
 pub mod nginx;
 pub mod origin;

@@ -1,4 +1,4 @@
-//! nginx, as a server behind the proxy.
+//! nginx, as a server behind the proxy or as a proxy beside it.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -19,12 +19,18 @@ impl Nginx {
     /// Serves a directory, with these directives in its `server` block; `None` where nginx is absent.
     #[track_caller]
     pub fn start(directives: &str) -> Option<Nginx> {
+        Nginx::listening("", "", directives)
+    }
+
+    /// The same with more parameters of its `listen`, and directives beside its `server` block.
+    #[track_caller]
+    pub fn listening(parameters: &str, http: &str, directives: &str) -> Option<Nginx> {
         let nginx = program("nginx")?;
         let (reservation, address) = reserve_port();
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("www")).unwrap();
-        std::fs::write(dir.path().join("nginx.conf"), configuration(dir.path(), address, directives))
-            .unwrap();
+        let server = format!("listen {address} reuseport {parameters}; {directives}");
+        std::fs::write(dir.path().join("nginx.conf"), configuration(dir.path(), http, &server)).unwrap();
         let child = Command::new(nginx)
             .arg("-p")
             .arg(dir.path())
@@ -54,7 +60,7 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(dir: &Path, address: SocketAddr, directives: &str) -> String {
+fn configuration(dir: &Path, http: &str, server: &str) -> String {
     let dir = dir.display();
     format!(
         "daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr warn;
@@ -64,7 +70,8 @@ fn configuration(dir: &Path, address: SocketAddr, directives: &str) -> String {
            client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
            uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
            client_max_body_size 0;
-           server {{ listen {address} reuseport; root {dir}/www; {directives} }}
+           {http}
+           server {{ root {dir}/www; {server} }}
          }}"
     )
 }

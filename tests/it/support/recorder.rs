@@ -48,6 +48,13 @@ impl Recorder {
     pub fn log(&self) -> Log {
         self.log.lock().unwrap().clone()
     }
+
+    /// Requests and faults since this was asked last; bytes stay.
+    pub fn news(&self) -> Log {
+        let mut log = self.log.lock().unwrap();
+        let (requests, faults) = (std::mem::take(&mut log.requests), std::mem::take(&mut log.faults));
+        Log { requests, faults, connections: Vec::new() }
+    }
 }
 
 /// 200 and what was asked; a length, but no body, for HEAD.
