@@ -269,8 +269,9 @@ impl Connection {
         let (head, body) = response.into_parts();
         let (stage, awaits_continue) = self.wire.end_interims();
         let requests_max = self.local.snapshot().config.limits.requests_per_connection;
-        // Nobody will read the rest of the request, or nobody knows if there will be one.
-        let is_spoilt = stage == BodyStage::Lost || awaits_continue;
+        // An answer before the end of the request: whether the rest will be read to its end is not known yet, and a client
+        // that relies on it may lose a request (RFC 9112 section 9.3).
+        let is_spoilt = stage != BodyStage::Ended || awaits_continue;
         if is_spoilt || self.requests >= requests_max || self.local.is_draining() {
             asker.closes();
         }

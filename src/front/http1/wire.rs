@@ -188,13 +188,12 @@ impl Wire {
     /// Whether the client is still there, as far as it can be told without reading more than one piece ahead.
     pub fn poll_presence(&self, cx: &mut Context<'_>) -> Presence {
         let state = &mut *self.0.borrow_mut();
-        let ahead_max = match state.body {
-            // Whoever sends requests one behind the other has something to wait for.
-            BodyStage::Ended => 1,
-            BodyStage::Open if !state.has_reader => READ_BYTES,
-            _ => 0,
+        let is_ours = match state.body {
+            BodyStage::Ended => true,
+            BodyStage::Open => !state.has_reader,
+            BodyStage::Lost => false,
         };
-        while state.unread.len() < ahead_max {
+        while is_ours && state.unread.len() < READ_BYTES {
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
             let mut buf = ReadBuf::uninit(&mut space);
             match state.poll_read(cx, &mut buf) {
@@ -202,6 +201,8 @@ impl Wire {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
                     state.unread.extend_from_slice(buf.filled())
                 }
+                // Whoever sends requests one behind the other and then closes that side waits for what they come to.
+                Poll::Ready(Ok(())) if state.body == BodyStage::Ended && !state.unread.is_empty() => break,
                 Poll::Ready(_) => return Presence::Gone,
             }
         }

@@ -363,3 +363,25 @@ fn what_reaches_a_server_is_these_bytes_and_no_others() {
     assert_eq!(recorder.log().connections.iter().map(|bytes| latin1(bytes)).collect::<Vec<_>>(), [expected]);
     assert_eq!(answer.text(), "POST /a?b abc");
 }
+
+#[test]
+fn a_response_behind_which_the_connection_ends_says_so() {
+    let (origin, _) = hasty("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly");
+    let proxy = Proxy::start(&format!("[runtime]\nworkers = 1\n{}", one_route("", "", &[&origin])));
+
+    for size in ["Content-Length: 1000\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3e8\r\nabc"] {
+        let mut client = proxy.client();
+        client.send(format!("POST /x HTTP/1.1\r\nHost: test\r\n{size}"));
+        let answer = client.response();
+        if answer.field("connection") == Some("close") {
+            continue;
+        }
+        client.send("x".repeat(997)).send(if size.starts_with('T') { "\r\n0\r\n\r\n" } else { "" });
+        client.send("GET /next HTTP/1.1\r\nHost: test\r\n\r\n");
+        let next = client.try_response();
+        assert!(
+            next.as_ref().is_ok_and(|next| next.text() == "early"),
+            "{size:?}: {answer:?}, then {next:?}"
+        );
+    }
+}
