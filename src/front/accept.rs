@@ -107,12 +107,12 @@ fn admit(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr
 }
 
 fn start(local: &Rc<Local>, listener: usize, stream: TcpStream, peer: SocketAddr, seat: Seat) {
-    let origin = Origin::new(local.clone(), listener, peer, seat);
-    tokio::task::spawn_local(Connection::new(Rc::new(origin), stream));
+    let accepted = Accepted::new(local.clone(), listener, peer, seat);
+    tokio::task::spawn_local(Connection::new(Rc::new(accepted), stream));
 }
 
 /// Where an open connection came from. It has a seat and is counted until nothing of it is left.
-pub struct Origin {
+pub struct Accepted {
     /// Whose it is.
     pub local: Rc<Local>,
     /// Index of its listener.
@@ -123,11 +123,11 @@ pub struct Origin {
     _seat: Seat,
 }
 
-impl Origin {
+impl Accepted {
     fn new(local: Rc<Local>, listener: usize, peer: SocketAddr, seat: Seat) -> Self {
         let gauge = local.snapshot().listeners[listener].handles.open;
         local.cells.gauge_add(gauge, 1);
-        Origin { local, listener, peer, gauge, _seat: seat }
+        Accepted { local, listener, peer, gauge, _seat: seat }
     }
 
     /// What requests say about it, over `stream`.
@@ -138,7 +138,7 @@ impl Origin {
     }
 }
 
-impl Drop for Origin {
+impl Drop for Accepted {
     fn drop(&mut self) {
         self.local.cells.gauge_add(self.gauge, -1);
     }

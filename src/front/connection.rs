@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +14,6 @@ use bytes::BytesMut;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -23,7 +21,7 @@ use crate::body::{self, Body};
 use crate::clock::Deadline;
 use crate::config::Limits;
 use crate::front::LINGER;
-use crate::front::accept::Origin;
+use crate::front::accept::Accepted;
 use crate::front::http1::{self, Parked};
 use crate::front::streams::Streams;
 use crate::front::watch::{Awaits, Watch, Watched};
@@ -33,8 +31,6 @@ use crate::state::{Local, Stage};
 
 /// RFC 9113 section 3.4: what an HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What is read at once of the first bytes.
-const FIRST_BYTES: usize = 4096;
 /// Receive windows. The connection's must stay at 1 MiB or above: h2 budgets small DATA frames by it.
 const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -51,7 +47,7 @@ enum Speaks {
 ///
 /// A future written by hand: a connection at rest costs what this holds, and there may be tens of thousands.
 pub struct Connection {
-    origin: Rc<Origin>,
+    accepted: Rc<Accepted>,
     phase: Phase,
 }
 
@@ -64,22 +60,22 @@ enum Phase {
 
 impl Connection {
     /// Of a socket that was just accepted.
-    pub fn new(origin: Rc<Origin>, tcp: TcpStream) -> Self {
-        let view = origin.local.snapshot();
-        let phase = match view.listeners[origin.listener].tls {
+    pub fn new(accepted: Rc<Accepted>, tcp: TcpStream) -> Self {
+        let view = accepted.local.snapshot();
+        let phase = match view.listeners[accepted.listener].tls {
             _ if tcp.set_nodelay(true).is_err() => Phase::Over,
-            Some(_) => Phase::Busy(Box::pin(secure(origin.clone(), tcp))),
+            Some(_) => Phase::Busy(Box::pin(secure(accepted.clone(), tcp))),
             None => {
-                let limit = origin.local.timers.deadline(view.config.limits.head_timeout);
+                let limit = accepted.local.timers.deadline(view.config.limits.head_timeout);
                 Phase::Waiting(Parked { stream: Stream::Plain(tcp), requests: 0 }, limit)
             }
         };
-        Connection { origin, phase }
+        Connection { accepted, phase }
     }
 
     /// It is at rest, and costs little more than its socket from now on.
     fn park(&mut self, parked: Parked) {
-        let local = &self.origin.local;
+        let local = &self.accepted.local;
         let keep_alive = local.snapshot().config.limits.keep_alive;
         let limit = local.timers.deadline(keep_alive.saturating_sub(http1::PARK_AFTER));
         self.phase = Phase::Waiting(parked, limit);
@@ -87,12 +83,12 @@ impl Connection {
 
     /// The client says something, beginning with `first`.
     fn rouse(&mut self, parked: Parked, first: BytesMut) {
-        let origin = self.origin.clone();
+        let accepted = self.accepted.clone();
         self.phase = Phase::Busy(match parked.requests {
-            0 => Box::pin(begin(origin, parked.stream, first)),
+            0 => Box::pin(begin(accepted, parked.stream, first)),
             _ => {
-                let client = origin.client(&parked.stream);
-                Box::pin(http1::serve(origin.local.clone(), client, parked, first))
+                let client = accepted.client(&parked.stream);
+                Box::pin(http1::serve(accepted.local.clone(), client, parked, first))
             }
         });
     }
@@ -124,12 +120,12 @@ impl Future for Connection {
                     }
                     // Nothing is lost with a client that says nothing when the process ends.
                     let is_late = limit.poll_elapsed(cx).is_ready();
-                    if !is_late && !self.origin.local.is_draining() {
+                    if !is_late && !self.accepted.local.is_draining() {
                         self.phase = Phase::Waiting(parked, limit);
                         return Poll::Pending;
                     }
                     if is_late && parked.requests == 0 {
-                        let Origin { local, listener, .. } = &*self.origin;
+                        let Accepted { local, listener, .. } = &*self.accepted;
                         local.cells.inc(local.snapshot().listeners[*listener].handles.refused_silent);
                     }
                     let _ = parked.stream.poll_farewell(cx);
@@ -143,36 +139,33 @@ impl Future for Connection {
 /// The first bytes after a rest, or nothing yet where TLS has to look at them first; `None` at the end. Until there are
 /// some, no memory is held for them.
 fn poll_first(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Option<BytesMut>> {
-    let Stream::Plain(tcp) = stream else {
+    if matches!(stream, Stream::Tls(_)) {
         return stream.poll_read_ready(cx).map(|ready| ready.is_ok().then(BytesMut::new));
-    };
-    let mut space = [const { MaybeUninit::uninit() }; FIRST_BYTES];
-    let mut buf = ReadBuf::uninit(&mut space);
-    let read = ready!(Pin::new(tcp).poll_read(cx, &mut buf));
-    let is_there = read.is_ok() && !buf.filled().is_empty();
-    Poll::Ready(is_there.then(|| BytesMut::from(buf.filled())))
+    }
+    let mut first = BytesMut::new();
+    stream.poll_append(cx, &mut first).map(|read| read.is_ok_and(|bytes| bytes > 0).then_some(first))
 }
 
 /// The first bytes in the clear tell the protocol.
-async fn begin(origin: Rc<Origin>, mut stream: Stream, mut first: BytesMut) -> Option<Parked> {
-    let local = &origin.local;
+async fn begin(accepted: Rc<Accepted>, mut stream: Stream, mut first: BytesMut) -> Option<Parked> {
+    let local = &accepted.local;
     let view = local.snapshot();
     let limit = view.config.limits.head_timeout;
     match local.timers.timeout(limit, protocol_of(local, &mut stream, &mut first)).await {
-        Ok(Ok(protocol)) => serve(&origin, stream, first, protocol).await,
+        Ok(Ok(protocol)) => serve(&accepted, stream, first, protocol).await,
         Ok(Err(_)) => None,
         Err(_) => {
-            local.cells.inc(view.listeners[origin.listener].handles.refused_silent);
+            local.cells.inc(view.listeners[accepted.listener].handles.refused_silent);
             None
         }
     }
 }
 
 /// The TLS handshake, and what it tells of the protocol.
-async fn secure(origin: Rc<Origin>, tcp: TcpStream) -> Option<Parked> {
-    let stream = Box::pin(handshake(&origin.local, origin.listener, tcp)).await?;
+async fn secure(accepted: Rc<Accepted>, tcp: TcpStream) -> Option<Parked> {
+    let stream = Box::pin(handshake(&accepted.local, accepted.listener, tcp)).await?;
     let protocol = if stream.alpn() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
-    serve(&origin, stream, BytesMut::new(), protocol).await
+    serve(&accepted, stream, BytesMut::new(), protocol).await
 }
 
 async fn handshake(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<Stream> {
@@ -202,8 +195,8 @@ async fn handshake(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option
     }
 }
 
-async fn serve(origin: &Rc<Origin>, stream: Stream, first: BytesMut, protocol: Speaks) -> Option<Parked> {
-    let (local, client) = (origin.local.clone(), origin.client(&stream));
+async fn serve(accepted: &Rc<Accepted>, stream: Stream, first: BytesMut, protocol: Speaks) -> Option<Parked> {
+    let (local, client) = (accepted.local.clone(), accepted.client(&stream));
     match protocol {
         Speaks::Http1 => http1::serve(local, client, Parked { stream, requests: 0 }, first).await,
         Speaks::Http2 => {
@@ -247,17 +240,13 @@ async fn protocol_of(local: &Local, stream: &mut Stream, first: &mut BytesMut) -
             if !PREFACE.starts_with(first) {
                 return Poll::Ready(Ok(Speaks::Http1));
             }
-            let mut space = [const { MaybeUninit::uninit() }; FIRST_BYTES];
-            let mut buf = ReadBuf::uninit(&mut space);
-            let outcome = Pin::new(&mut *stream).poll_read(cx, &mut buf);
+            let outcome = stream.poll_append(cx, first);
             if outcome.is_pending() && local.is_draining() {
                 return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
             }
-            ready!(outcome)?;
-            if buf.filled().is_empty() {
+            if ready!(outcome)? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            first.extend_from_slice(buf.filled());
         }
     })
     .await
@@ -311,23 +300,16 @@ async fn run<I, S>(
         if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
             return Poll::Ready(Some(outcome));
         }
-        if !goodbye && draining.as_mut().poll(cx).is_ready() {
+        let requests_max = limits.requests_per_connection;
+        // What was on its way when we said goodbye is still served; who goes on after that does not listen.
+        if watch.requests() > requests_max.saturating_add(u64::from(limits.http2_streams)) {
+            return Poll::Ready(None);
+        }
+        if !goodbye && (watch.requests() >= requests_max || draining.as_mut().poll(cx).is_ready()) {
             goodbye = true;
             // GOAWAY tells the client that nothing of its was lost.
             conn.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
-        }
-        if watch.requests() >= limits.requests_per_connection {
-            // What was on its way when we said goodbye is still served; who goes on after that does not listen.
-            let beyond = watch.requests() - limits.requests_per_connection;
-            if beyond > u64::from(limits.http2_streams) {
-                return Poll::Ready(None);
-            }
-            if !goodbye {
-                goodbye = true;
-                conn.as_mut().graceful_shutdown();
-                cx.waker().wake_by_ref();
-            }
         }
         let now = match watch.awaits() {
             Awaits::Rest(_) | Awaits::Head(_) if goodbye => Awaits::Linger,

@@ -66,7 +66,8 @@ pub struct Watched {
     frames: Frames,
     /// Its client has broken a rule, or floods us: it is not read any more.
     is_over: bool,
-    lingered: usize,
+    /// Bytes that may still be read and thrown away after our last word.
+    linger_bytes: usize,
 }
 
 impl Watch {
@@ -143,7 +144,7 @@ impl Watch {
 impl Watched {
     /// `prefix` is read before the stream is.
     pub fn new(stream: Stream, prefix: Bytes, watch: Arc<Watch>) -> Self {
-        Watched { stream, prefix, watch, frames: Frames::new(), is_over: false, lingered: 0 }
+        Watched { stream, prefix, watch, frames: Frames::new(), is_over: false, linger_bytes: LINGER_BYTES }
     }
 
     /// What the client has just sent. One that breaks a rule, or floods us, is told so and not read any more.
@@ -241,14 +242,10 @@ impl AsyncWrite for Watched {
             this.watch.write_blocked.store(false, Relaxed);
             this.watch.lingering.store(true, Relaxed);
         }
-        let mut space = [0u8; 4096];
-        while this.lingered < LINGER_BYTES && !this.watch.lingered.load(Relaxed) {
-            let mut buf = ReadBuf::new(&mut space);
-            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => this.lingered += buf.filled().len(),
-                _ => break,
-            }
+        if this.watch.lingered.load(Relaxed) {
+            this.linger_bytes = 0;
         }
+        ready!(this.stream.poll_discard(cx, &mut this.linger_bytes));
         Poll::Ready(Ok(()))
     }
 }

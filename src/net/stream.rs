@@ -1,14 +1,21 @@
 //! A connection's bytes, in the clear or under TLS.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 use crate::net::descriptors::Descriptor;
+
+/// What [`Stream::poll_append`] reads at once.
+const APPEND_BYTES: usize = 16 * 1024;
+/// What [`Stream::poll_discard`] reads at once.
+const DISCARD_BYTES: usize = 4 * 1024;
 
 /// A connection, to a client or to a server.
 pub enum Stream {
@@ -53,6 +60,31 @@ impl Stream {
                 (tcp, _) => tcp.poll_read_ready(cx),
             },
         }
+    }
+
+    /// Appends what is there to `into`; 0 bytes at the end. Until something is there, no memory is held for it.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_append(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+        let mut space = [const { MaybeUninit::uninit() }; APPEND_BYTES];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(self).poll_read(cx, &mut buf))?;
+        into.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads what still comes and throws it away, until the end or until `left` bytes, which it counts down.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
+        while *left > 0 {
+            let mut space = [const { MaybeUninit::uninit() }; DISCARD_BYTES];
+            let mut buf = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut *self).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => *left = left.saturating_sub(buf.filled().len()),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     /// The last word of a connection that is closed without one of HTTP: under TLS there is one, so that nothing can look

@@ -15,7 +15,6 @@ mod wire;
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -25,7 +24,7 @@ use bytes::BytesMut;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as _;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
 use crate::body::Body;
@@ -444,17 +443,6 @@ async fn farewell(mut stream: Stream, refusal: Option<StatusCode>) {
     if stream.shutdown().await.is_err() {
         return;
     }
-    let mut lingered = 0;
-    poll_fn(|cx| {
-        while lingered < LINGER_BYTES {
-            let mut space = [const { MaybeUninit::uninit() }; 4096];
-            let mut buf = ReadBuf::uninit(&mut space);
-            match ready!(Pin::new(&mut stream).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => lingered += buf.filled().len(),
-                _ => break,
-            }
-        }
-        Poll::Ready(())
-    })
-    .await;
+    let mut left = LINGER_BYTES;
+    poll_fn(|cx| stream.poll_discard(cx, &mut left)).await;
 }

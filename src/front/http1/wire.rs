@@ -140,8 +140,8 @@ impl Wire {
         (state.body, state.awaits_continue, state.takes_interims) = (body, awaits_continue, true);
     }
 
-    /// Its final response is there: interim ones that have not gone out are left out. Says how far the body is, and
-    /// whether the client still waits to be told to send it.
+    /// Its final response is there: no interim one is taken from now on. Says how far the body is, and whether the client
+    /// still waits to be told to send it.
     pub fn end_interims(&self) -> (BodyStage, bool) {
         let mut state = self.0.borrow_mut();
         state.takes_interims = false;
@@ -194,15 +194,12 @@ impl Wire {
             BodyStage::Lost => false,
         };
         while is_ours && state.unread.len() < READ_BYTES {
-            let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
-            let mut buf = ReadBuf::uninit(&mut space);
-            match state.poll_read(cx, &mut buf) {
+            let Some(stream) = &mut state.stream else { return Presence::Gone };
+            match stream.poll_append(cx, &mut state.unread) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    state.unread.extend_from_slice(buf.filled())
-                }
+                Poll::Ready(Ok(read)) if read > 0 => {}
                 // Whoever sends requests one behind the other and then closes that side waits for what they come to.
-                Poll::Ready(Ok(())) if state.body == BodyStage::Ended && !state.unread.is_empty() => break,
+                Poll::Ready(Ok(_)) if state.body == BodyStage::Ended && !state.unread.is_empty() => break,
                 Poll::Ready(_) => return Presence::Gone,
             }
         }
@@ -231,7 +228,7 @@ impl Wire {
         Some((state.stream.take()?, unread))
     }
 
-    /// Calls `read` with what was read of the body and not used; `more` reads more of it.
+    /// Puts the wire into the hands of the request's body for as long as `read` takes.
     pub(super) fn with_body<T>(&self, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
         let mut state = self.0.borrow_mut();
         read(&mut Reader(&mut state))
