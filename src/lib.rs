@@ -7,6 +7,7 @@ pub mod config;
 pub mod fields;
 pub mod filter;
 pub mod front;
+pub mod http1;
 pub mod net;
 pub mod observe;
 pub mod proxy;

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use http::HeaderMap;
-use tidegate::front::http1::chunked::{BadChunk, Chunked, Next};
+use tidegate::http1::chunked::{BadChunk, Chunked, Next};
 
 /// Data, trailers, and what is left behind them; `None` when more is to come.
 type Read = Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, BadChunk>;

@@ -1,12 +1,13 @@
 //! A connection's bytes, in the clear or under TLS.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
@@ -72,6 +73,22 @@ impl Stream {
         ready!(Pin::new(self).poll_read(cx, &mut buf))?;
         into.extend_from_slice(buf.filled());
         Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Reads at most `bytes_max` into `into`; 0 at the end. No memory is asked for while there is nothing to read.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_read_ready(cx))?;
+        into.reserve(bytes_max);
+        let mut limited = self.take(bytes_max as u64);
+        pin!(limited.read_buf(into)).poll(cx)
     }
 
     /// Reads what still comes and throws it away, until the end or until `left` bytes, which it counts down.

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::body::{BodyError, End};
-use crate::front::http1::chunked::{BadChunk, Chunked, Next};
-use crate::front::http1::wire::{BodyStage, Reader, Wire};
+use crate::body::BodyError;
+use crate::front::http1::wire::{BodyStage, Wire};
+use crate::http1::coding::Coding;
 
 /// A request's body.
 pub struct RequestBody {
@@ -17,74 +17,10 @@ pub struct RequestBody {
     coding: Coding,
 }
 
-enum Coding {
-    /// Bytes to come.
-    Length(u64),
-    Chunked(Box<Chunked>),
-    Ended,
-}
-
 impl RequestBody {
-    /// Of `length` bytes, which is not 0.
-    pub fn of_length(wire: Rc<Wire>, length: u64) -> Self {
-        RequestBody { wire, coding: Coding::Length(length) }
-    }
-
-    /// In chunks.
-    pub fn of_chunks(wire: Rc<Wire>, chunked: Chunked) -> Self {
-        RequestBody { wire, coding: Coding::Chunked(Box::new(chunked)) }
-    }
-}
-
-impl Coding {
-    /// The next frame; `None` at the end.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut Reader<'_>,
-    ) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
-        match self {
-            Coding::Ended => Poll::Ready(Ok(None)),
-            Coding::Length(left) => {
-                let most = usize::try_from(*left).unwrap_or(usize::MAX);
-                let unread = reader.unread();
-                let piece = match unread.len().min(most) {
-                    0 => ready!(reader.poll_piece(cx, most))?,
-                    there => unread.split_to(there).freeze(),
-                };
-                if piece.is_empty() {
-                    return Poll::Ready(Err(End::Cut.into()));
-                }
-                *left -= piece.len() as u64;
-                if *left == 0 {
-                    self.end(reader);
-                }
-                Poll::Ready(Ok(Some(Frame::data(piece))))
-            }
-            Coding::Chunked(chunked) => loop {
-                match chunked.next(reader.unread())? {
-                    Next::Data(data) => return Poll::Ready(Ok(Some(Frame::data(data)))),
-                    Next::Trailers(trailers) => {
-                        self.end(reader);
-                        return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
-                    }
-                    Next::End => {
-                        self.end(reader);
-                        return Poll::Ready(Ok(None));
-                    }
-                    Next::More => {
-                        if ready!(reader.poll_more(cx))? == 0 {
-                            return Poll::Ready(Err(End::Cut.into()));
-                        }
-                    }
-                }
-            },
-        }
-    }
-
-    fn end(&mut self, reader: &mut Reader<'_>) {
-        *self = Coding::Ended;
-        reader.finish(BodyStage::Ended);
+    /// Of a body that has not ended.
+    pub fn new(wire: Rc<Wire>, coding: Coding) -> Self {
+        RequestBody { wire, coding }
     }
 }
 
@@ -100,24 +36,21 @@ impl HttpBody for RequestBody {
         wire.with_body(|reader| {
             reader.ask();
             let frame = ready!(coding.poll(cx, reader));
-            if frame.is_err() {
-                *coding = Coding::Ended;
+            if matches!(frame, Some(Err(_))) {
                 reader.finish(BodyStage::Lost);
+            } else if coding.is_ended() {
+                reader.finish(BodyStage::Ended);
             }
-            Poll::Ready(frame.transpose())
+            Poll::Ready(frame)
         })
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.coding, Coding::Ended)
+        self.coding.is_ended()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.coding {
-            Coding::Length(left) => SizeHint::with_exact(left),
-            Coding::Chunked(_) => SizeHint::default(),
-            Coding::Ended => SizeHint::with_exact(0),
-        }
+        self.coding.size_hint()
     }
 }
 
@@ -128,11 +61,3 @@ impl Drop for RequestBody {
         }
     }
 }
-
-impl std::fmt::Display for BadChunk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the body is not chunked as it says")
-    }
-}
-
-impl std::error::Error for BadChunk {}

@@ -7,19 +7,18 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{Method, Request, StatusCode, Uri, Version};
 
 use crate::config::Limits;
 use crate::fields;
 use crate::filter::guard;
-use crate::front::http1::lines::Lines;
+use crate::http1::block::{self, BadBlock};
+use crate::http1::lines::Lines;
 
 /// Empty lines before a request (RFC 9112 section 2.2): old clients send one behind a POST.
 const EMPTY_LINES_MAX: usize = 4;
 /// Bytes of a request line besides its target: a method, two spaces, a version, CRLF.
 const LINE_OVERHEAD_BYTES: usize = guard::METHOD_BYTES_MAX + 12;
-/// As many fields are read without asking for memory.
-const USUAL_FIELDS: usize = 64;
 
 /// Why a head is not even a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +41,15 @@ impl BadHead {
             BadHead::UriTooLong => StatusCode::URI_TOO_LONG,
             BadHead::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             BadHead::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+        }
+    }
+}
+
+impl From<BadBlock> for BadHead {
+    fn from(bad: BadBlock) -> Self {
+        match bad {
+            BadBlock::Malformed => BadHead::Malformed,
+            BadBlock::TooMany => BadHead::TooLarge,
         }
     }
 }
@@ -170,7 +178,7 @@ pub fn parse(head: &Bytes, limits: &Limits) -> Result<Parts, BadHead> {
     if parts.method == Method::OPTIONS && has_no_path(line.target) {
         parts.uri = of_the_server(parts.uri).ok_or(BadHead::Malformed)?;
     }
-    parts.headers = fields(&head.slice(line_end + 2..), limits.headers)?;
+    parts.headers = block::fields(&head.slice(line_end + 2..), limits.headers)?;
     Ok(parts)
 }
 
@@ -189,42 +197,10 @@ fn of_the_server(uri: Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The fields of a block that ends in an empty line.
-///
-/// # Errors
-/// They are none, or more than `fields_max`.
-pub fn fields(block: &Bytes, fields_max: usize) -> Result<HeaderMap, BadHead> {
-    let mut usual = [httparse::EMPTY_HEADER; USUAL_FIELDS];
-    match httparse::parse_headers(block, &mut usual[..fields_max.min(USUAL_FIELDS)]) {
-        Err(httparse::Error::TooManyHeaders) if fields_max > USUAL_FIELDS => {
-            let mut many = vec![httparse::EMPTY_HEADER; fields_max];
-            collect(block, httparse::parse_headers(block, &mut many))
-        }
-        parsed => collect(block, parsed),
-    }
-}
-
-fn collect(
-    block: &Bytes,
-    parsed: httparse::Result<(usize, &[httparse::Header])>,
-) -> Result<HeaderMap, BadHead> {
-    let fields = match parsed {
-        Ok(httparse::Status::Complete((length, fields))) if length == block.len() => fields,
-        Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
-        _ => return Err(BadHead::Malformed),
-    };
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Malformed)?;
-        let value =
-            HeaderValue::from_maybe_shared(block.slice_ref(field.value)).map_err(|_| BadHead::Malformed)?;
-        map.try_append(name, value).map_err(|_| BadHead::TooLarge)?;
-    }
-    Ok(map)
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn limits() -> Limits {

@@ -1,15 +1,11 @@
 //! HTTP/1.1 as servers speak it (RFC 9112), with a task for each connection.
 //!
-//! Ours, and not hyper's: what a proxy must know of a message (both its lengths, where its lines end, what its
-//! chunks carry beside their size) is gone once a library has made sense of it; interim responses need a way out; and
-//! a connection at rest should cost a socket and little else. Parsing, framing and chunks are pure functions here;
-//! only [`serve`] waits.
+//! Ours, and not hyper's: what a proxy must know of a message is gone once a library has made sense of it; interim
+//! responses need a way out; and a connection at rest should cost a socket and little else. What both ends share is in
+//! [`crate::http1`]; here are requests' heads, responses' heads, and what waits.
 
 mod body;
-pub mod chunked;
 pub mod head;
-mod lines;
-mod outbox;
 mod response;
 mod wire;
 
@@ -32,12 +28,14 @@ use crate::clock::Deadline;
 use crate::config::Limits;
 use crate::filter::guard;
 use crate::front::http1::body::RequestBody;
-use crate::front::http1::chunked::Chunked;
 use crate::front::http1::head::{BadHead, Scan};
-use crate::front::http1::outbox::{Outbox, SLICES_MAX};
-use crate::front::http1::response::{Asker, Framing};
+use crate::front::http1::response::Asker;
 use crate::front::http1::wire::{BodyStage, Presence, Wire};
 use crate::front::{LINGER, LINGER_BYTES};
+use crate::http1::chunked::Chunked;
+use crate::http1::coding::Coding;
+use crate::http1::outbox::{Outbox, SLICES_MAX};
+use crate::http1::sending::{Framing, Sending, Stage};
 use crate::net::Stream;
 use crate::proxy::{self, Client, ClientSide, Serving};
 use crate::state::Local;
@@ -93,27 +91,6 @@ enum Wait {
     Head,
     /// The next request.
     Rest,
-}
-
-/// The response in hand.
-struct Sending {
-    body: Body,
-    framing: Framing,
-    /// Bytes that are still to come where the length was announced.
-    left: u64,
-    takes_trailers: bool,
-    stage: SendStage,
-    out: Outbox,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SendStage {
-    /// More of the body is to come.
-    Open,
-    /// All of it is in the outbox.
-    Whole,
-    /// It broke off.
-    Cut,
 }
 
 /// Serves a connection until it ends, or (with what is to be kept of it) is at rest. `unread` was read while finding out
@@ -218,12 +195,12 @@ impl Connection {
         let (stage, body) = match guard::framing(head) {
             Ok(guard::Framing::None | guard::Framing::Length(0)) => (BodyStage::Ended, Body::Empty),
             Ok(guard::Framing::Length(bytes)) => {
-                (BodyStage::Open, Body::wrap(RequestBody::of_length(wire(), bytes)))
+                (BodyStage::Open, Body::wrap(RequestBody::new(wire(), Coding::of_length(bytes))))
             }
             Ok(guard::Framing::Chunked) => {
                 let limits = &self.local.snapshot().config.limits;
                 let chunked = Chunked::new(limits.header_bytes, limits.headers);
-                (BodyStage::Open, Body::wrap(RequestBody::of_chunks(wire(), chunked)))
+                (BodyStage::Open, Body::wrap(RequestBody::new(wire(), Coding::Chunked(Box::new(chunked)))))
             }
             Err(_) => {
                 asker.closes();
@@ -255,10 +232,10 @@ impl Connection {
         let mut sending = self.begin(response, &mut asker);
         let mut lateness = None;
         poll_fn(|cx| self.poll_send(cx, &mut sending, &mut lateness)).await?;
-        match sending.stage {
+        match sending.stage() {
             // Its client has no other way to tell.
-            SendStage::Cut if sending.framing == Framing::UntilClose => Err(Ending::Reset),
-            SendStage::Whole if asker.keeps() && self.wire.body() == BodyStage::Ended => Ok(()),
+            Stage::Cut if sending.framing() == Framing::UntilClose => Err(Ending::Reset),
+            Stage::Whole if asker.keeps() && self.wire.body() == BodyStage::Ended => Ok(()),
             _ => Err(Ending::Linger),
         }
     }
@@ -280,12 +257,7 @@ impl Connection {
             out.text(|text| text.extend_from_slice(&interims));
         }
         let framing = response::head(&mut out, &head, body.size_hint().exact(), asker);
-        let (left, body, stage) = match framing {
-            Framing::Empty => (0, Body::Empty, SendStage::Whole),
-            Framing::Length(bytes) => (bytes, body, SendStage::Open),
-            Framing::Chunked | Framing::UntilClose => (0, body, SendStage::Open),
-        };
-        Sending { body, framing, left, takes_trailers: asker.takes_trailers(), stage, out }
+        Sending::new(out, body, framing, asker.trailers())
     }
 
     fn poll_send(
@@ -307,7 +279,7 @@ impl Connection {
             *lateness = None;
             match written {
                 Err(_) => return Poll::Ready(Err(Ending::Drop)),
-                Ok(0) if sending.stage != SendStage::Open => return Poll::Ready(Ok(())),
+                Ok(0) if sending.stage() != Stage::Open => return Poll::Ready(Ok(())),
                 Ok(0) if self.wire.poll_presence(cx) == Presence::Gone => {
                     return Poll::Ready(Err(Ending::Drop));
                 }
@@ -368,55 +340,6 @@ impl Connection {
             Ending::SlowHead => Some(StatusCode::REQUEST_TIMEOUT),
         };
         let _ = self.local.timers.timeout(LINGER, farewell(stream, status)).await;
-    }
-}
-
-impl Sending {
-    /// Takes what is there of the body, as long as there is room for it.
-    fn gather(&mut self, cx: &mut Context<'_>) {
-        while self.stage == SendStage::Open && !self.out.is_full() {
-            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return };
-            match frame {
-                None => self.finish(None),
-                Some(Err(_)) => self.stage = SendStage::Cut,
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.data(data),
-                    Err(frame) => self.finish(frame.trailers_ref()),
-                },
-            }
-            if self.stage == SendStage::Open && self.body.is_end_stream() {
-                self.finish(None);
-            }
-        }
-        if self.stage != SendStage::Open {
-            // With it goes the request: it is counted when its last byte is on its way.
-            self.body = Body::Empty;
-        }
-    }
-
-    fn data(&mut self, data: bytes::Bytes) {
-        match self.framing {
-            Framing::Chunked if data.is_empty() => {}
-            Framing::Chunked => {
-                self.out.text(|text| response::chunk(text, data.len()));
-                self.out.data(data);
-                self.out.text(|text| text.extend_from_slice(b"\r\n"));
-            }
-            // More than was announced would be read as another response.
-            Framing::Length(_) if data.len() as u64 > self.left => self.stage = SendStage::Cut,
-            _ => {
-                self.left = self.left.saturating_sub(data.len() as u64);
-                self.out.data(data);
-            }
-        }
-    }
-
-    fn finish(&mut self, trailers: Option<&http::HeaderMap>) {
-        self.stage = if self.left == 0 { SendStage::Whole } else { SendStage::Cut };
-        if self.framing == Framing::Chunked {
-            let trailers = trailers.filter(|_| self.takes_trailers);
-            self.out.text(|text| response::end_of_chunks(text, trailers));
-        }
     }
 }
 

@@ -1,27 +1,14 @@
 //! A response as bytes of HTTP/1.1: its head, and how its body is framed (RFC 9112 section 6).
 
-use std::io::Write;
-
 use http::request;
 use http::response;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
+use http::{HeaderName, Method, StatusCode, Version, header};
 use hyper::ext::ReasonPhrase;
 
 use crate::fields;
-use crate::front::http1::outbox::Outbox;
-
-/// How the client learns where the body ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// There is none.
-    Empty,
-    /// After so many bytes.
-    Length(u64),
-    /// After the last chunk.
-    Chunked,
-    /// With the connection: HTTP/1.0 knows no chunks.
-    UntilClose,
-}
+use crate::http1::outbox::Outbox;
+use crate::http1::sending::{Framing, Trailers};
+use crate::http1::text::{field, put};
 
 /// What of a request its response depends on.
 #[derive(Debug, Clone, Copy)]
@@ -57,9 +44,9 @@ impl Asker {
         self.keeps
     }
 
-    /// Whether the client reads what follows a body.
-    pub fn takes_trailers(&self) -> bool {
-        self.takes_trailers
+    /// What becomes of what follows a body.
+    pub fn trailers(&self) -> Trailers {
+        if self.takes_trailers { Trailers::Pass } else { Trailers::Drop }
     }
 
     /// No other request can follow.
@@ -135,32 +122,6 @@ fn status_line(text: &mut Vec<u8>, head: &response::Parts) {
     text.extend_from_slice(b"\r\n");
 }
 
-/// A chunk's first line.
-pub fn chunk(text: &mut Vec<u8>, length: usize) {
-    put(text, format_args!("{length:x}\r\n"));
-}
-
-/// The last chunk, and what follows it.
-pub fn end_of_chunks(text: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
-    text.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        field(text, name, value.as_bytes());
-    }
-    text.extend_from_slice(b"\r\n");
-}
-
-fn field(text: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    text.extend_from_slice(name.as_str().as_bytes());
-    text.extend_from_slice(b": ");
-    text.extend_from_slice(value);
-    text.extend_from_slice(b"\r\n");
-}
-
-fn put(text: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
-    // Cannot fail: it is memory.
-    let _ = text.write_fmt(what);
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::IoSlice;
@@ -168,7 +129,7 @@ mod tests {
     use http::{Request, Response};
 
     use super::*;
-    use crate::front::http1::outbox::SLICES_MAX;
+    use crate::http1::outbox::SLICES_MAX;
 
     fn written(
         request: http::request::Builder,

@@ -4,19 +4,19 @@
 //! else the task. Who writes: the task alone. Nothing is kept here for a connection at rest.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::request::Parts;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
 use crate::front::http1::head::{self, BadHead, Scan};
+use crate::http1::coding::Source;
 use crate::net::Stream;
 use crate::proxy;
 
@@ -264,11 +264,6 @@ impl State {
 pub(super) struct Reader<'a>(&'a mut State);
 
 impl Reader<'_> {
-    /// What was read and not used.
-    pub fn unread(&mut self) -> &mut BytesMut {
-        &mut self.0.unread
-    }
-
     /// Someone wants the body: the client is told to send it, if it waits for that.
     pub fn ask(&mut self) {
         if std::mem::take(&mut self.0.awaits_continue) && self.0.unread.is_empty() {
@@ -277,19 +272,12 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads up to `bytes_max` into a piece of its own, which ends up no larger than the traffic is.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
-        let mut piece = BytesMut::new();
-        ready!(self.poll_into(cx, bytes_max, &mut piece))?;
-        Poll::Ready(Ok(piece.freeze()))
-    }
-
-    /// Reads more of what is to be understood before it can be passed on; 0 at the client's end.
-    pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut unread = std::mem::take(&mut self.0.unread);
-        let outcome = self.poll_into(cx, READ_BYTES, &mut unread);
-        self.0.unread = unread;
-        outcome
+    /// The body is read to its end, or will not be.
+    pub fn finish(&mut self, stage: BodyStage) {
+        if self.0.body == BodyStage::Open {
+            (self.0.body, self.0.has_reader) = (stage, false);
+            self.0.wake();
+        }
     }
 
     fn poll_into(
@@ -300,20 +288,27 @@ impl Reader<'_> {
     ) -> Poll<io::Result<usize>> {
         let stream = self.0.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         self.0.has_reader = true;
-        // No memory is asked for while there is nothing to read.
-        ready!(stream.poll_read_ready(cx))?;
-        into.reserve(bytes_max.min(PIECE_BYTES_MAX));
-        let mut limited = (&mut *stream).take(bytes_max as u64);
-        let read = ready!(pin!(limited.read_buf(into)).poll(cx));
+        let read = ready!(stream.poll_into(cx, bytes_max.min(PIECE_BYTES_MAX), into));
         self.0.has_reader = false;
         Poll::Ready(read)
     }
+}
 
-    /// The body is read to its end, or will not be.
-    pub fn finish(&mut self, stage: BodyStage) {
-        if self.0.body == BodyStage::Open {
-            (self.0.body, self.0.has_reader) = (stage, false);
-            self.0.wake();
-        }
+impl Source for Reader<'_> {
+    fn unread(&mut self) -> &mut BytesMut {
+        &mut self.0.unread
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
+        let mut piece = BytesMut::new();
+        ready!(self.poll_into(cx, bytes_max, &mut piece))?;
+        Poll::Ready(Ok(piece.freeze()))
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut unread = std::mem::take(&mut self.0.unread);
+        let outcome = self.poll_into(cx, READ_BYTES, &mut unread);
+        self.0.unread = unread;
+        outcome
     }
 }

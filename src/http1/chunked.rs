@@ -1,4 +1,4 @@
-//! The chunked coding of a request's body (RFC 9112 section 7.1), read strictly.
+//! The chunked coding of a body (RFC 9112 section 7.1), read strictly.
 //!
 //! What follows a size is where readers differ, and what is smuggled hides: here lines end in CRLF, a size is
 //! hexadecimal digits alone, an extension has no control characters, and nothing is skipped.
@@ -7,8 +7,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
 use crate::fields;
-use crate::front::http1::head;
-use crate::front::http1::lines::Lines;
+use crate::http1::block;
+use crate::http1::lines::Lines;
 
 /// Bytes of one chunk's size and extensions.
 const LINE_BYTES_MAX: usize = 4 * 1024;
@@ -36,6 +36,14 @@ pub enum Next {
 /// It is not chunked as it says. What it means is in doubt from here on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadChunk;
+
+impl std::fmt::Display for BadChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the body is not chunked as it says")
+    }
+}
+
+impl std::error::Error for BadChunk {}
 
 /// Reads the chunks of one body.
 #[derive(Debug)]
@@ -111,6 +119,23 @@ impl Chunked {
         if gathered.is_empty() { Ok(Next::More) } else { Ok(Next::Data(gathered.freeze())) }
     }
 
+    /// Takes the end off `bytes` where nothing else stands before it, without trailers. False: that is not known, or not so.
+    pub fn ends(&mut self, bytes: &mut BytesMut) -> bool {
+        let end: &[u8] = match &self.state {
+            State::DataEnd => b"\r\n0\r\n\r\n",
+            State::Size => b"0\r\n\r\n",
+            State::Trailers(_) => b"\r\n",
+            State::Data(_) => return false,
+            State::Done => return true,
+        };
+        if !bytes.starts_with(end) {
+            return false;
+        }
+        bytes.advance(end.len());
+        self.state = State::Done;
+        true
+    }
+
     /// A size, once its line is whole.
     fn size(&mut self, bytes: &mut BytesMut) -> Result<Option<State>, BadChunk> {
         let Some(newline) = memchr::memchr(b'\n', bytes) else {
@@ -141,7 +166,7 @@ impl Chunked {
         if end == 2 {
             return Ok(Next::End);
         }
-        head::fields(&block, self.trailers_max).map(Next::Trailers).map_err(|_| BadChunk)
+        block::fields(&block, self.trailers_max).map(Next::Trailers).map_err(|_| BadChunk)
     }
 }
 

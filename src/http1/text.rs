@@ -1,0 +1,33 @@
+//! The text of a message, piece by piece.
+
+use std::io::Write;
+
+use http::{HeaderMap, HeaderName};
+
+/// A field's line.
+pub fn field(text: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    text.extend_from_slice(name.as_str().as_bytes());
+    text.extend_from_slice(b": ");
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}
+
+/// A chunk's first line.
+pub fn chunk(text: &mut Vec<u8>, length: usize) {
+    put(text, format_args!("{length:x}\r\n"));
+}
+
+/// The last chunk, and what follows it.
+pub fn end_of_chunks(text: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    text.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        field(text, name, value.as_bytes());
+    }
+    text.extend_from_slice(b"\r\n");
+}
+
+/// Whatever else.
+pub fn put(text: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
+    // Cannot fail: it is memory.
+    let _ = text.write_fmt(what);
+}
