@@ -13,11 +13,9 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use http::Method;
-use http::Uri;
 use http::Version;
 use http::header;
 use http::request::Parts;
-use http::uri;
 use http::uri::PathAndQuery;
 
 use crate::fields;
@@ -178,12 +176,14 @@ pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
 ///
 /// A path that is not there becomes `/` in so many words: of `http://a#x` the library keeps nothing, says `/` when asked for
 /// the path, and would write nothing.
-pub fn origin_form(target: Option<&PathAndQuery>) -> Uri {
-    let is_slash = target.is_none_or(|target| target.as_str() == "/");
-    let mut parts = uri::Parts::default();
-    parts.path_and_query = if is_slash { Some(PathAndQuery::from_static("/")) } else { target.cloned() };
-    // Cannot fail: a path needs neither scheme nor authority.
-    Uri::from_parts(parts).unwrap_or_default()
+pub fn origin_form(target: Option<&PathAndQuery>) -> PathAndQuery {
+    let is_whole = |target: &&PathAndQuery| target.as_str().starts_with(['/', '*']);
+    match target {
+        None => PathAndQuery::from_static("/"),
+        Some(target) if is_whole(&target) => target.clone(),
+        // What it writes is what it would read.
+        Some(target) => target.to_string().parse().unwrap_or(PathAndQuery::from_static("/")),
+    }
 }
 
 /// The client's id when its peer is trusted and the id is fit for any log; else `fresh`, 32 hexadecimal digits.

@@ -52,6 +52,14 @@ pub struct Chunked {
     extension_bytes: usize,
     trailer_bytes_max: usize,
     trailers_max: usize,
+    padding: Padding,
+}
+
+/// What becomes of blanks behind a size. Old servers align their sizes with them; no client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Padding {
+    Skipped,
+    Refused,
 }
 
 #[derive(Debug)]
@@ -70,7 +78,13 @@ enum State {
 impl Chunked {
     /// Of a body with at most so many bytes of trailers, in so many fields.
     pub fn new(trailer_bytes_max: usize, trailers_max: usize) -> Self {
-        Chunked { state: State::Size, extension_bytes: 0, trailer_bytes_max, trailers_max }
+        let padding = Padding::Refused;
+        Chunked { state: State::Size, extension_bytes: 0, trailer_bytes_max, trailers_max, padding }
+    }
+
+    /// The same of a response's body.
+    pub fn of_response(trailer_bytes_max: usize, trailers_max: usize) -> Self {
+        Chunked { padding: Padding::Skipped, ..Chunked::new(trailer_bytes_max, trailers_max) }
     }
 
     /// Takes what it can off `bytes`.
@@ -145,6 +159,10 @@ impl Chunked {
             return if is_hopeful { Ok(None) } else { Err(BadChunk) };
         };
         let line = bytes[..newline].strip_suffix(b"\r").ok_or(BadChunk)?;
+        let line = match self.padding {
+            Padding::Skipped => line.trim_ascii_end(),
+            Padding::Refused => line,
+        };
         let (size, extension_bytes) = parse_size(line)?;
         self.extension_bytes += extension_bytes;
         if line.len() > LINE_BYTES_MAX || self.extension_bytes > EXTENSION_BYTES_MAX {
@@ -275,6 +293,33 @@ mod tests {
             let (data, trailers, rest) = read(b"1\r\na\r\n0\r\nSum: 1\r\nB: c\r\n\r\nx", piece).unwrap();
             assert_eq!((data, rest), (b"a".to_vec(), b"x".to_vec()));
             assert_eq!(trailers.unwrap()["sum"], "1");
+        }
+    }
+
+    #[test]
+    fn blanks_behind_a_size_are_taken_of_servers_alone() {
+        let text = b"3 \t\r\nabc\r\n0 \r\n\r\n";
+        let data = |mut chunked: Chunked| chunked.next(&mut BytesMut::from(&text[..]));
+
+        assert_eq!(data(Chunked::of_response(0, 0)), Ok(Next::Data(Bytes::from("abc"))));
+        assert_eq!(data(Chunked::new(0, 0)), Err(BadChunk));
+        assert_eq!(Chunked::of_response(0, 0).next(&mut BytesMut::from("3 a\r\n")), Err(BadChunk));
+    }
+
+    #[test]
+    fn an_end_is_taken_along_with_the_last_piece_where_it_has_come() {
+        for (text, ends) in [
+            ("3\r\nabc\r\n0\r\n\r\n", true),
+            ("9000\r\n", false),
+            ("3\r\nabc\r\n0\r\n", false),
+            ("3\r\nabc\r\n0\r\nSum: 1\r\n\r\n", false),
+            ("3\r\nabc\r\n0;a\r\n\r\n", true),
+        ] {
+            let (mut chunked, mut bytes) = (Chunked::new(100, 1), BytesMut::from(text));
+            let data = chunked.next(&mut bytes);
+            assert_eq!(matches!(data, Ok(Next::Data(_))), text != "9000\r\n");
+            assert_eq!(chunked.ends(&mut bytes), ends, "{text:?}");
+            assert_eq!(ends, chunked.next(&mut bytes) == Ok(Next::End), "{text:?}");
         }
     }
 

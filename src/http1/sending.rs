@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
 
 use crate::body::Body;
@@ -35,12 +35,14 @@ pub enum Stage {
     Cut,
 }
 
-/// Trailers of the body in hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What becomes of what follows a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trailers {
-    /// They are written.
+    /// It is written.
     Pass,
-    /// They are left out: the other side does not read them.
+    /// So much of it is written as the head has announced.
+    Announced(Vec<HeaderName>),
+    /// It is left out: the other side does not read it.
     Drop,
 }
 
@@ -124,7 +126,12 @@ impl Sending {
     fn finish(&mut self, trailers: Option<&HeaderMap>) {
         self.stage = if self.left == 0 { Stage::Whole } else { Stage::Cut };
         if self.framing == Framing::Chunked {
-            let trailers = trailers.filter(|_| self.trailers == Trailers::Pass);
+            let may_pass = |name: &HeaderName| match &self.trailers {
+                Trailers::Pass => true,
+                Trailers::Announced(names) => names.contains(name),
+                Trailers::Drop => false,
+            };
+            let trailers = trailers.into_iter().flatten().filter(|(name, _)| may_pass(name));
             self.out.text(|text| text::end_of_chunks(text, trailers));
         }
     }

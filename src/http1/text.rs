@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 
 /// A field's line.
 pub fn field(text: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
@@ -18,11 +18,12 @@ pub fn chunk(text: &mut Vec<u8>, length: usize) {
 }
 
 /// The last chunk, and what follows it.
-pub fn end_of_chunks(text: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+pub fn end_of_chunks<'a>(
+    text: &mut Vec<u8>,
+    trailers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) {
     text.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        field(text, name, value.as_bytes());
-    }
+    trailers.for_each(|(name, value)| field(text, name, value.as_bytes()));
     text.extend_from_slice(b"\r\n");
 }
 

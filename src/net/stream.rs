@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -36,6 +36,11 @@ impl Counted {
     /// `descriptor` is given back with the socket.
     pub fn new(stream: Stream, descriptor: Descriptor) -> Self {
         Counted { stream, _descriptor: descriptor }
+    }
+
+    /// The connection itself.
+    pub fn get_mut(&mut self) -> &mut Stream {
+        &mut self.stream
     }
 }
 
@@ -89,6 +94,17 @@ impl Stream {
         into.reserve(bytes_max);
         let mut limited = self.take(bytes_max as u64);
         pin!(limited.read_buf(into)).poll(cx)
+    }
+
+    /// Reads at most `bytes_max` into a piece of its own, which keeps no more memory than it needs; an empty one at the end.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
+        let mut piece = BytesMut::new();
+        let read = ready!(self.poll_into(cx, bytes_max, &mut piece))?;
+        let is_roomy = read < piece.capacity() / 4;
+        Poll::Ready(Ok(if is_roomy { Bytes::copy_from_slice(&piece) } else { piece.freeze() }))
     }
 
     /// Reads what still comes and throws it away, until the end or until `left` bytes, which it counts down.

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, Version, header, request, response};
-use hyper::upgrade::OnUpgrade;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header, response};
 use tracing::{debug, warn};
 
 use crate::body::{Body, Meter, Metered};
@@ -16,13 +16,14 @@ use crate::cache::{Entry, Meta, policy};
 use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
 use crate::filter::guard;
+use crate::net::Counted;
 use crate::net::dial::{DialError, DialLimits};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::{Bodies, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::proxy::session;
 use crate::upstream::attempt::{self, Answer, AttemptError, Awaited, Failed, Target};
-use crate::upstream::conns::LeasedBody;
+use crate::upstream::conns::{Pace, RequestHead};
 use crate::upstream::course::{self, Course, Placed, Unplaced};
 use crate::upstream::interim::Interim;
 use crate::upstream::limits::Leave;
@@ -31,7 +32,6 @@ use crate::upstream::queue::Place;
 use crate::upstream::retry::{self, Cause, Stop};
 use crate::upstream::server::Server;
 use crate::upstream::side::{Asks, InFlight, Picked};
-use crate::upstream::tap::Pace;
 
 /// What came back.
 pub struct Fetched {
@@ -46,10 +46,12 @@ pub struct Fetched {
 
 /// The server's end of a tunnel.
 pub struct Tunnel {
-    pub upgrade: OnUpgrade,
+    pub stream: Counted,
+    /// What it has said behind its 101.
+    pub unread: Bytes,
     pub in_flight: InFlight,
     /// Where connections are limited: it is one of them.
-    pub leave: Option<Rc<Leave>>,
+    pub leave: Option<Leave>,
 }
 
 /// What becomes of the client's `If-*` fields.
@@ -84,11 +86,11 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
         let (body, meter) = bodies.next();
         let head = head(x, course.server(server), length, wants_websocket, &conditions);
         let began = Instant::now();
-        let outcome = attempt(x, &course, picked, Request::from_parts(head, body), &meter).await;
+        let outcome = attempt(x, &course, picked, &head, body, &meter).await;
         let now = local.keep.now();
         match outcome {
             Ok((answer, in_flight)) => {
-                let status = answer.response.status().as_u16();
+                let status = answer.head.status.as_u16();
                 count_answer(x, course.server(server), &answer);
                 course.answered(server, head_of(&answer), now);
                 if upstream.config.retry.names(status) {
@@ -109,7 +111,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
                 note_failure(x, course.server(server), &error);
                 if let AttemptError::Dial(DialError::Shortage(cause)) = &error {
                     note_shortage(x, cause);
-                    give_up_idle(x).await;
+                    give_up_idle(x);
                 }
                 let is_late = is_late(upstream, x);
                 // What was left of the whole request's time may have been too little for any server.
@@ -137,10 +139,10 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
 }
 
 fn head_of(answer: &Answer) -> course::Head {
-    let response = &answer.response;
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let head = &answer.head;
+    let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     course::Head {
-        status: response.status().as_u16(),
+        status: head.status.as_u16(),
         retry_after: retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
         took: answer.first_byte,
     }
@@ -211,28 +213,29 @@ async fn attempt(
     x: &Exchange,
     course: &Course<'_>,
     picked: Picked,
-    request: Request<Body>,
+    head: &RequestHead,
+    body: Body,
     meter: &Rc<Meter>,
 ) -> Result<(Answer, InFlight), Failed> {
     let Picked { server, in_flight, leave, .. } = picked;
     let (upstream, member) = (x.upstream(), course.server(server));
-    let (interims, client_room) = (RefCell::default(), x.client_room());
+    let interims = RefCell::default();
     let timers = x.local.timers.clone();
-    let pace = client_room.as_ref().map_or(Pace::Free, Pace::OnDemand);
+    let pace = x.client_room().map_or(Pace::Free, Pace::OnDemand);
     let target = Target {
         address: member.address,
         tls: member.entry.tls.as_ref(),
         conns: &course.side.conns[server],
         afresh: course.afresh,
         dial: DialLimits { connect: upstream.config.connect_timeout, tls: upstream.config.tls_timeout },
-        pace,
+        pace: &pace,
         room: &x.local.room,
         first_byte: upstream.config.first_byte_timeout,
         timers: &timers,
         interims: &interims,
         descriptors: &x.local.keep.descriptors,
     };
-    let sending = pin!(attempt::send(&target, leave, request, meter));
+    let sending = pin!(attempt::send(&target, leave, head, body, meter));
     let sending = passing(&interims, x, sending);
     let limit = upstream.config.try_timeout.into_iter().chain(time_left(upstream, x)).min();
     let answer = match limit {
@@ -278,7 +281,7 @@ fn head(
     length: BodyLength,
     websocket: bool,
     conditions: &Conditions<'_>,
-) -> request::Parts {
+) -> RequestHead {
     let fixed;
     let host_header = match &x.upstream().config.host {
         HostHeader::Preserve => x.authority_for_server(),
@@ -308,12 +311,11 @@ fn head(
             policy::set_candidates(entries.iter().filter_map(|e| e.head.meta.etag.as_ref()), &mut headers)
         }
     }
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = x.head.method.clone();
-    parts.uri = forward::origin_form(x.target_for_server());
-    parts.version = Version::HTTP_11;
-    parts.headers = headers;
-    parts
+    RequestHead {
+        method: x.head.method.clone(),
+        target: forward::origin_form(x.target_for_server()),
+        headers,
+    }
 }
 
 /// An answer, and whose it is.
@@ -331,25 +333,29 @@ fn received(
     wants_websocket: bool,
 ) -> Result<Fetched, Failure> {
     let Arrived { course, server, answer, in_flight } = arrived;
-    let Answer { mut response, lease, connect, first_byte } = answer;
+    let Answer { head: parts, lease, connect, first_byte } = answer;
     (x.facts.connect, x.facts.first_byte) = (connect, Some(first_byte));
-    let upgrade = (response.status() == 101).then(|| hyper::upgrade::on(&mut response));
-    let (parts, incoming) = response.into_parts();
     if let Err(bad) = guard::check_response(&parts, wants_websocket) {
         course.blame(server, bad.as_str(), x.local.keep.now());
         return Err(Failure::BadResponse(bad));
     }
     let cookie = session::bind(x, course, server, &parts);
-    if let Some(upgrade) = upgrade {
-        let tunnel = Some(Tunnel { upgrade, in_flight, leave: lease.let_go() });
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let tunnel =
+            lease.let_go().map(|(stream, unread, leave)| Tunnel { stream, unread, in_flight, leave });
         return Ok(Fetched { parts, body: Body::Empty, cookie, tunnel });
     }
-    let leased = LeasedBody::new(incoming, lease, request, in_flight, x.local.keep.began());
+    let body = lease.body(&parts, &x.head.method, request, in_flight, x.local.keep.began());
+    let body = if let Body::Wrapped(_) = body { held_to_its_pace(x, body) } else { body };
+    Ok(Fetched { parts, body, cookie, tunnel: None })
+}
+
+/// What is still to come of a body.
+fn held_to_its_pace(x: &Exchange, body: Body) -> Body {
     let (timers, upstream) = (&x.local.timers, x.upstream());
     let idle = timers.deadline(upstream.config.body_idle);
     let total = time_left(upstream, x).map(|left| timers.deadline(left));
-    let body = Metered::new(Body::wrap(leased), None, Some(idle)).within(total);
-    Ok(Fetched { parts, body: Body::wrap(body), cookie, tunnel: None })
+    Body::wrap(Metered::new(body, None, Some(idle)).within(total))
 }
 
 fn note_failure(x: &Exchange, server: &Server, error: &AttemptError) {
@@ -368,13 +374,10 @@ fn note_shortage(x: &Exchange, error: &std::io::Error) {
 
 /// Closes one connection that is at rest, to whatever server of this worker's, so that the next to be opened has its
 /// descriptor.
-async fn give_up_idle(x: &Exchange) {
+fn give_up_idle(x: &Exchange) {
     let pools = x.view.upstreams.iter().zip(&x.view.pools);
     let mut sides = pools.map(|(upstream, pool)| pool.side(upstream));
-    if sides.any(|side| side.conns.iter().any(|conns| conns.close_one())) {
-        // Its task closes the socket when it runs: it is before us in the queue.
-        tokio::task::yield_now().await;
-    }
+    sides.any(|side| side.conns.iter().any(|conns| conns.close_one()));
 }
 
 fn count_retry(x: &Exchange, why: &str) {
@@ -392,7 +395,7 @@ fn count_stop(x: &Exchange, why: Stop) {
 
 fn count_answer(x: &Exchange, member: &Server, answer: &Answer) {
     let (cells, handles) = (&x.local.cells, &member.entry.handles);
-    cells.inc(handles.requests.of(answer.response.status().as_u16()));
+    cells.inc(handles.requests.of(answer.head.status.as_u16()));
     cells.observe(handles.first_byte, answer.first_byte);
     if let Some(connect) = answer.connect {
         cells.observe(handles.connect, connect);

@@ -3,14 +3,12 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::clock::Timers;
-use crate::net::Stream;
+use crate::net::{Counted, Stream};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::origin::Tunnel;
 
@@ -28,27 +26,30 @@ pub struct ClientSide {
 /// Where a connection hands over its socket if the response is a 101.
 pub type Offer = oneshot::Receiver<ClientSide>;
 
-/// Joins both ends when both have changed; the server's is busy until the tunnel ends.
+/// Joins both ends when the client's has changed too; the server's is busy until the tunnel ends.
 pub fn start(x: &Exchange, offer: Offer, server: Tunnel) {
     // The connection counts as one, and a drain waits for it, as long as the tunnel lives.
     let connection = x.client.clone();
     let (timers, idle) = (x.local.timers.clone(), x.view.config.limits.tunnel_idle);
     tokio::task::spawn_local(async move {
+        // Bound first, so dropped last: after the sockets.
         let _busy = (server.in_flight, server.leave, connection);
-        let (client, server) = match tokio::join!(offer, server.upgrade) {
-            (Ok(client), Ok(server)) => (client, server),
-            (Err(_), _) => return debug!("the client of a tunnel has gone"),
-            (_, Err(error)) => return debug!(%error, "a tunnel did not come about"),
-        };
-        join(client, server, &timers, idle).await;
+        let Ok(client) = offer.await else { return debug!("the client of a tunnel has gone") };
+        join(client, (server.stream, server.unread), &timers, idle).await;
     });
 }
 
 /// Until both ways have ended, one has failed, or both have been silent for `idle`.
-async fn join(client: ClientSide, server: Upgraded, timers: &Rc<Timers>, idle: std::time::Duration) {
+async fn join(
+    client: ClientSide,
+    (server, unread): (Counted, Bytes),
+    timers: &Rc<Timers>,
+    idle: std::time::Duration,
+) {
     let (client_in, client_out) = split(client.stream);
     let client_in = std::io::Cursor::new(client.unread).chain(client_in);
-    let (server_in, server_out) = split(TokioIo::new(server));
+    let (server_in, server_out) = split(server);
+    let server_in = std::io::Cursor::new(unread).chain(server_in);
     let moved = std::cell::Cell::new(0u64);
     let both = async {
         tokio::join!(copy(client_in, server_out, &moved), copy(server_in, client_out, &moved));

@@ -2,15 +2,14 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
+use http::response::Parts;
 
 use crate::body::{Body, End, Meter, Room};
 use crate::clock::Timers;
@@ -18,13 +17,9 @@ use crate::net::Counted;
 use crate::net::descriptors::Descriptors;
 use crate::net::dial::{self, DialError, DialLimits};
 use crate::net::tls::Connector;
-use crate::upstream::conns::{self, Conns, Lease};
-use crate::upstream::interim::{Flood, Interim, Mailbox};
+use crate::upstream::conns::{BadHead, CallError, Conns, Lease, NoHead, Pace, RequestHead};
+use crate::upstream::interim::Interim;
 use crate::upstream::limits::Leave;
-use crate::upstream::tap::Pace;
-
-/// Header fields of one response; more is the server's fault. The same default as for requests.
-const RESPONSE_HEADERS: usize = 100;
 
 /// Where an attempt goes, and how long it may take.
 pub struct Target<'a> {
@@ -39,7 +34,7 @@ pub struct Target<'a> {
     /// For a new connection.
     pub dial: DialLimits,
     /// How fast its response is read.
-    pub pace: Pace<'a>,
+    pub pace: &'a Pace,
     /// The worker's, for what is read and waits.
     pub room: &'a Arc<Room>,
     /// From the last piece of the request to the head of the final response.
@@ -55,8 +50,8 @@ pub struct Target<'a> {
 /// The head of a response, and the connection it came on.
 pub struct Answer {
     /// As the server sent it.
-    pub response: http::Response<Incoming>,
-    /// Must go into a [`crate::upstream::conns::LeasedBody`], or be let go for a tunnel.
+    pub head: Parts,
+    /// Has the body, or is let go for a tunnel.
     pub lease: Lease,
     /// Time it took to connect; `None` on a connection that was open already.
     pub connect: Option<Duration>,
@@ -80,11 +75,11 @@ pub enum AttemptError {
     /// The connection that was there has gone, and there may be no other one just now. Nothing was sent.
     NoLeave,
     /// A kept-alive connection was closed by the server before it answered.
-    Stale(hyper::Error),
+    Stale(io::Error),
     /// The server broke off before its response's head was whole.
-    Reset(hyper::Error),
+    Reset(io::Error),
     /// What came is not HTTP.
-    Malformed(hyper::Error),
+    Malformed(BadHead),
     /// Too many interim responses before the final one.
     InterimFlood,
     /// No response in time.
@@ -112,47 +107,40 @@ pub enum Awaited {
     Client,
 }
 
-/// Sends `request` over a kept-alive connection, or a new one where there is none, with `leave` where connections are
+/// Sends a request over a kept-alive connection, or a new one where there is none, with `leave` where connections are
 /// limited.
+///
+/// # Errors
+/// There is no answer, or none that can be read.
 pub async fn send(
     target: &Target<'_>,
     leave: Option<Leave>,
-    request: http::Request<Body>,
+    head: &RequestHead,
+    body: Body,
     meter: &Meter,
 ) -> Result<Answer, Failed> {
-    let mut request = request;
-    // Kept-alive ones first; one that turns out closed gives the request back unsent.
-    let spare = loop {
-        let found = if target.afresh { Err(None) } else { target.conns.take(Instant::now()) };
-        let lease = match found {
-            Ok(lease) => lease,
-            Err(spare) => break spare,
-        };
-        match exchange(target, lease, request, meter, None).await {
-            Err(Unanswered { unsent: Some(unsent), error: AttemptError::Stale(_) }) => request = unsent,
-            Err(unanswered) => return Err(unanswered.into()),
-            Ok(answer) => return Ok(answer),
-        }
+    let conns = target.conns;
+    let found = match target.afresh {
+        true => Err(None),
+        false => conns.take(Instant::now(), target.pace, target.room),
     };
-    let leave = match leave {
-        None => match target.conns.leave_to_dial(spare).await {
-            Some(leave) => leave,
-            None => return Err(Failed { error: AttemptError::NoLeave, body: Some(request.into_body()) }),
-        },
-        leave => leave.map(Rc::new),
+    let spare = match found {
+        Ok(lease) => return exchange(target, lease, head, body, meter, None).await,
+        Err(spare) => spare,
+    };
+    let unsent = |error, body| Err(Failed { error, body: Some(body) });
+    let leave = match leave.map_or_else(|| conns.leave_to_dial(spare), |leave| Some(Some(leave))) {
+        Some(leave) => leave,
+        None => return unsent(AttemptError::NoLeave, body),
     };
     let began = Instant::now();
     let stream = match dial(target).await {
         Ok(stream) => stream,
-        Err(error) => {
-            return Err(Failed { error: AttemptError::Dial(error), body: Some(request.into_body()) });
-        }
+        Err(error) => return unsent(AttemptError::Dial(error), body),
     };
     let connect = began.elapsed();
-    match target.conns.open(stream, RESPONSE_HEADERS, leave, target.room).await {
-        Ok(lease) => exchange(target, lease, request, meter, Some(connect)).await.map_err(Failed::from),
-        Err(error) => Err(Failed { error: AttemptError::Reset(error), body: Some(request.into_body()) }),
-    }
+    let lease = conns.open(stream, leave, target.pace, target.room);
+    exchange(target, lease, head, body, meter, Some(connect)).await
 }
 
 async fn dial(target: &Target<'_>) -> Result<Counted, DialError> {
@@ -161,74 +149,56 @@ async fn dial(target: &Target<'_>) -> Result<Counted, DialError> {
     Ok(Counted::new(stream, descriptor))
 }
 
-struct Unanswered {
-    error: AttemptError,
-    unsent: Option<http::Request<Body>>,
-}
-
 async fn exchange(
     target: &Target<'_>,
     mut lease: Lease,
-    request: http::Request<Body>,
+    head: &RequestHead,
+    body: Body,
     meter: &Meter,
     connect: Option<Duration>,
-) -> Result<Answer, Unanswered> {
+) -> Result<Answer, Failed> {
     let began = Instant::now();
     let reused = lease.reused;
-    let outcome = {
-        let interims = lease.interims();
-        let mut sending = pin!(lease.send(request, target.pace));
-        loop {
-            let progress = meter.progress();
-            let head = final_head(&interims, target.interims, sending.as_mut());
-            match target.timers.timeout(target.first_byte, head).await {
-                Ok(outcome) => break Some(outcome),
-                // The clock runs from the last piece of the request: a slow upload is the client's pace.
-                // One that waits for the client has a limit of its own.
-                Err(_) if meter.progress() != progress || meter.is_awaited() => {}
-                Err(_) => break None,
+    let mut call = lease.call(head, body);
+    let outcome = loop {
+        let progress = meter.progress();
+        let head = poll_fn(|cx| call.poll(cx, target.interims));
+        match target.timers.timeout(target.first_byte, head).await {
+            Ok(outcome) => break outcome,
+            // The clock runs from the last piece of the request: a slow upload is the client's pace.
+            // One that waits for the client has a limit of its own.
+            Err(_) if meter.progress() != progress || meter.is_awaited() => {}
+            Err(_) => {
+                let error = AttemptError::FirstByteTimedOut { after: target.first_byte };
+                return Err(Failed { error, body: None });
             }
         }
     };
     match outcome {
-        Some(Err(Flood)) => Err(Unanswered { error: AttemptError::InterimFlood, unsent: None }),
-        Some(Ok(Ok(response))) => Ok(Answer { response, lease, connect, first_byte: began.elapsed() }),
-        Some(Ok(Err(mut failed))) => {
-            let unsent = failed.take_message();
-            Err(Unanswered { error: judge(failed.into_error(), reused, meter), unsent })
+        Ok(head) => {
+            call.answered();
+            Ok(Answer { head, lease, connect, first_byte: began.elapsed() })
         }
-        None => Err(Unanswered {
-            error: AttemptError::FirstByteTimedOut { after: target.first_byte },
-            unsent: None,
-        }),
+        Err(error) => {
+            let may_be_stale = reused && !call.was_heard();
+            Err(Failed { error: judge(error, may_be_stale, meter), body: None })
+        }
     }
 }
 
-/// What `sending` comes to. Interim responses go into `out` as they come; they are no first byte, so the limit for that
-/// runs on.
-fn final_head<F: Future>(
-    interims: &Mailbox,
-    out: &RefCell<Vec<Interim>>,
-    mut sending: Pin<&mut F>,
-) -> impl Future<Output = Result<F::Output, Flood>> {
-    poll_fn(move |cx| {
-        let outcome = sending.as_mut().poll(cx);
-        match interims.take(out, outcome.is_pending().then(|| cx.waker())) {
-            Ok(()) => outcome.map(Ok),
-            Err(flood) => Poll::Ready(Err(flood)),
-        }
-    })
-}
-
 /// Whose fault it was. The order matters: a request body that failed ends the connection too.
-fn judge(error: hyper::Error, reused: bool, meter: &Meter) -> AttemptError {
-    match meter.end() {
-        Some(end @ (End::Cut | End::TooSlow { .. } | End::TooLarge { .. })) => AttemptError::RequestBody(end),
-        _ if error.is_parse() || error.is_parse_too_large() || conns::is_bad_line(&error) => {
-            AttemptError::Malformed(error)
+fn judge(error: CallError, may_be_stale: bool, meter: &Meter) -> AttemptError {
+    if let Some(end @ (End::Cut | End::TooSlow { .. } | End::TooLarge { .. })) = meter.end() {
+        return AttemptError::RequestBody(end);
+    }
+    match error {
+        CallError::RequestCut => AttemptError::RequestBody(End::Cut),
+        CallError::InterimFlood => AttemptError::InterimFlood,
+        CallError::NoHead(NoHead::Malformed(bad)) => AttemptError::Malformed(bad),
+        CallError::NoHead(NoHead::Broken { error, amid }) if may_be_stale && !amid => {
+            AttemptError::Stale(error)
         }
-        _ if reused => AttemptError::Stale(error),
-        _ => AttemptError::Reset(error),
+        CallError::NoHead(NoHead::Broken { error, .. }) => AttemptError::Reset(error),
     }
 }
 
@@ -271,12 +241,6 @@ impl AttemptError {
     }
 }
 
-impl From<Unanswered> for Failed {
-    fn from(unanswered: Unanswered) -> Self {
-        Failed { error: unanswered.error, body: unanswered.unsent.map(http::Request::into_body) }
-    }
-}
-
 impl fmt::Display for AttemptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -302,7 +266,8 @@ impl std::error::Error for AttemptError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             AttemptError::Dial(error) => error.source(),
-            AttemptError::Stale(e) | AttemptError::Reset(e) | AttemptError::Malformed(e) => Some(e),
+            AttemptError::Stale(error) | AttemptError::Reset(error) => Some(error),
+            AttemptError::Malformed(bad) => Some(bad),
             AttemptError::NoLeave
             | AttemptError::InterimFlood
             | AttemptError::TryTimedOut { .. }

@@ -1,48 +1,53 @@
 //! A worker's connections to one server: kept alive, last in first out.
 //!
-//! Each connection is a local task of its own, so an idle one whose server
-//! hangs up is noticed at once. A connection comes back only when its request
-//! and its response are both complete, and nothing in them puts in doubt
-//! where the next response begins; in every other case it is closed, and the
-//! server sees at once that nobody is waiting.
+//! A connection comes back only when its request and its response are both complete, and nothing in them puts in doubt
+//! where the next response begins; in every other case it is closed, and the server sees at once that nobody is
+//! waiting. An idle one has no task: that its server has hung up is noticed when it is wanted, or by the next sweep.
 
-mod wire;
+mod body;
+mod conn;
+mod head;
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{StatusCode, Version, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinHandle;
+use http::response::Parts;
+use http::{Method, StatusCode, Version, header};
 
-use crate::body::{Body, BodyError, End, Meter, Room};
+use crate::body::{Body, End, Meter, Room};
 use crate::fields;
-use crate::upstream::interim::Mailbox;
+use crate::http1::chunked::Chunked;
+use crate::http1::coding::Coding;
+use crate::http1::sending::Sending;
+use crate::net::Counted;
+use crate::upstream::interim::{INTERIMS_MAX, Interim};
 use crate::upstream::limits::{Leave, Quota};
 use crate::upstream::side::InFlight;
-use crate::upstream::tap::{Pace, Tap, Tapped};
-use wire::Wire;
+use body::LeasedBody;
+use conn::{Conn, RequestCut};
+use head::Scan;
 
-pub use wire::is_bad_line;
+pub use conn::{NoHead, RequestHead};
+pub use head::BadHead;
 
-/// Bytes of one response's head. conformance: a server's head is as hostile as a client's.
-const RESPONSE_HEAD_BYTES: usize = 64 * 1024;
 /// Why a lease's connection is there.
 const HELD: &str = "a lease holds its connection until it is given back";
 
-/// What is read of a response ahead of its client, at most, in one piece. More than a head, so that it is the head's own
-/// limit that speaks. hyper would take 400 KiB for each slow reader.
-const READ_BUFFER_BYTES: usize = 128 * 1024;
+/// What is read at once while a head is awaited: most heads, and little of a body that may have to wait.
+const HEAD_PIECE: usize = 4 * 1024;
+/// What is read at once of a body for a reader that takes what it is given.
+const FREE_PIECE: usize = 64 * 1024;
+/// The same where it is read on demand or memory is short.
+const BODY_PIECE: usize = 16 * 1024;
+/// The same while the client's room is full: enough that a stream whose client does take it gets on.
+const SMALL_PIECE: usize = 4 * 1024;
+/// Bytes and fields of a response's trailers.
+const TRAILER_BYTES_MAX: usize = 16 * 1024;
+const TRAILERS_MAX: usize = 100;
 
 /// The idle connections of one worker to one server.
 pub struct Conns {
@@ -65,41 +70,44 @@ pub struct Lease {
     pub reused: bool,
     /// Nothing so far puts in doubt where the next response will begin.
     is_sound: bool,
+    /// What a head that came before its request was whole has left of it.
+    request: Option<Box<Sending>>,
+    pace: Pace,
+    /// The worker's, for what is read and waits.
+    room: Arc<Room>,
 }
 
-/// A response body that gives its connection back at its end.
-pub struct LeasedBody {
-    incoming: Incoming,
-    lease: Option<Lease>,
-    /// Bytes of the piece that was given last, where the next is read ahead.
-    given: usize,
-    /// The server is busy until its response has ended.
-    busy: InFlight,
-    /// What times count from.
-    epoch: Instant,
+/// How a response is read.
+#[derive(Clone)]
+pub enum Pace {
+    /// In large pieces, each counted in the worker's room until the next is asked for.
+    Free,
+    /// In small pieces, the smaller the less there is in this room, which is the client's. Whoever reads counts them.
+    OnDemand(Arc<Room>),
+}
+
+/// One request on a connection, from its first byte to the head of its final response.
+pub struct Call<'a> {
+    lease: &'a mut Lease,
+    sending: Sending,
+    scan: Scan,
+    interims: usize,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// What came is no head, or nothing did.
+    NoHead(NoHead),
+    /// Too many interim responses before the final one.
+    InterimFlood,
+    /// The request's body broke off.
+    RequestCut,
 }
 
 struct Idle {
     conn: Conn,
     since: Instant,
-}
-
-struct Conn {
-    sender: http1::SendRequest<Body>,
-    task: JoinHandle<()>,
-    interims: Arc<Mailbox>,
-    /// For [`wire::Wire`].
-    awaits_head: Arc<AtomicBool>,
-    tap: Arc<Tap>,
-    /// Where connections are limited. The task has it too: it is given back when the socket is closed and nobody has it
-    /// any more, not when somebody has decided that it be closed.
-    leave: Option<Rc<Leave>>,
-}
-
-/// A connection that is being closed, and its leave, for another in its place.
-pub struct Spare {
-    leave: Rc<Leave>,
-    task: JoinHandle<()>,
 }
 
 impl Conns {
@@ -122,19 +130,24 @@ impl Conns {
         })
     }
 
-    /// The connection that was used last, if one is left that is still open; otherwise what is left of one that was not.
-    pub fn take(self: &Rc<Self>, now: Instant) -> Result<Lease, Option<Spare>> {
-        let mut idle = self.idle.borrow_mut();
+    /// The connection that was used last, if one is left that is still open; otherwise the place of one that was not.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(
+        self: &Rc<Self>,
+        now: Instant,
+        pace: &Pace,
+        room: &Arc<Room>,
+    ) -> Result<Lease, Option<Leave>> {
         let mut spare = None;
-        while let Some(Idle { conn, since }) = idle.pop() {
-            // Not ready: what is left of the last request has not been written yet.
-            let may_be_used = conn.sender.is_ready() && !conn.sender.is_closed();
-            if may_be_used && now.duration_since(since) < self.idle_timeout {
-                return Ok(Lease { conn: Some(conn), home: self.clone(), reused: true, is_sound: true });
+        loop {
+            let Some(Idle { mut conn, since }) = self.idle.borrow_mut().pop() else { return Err(spare) };
+            if now.duration_since(since) < self.idle_timeout && conn.is_quiet() {
+                return Ok(self.lease(conn, pace, room, true));
             }
             spare = self.close(conn).or(spare);
         }
-        Err(spare)
     }
 
     /// Leave for one more request's connection: `Some(None)` where none is needed, because there is no limit, or one
@@ -151,13 +164,13 @@ impl Conns {
         self.quota.as_ref().is_none_or(|quota| !self.idle.borrow().is_empty() || quota.has_room())
     }
 
-    /// The same for a request that must have a new one: an idle one is closed for it, unless there is a `spare`.
-    pub async fn leave_to_dial(&self, spare: Option<Spare>) -> Option<Option<Rc<Leave>>> {
+    /// The same for a request that must have a new one: an idle one is closed for it, unless there is a `spare` place.
+    pub fn leave_to_dial(&self, spare: Option<Leave>) -> Option<Option<Leave>> {
         let Some(quota) = &self.quota else { return Some(None) };
         let idle = || self.idle.borrow_mut().pop();
         match spare.or_else(|| self.close(idle()?.conn)) {
-            Some(spare) => Some(Some(spare.leave().await)),
-            None => quota.take().map(|leave| Some(Rc::new(leave))),
+            Some(leave) => Some(Some(leave)),
+            None => quota.take().map(Some),
         }
     }
 
@@ -182,45 +195,35 @@ impl Conns {
         }
     }
 
-    /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for. What is read of responses and waits counts in
-    /// `room`.
-    pub async fn open(
+    /// Speaks HTTP/1.1 over a fresh `stream`, which `leave` was given for. What is read of responses is read at `pace`, and
+    /// counts in `room`.
+    pub fn open(
         self: &Rc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        headers_max: usize,
-        leave: Option<Rc<Leave>>,
+        stream: Counted,
+        leave: Option<Leave>,
+        pace: &Pace,
         room: &Arc<Room>,
-    ) -> hyper::Result<Lease> {
-        let awaits_head: Arc<AtomicBool> = Arc::default();
-        let tap = Tap::new(room.clone());
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(headers_max)
-            .max_header_size(RESPONSE_HEAD_BYTES)
-            .max_buf_size(READ_BUFFER_BYTES)
-            .handshake::<_, Body>(TokioIo::new(Tapped::new(
-                Wire::new(stream, awaits_head.clone()),
-                tap.clone(),
-            )))
-            .await?;
-        // Errors reach whoever waits for the response; there is nobody else to tell.
-        let held = leave.clone();
-        let task = tokio::task::spawn_local(async move {
-            // Bound first, so dropped last: after the socket.
-            let _held = held;
-            let _ = connection.with_upgrades().await;
-        });
+    ) -> Lease {
         self.open.set(self.open.get() + 1);
-        let conn = Conn { sender, task, interims: Arc::default(), awaits_head, tap, leave };
-        Ok(Lease { conn: Some(conn), home: self.clone(), reused: false, is_sound: true })
+        self.lease(Conn::new(stream, leave), pace, room, false)
+    }
+
+    fn lease(self: &Rc<Self>, conn: Conn, pace: &Pace, room: &Arc<Room>, reused: bool) -> Lease {
+        Lease {
+            conn: Some(conn),
+            home: self.clone(),
+            reused,
+            is_sound: false,
+            request: None,
+            pace: pace.clone(),
+            room: room.clone(),
+        }
     }
 
     /// Closes what has been idle for too long, or was closed by the server.
     pub fn sweep(&self, now: Instant) {
-        let mut idle = self.idle.borrow_mut();
-        let (keep, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut *idle)
-            .into_iter()
-            .partition(|i| !i.conn.sender.is_closed() && now.duration_since(i.since) < self.idle_timeout);
-        *idle = keep;
+        let is_kept = |i: &mut Idle| now.duration_since(i.since) < self.idle_timeout && i.conn.is_quiet();
+        let gone: Vec<_> = self.idle.borrow_mut().extract_if(.., |i| !is_kept(i)).collect();
         gone.into_iter().for_each(|i| drop(self.close(i.conn)));
     }
 
@@ -242,77 +245,93 @@ impl Conns {
         }
     }
 
-    fn close(&self, conn: Conn) -> Option<Spare> {
-        conn.task.abort();
+    fn close(&self, conn: Conn) -> Option<Leave> {
         self.open.set(self.open.get() - 1);
-        conn.leave.map(|leave| Spare { leave, task: conn.task })
-    }
-}
-
-impl Spare {
-    /// Its leave, once it is closed: a moment later, as its task runs on this thread.
-    async fn leave(self) -> Rc<Leave> {
-        // An error means that it was aborted, which it was.
-        let _ = self.task.await;
-        self.leave
+        conn.close()
     }
 }
 
 impl Lease {
-    /// Where the interim responses to the request in flight arrive.
-    pub fn interims(&self) -> Arc<Mailbox> {
-        self.conn().interims.clone()
+    /// Begins a request, whose `head` says how `body` is framed.
+    pub fn call(&mut self, head: &RequestHead, body: Body) -> Call<'_> {
+        Call { sending: head.with_body(body), lease: self, scan: Scan::default(), interims: 0 }
     }
 
-    /// Sends one request and waits for the head of its final response, which is read at `pace`.
-    ///
-    /// # Errors
-    /// The error's message gives the request back when not one byte of it was sent.
-    pub async fn send(
-        &mut self,
-        mut request: http::Request<Body>,
-        pace: Pace<'_>,
-    ) -> Result<http::Response<Incoming>, hyper::client::conn::TrySendError<http::Request<Body>>> {
-        let interims = self.interims();
-        interims.begin();
-        hyper::ext::on_informational(&mut request, move |head| interims.put(head.status(), head.headers()));
-        let conn = self.conn.as_mut().expect(HELD);
-        conn.awaits_head.store(true, Ordering::Relaxed);
-        conn.tap.begin(pace);
-        let response = conn.sender.try_send_request(request).await;
-        conn.tap.shut();
-        let response = response?;
-        self.is_sound = is_sound(&response);
-        Ok(response)
-    }
-
-    fn conn(&self) -> &Conn {
-        self.conn.as_ref().expect(HELD)
+    /// The body of the response that `head` begins, whose request was of `method`; `request` tells whether that one's body
+    /// had reached its end. What has come whole already needs no connection any more. The server is `busy` until its
+    /// response has ended; `epoch` is when the process began.
+    pub fn body(
+        mut self,
+        head: &Parts,
+        method: &Method,
+        request: &Meter,
+        busy: InFlight,
+        epoch: Instant,
+    ) -> Body {
+        let coding = coding(head, method);
+        // A server that answers before it was asked all may take the rest for a request.
+        self.is_sound = is_sound(head, &coding) && request.end() == Some(End::Whole);
+        match coding {
+            Coding::Ended => {
+                self.give_back();
+                Body::Empty
+            }
+            Coding::Length(bytes) => match self.conn().take_whole(bytes) {
+                Some(whole) => {
+                    self.give_back();
+                    Body::full(whole)
+                }
+                None => Body::wrap(LeasedBody::new(Coding::Length(bytes), self, busy, epoch)),
+            },
+            coding => Body::wrap(LeasedBody::new(coding, self, busy, epoch)),
+        }
     }
 
     /// The exchange is complete: the connection may carry the next one, unless that is in doubt.
-    pub fn give_back(mut self) {
-        if !self.is_sound {
+    fn give_back(mut self) {
+        if !self.is_sound || self.request.is_some() {
             return;
         }
-        let Some(conn) = self.conn.take() else { return };
-        conn.tap.release();
-        let mut idle = self.home.idle.borrow_mut();
-        let is_wanted = self.home.quota.as_ref().is_some_and(|quota| quota.is_wanted(self.home.worker));
-        if is_wanted || conn.sender.is_closed() || idle.len() >= self.home.idle_max {
-            drop(idle);
-            drop(self.home.close(conn));
+        let Some(mut conn) = self.conn.take() else { return };
+        let home = &self.home;
+        let is_wanted = home.quota.as_ref().is_some_and(|quota| quota.is_wanted(home.worker));
+        if is_wanted || home.idle.borrow().len() >= home.idle_max || !conn.is_quiet() {
+            drop(home.close(conn));
         } else {
-            idle.push(Idle { conn, since: Instant::now() });
+            home.idle.borrow_mut().push(Idle { conn, since: Instant::now() });
         }
     }
 
-    /// The connection has become a tunnel: it lives on without us, and so must its leave.
-    pub fn let_go(mut self) -> Option<Rc<Leave>> {
+    /// The connection has become a tunnel: it lives on without us, and so must its place. What the server has said behind
+    /// its 101 comes with it.
+    pub fn let_go(mut self) -> Option<(Counted, Bytes, Option<Leave>)> {
         let conn = self.conn.take()?;
-        conn.tap.release();
         self.home.open.set(self.home.open.get() - 1);
-        conn.leave
+        Some(conn.into_parts())
+    }
+
+    fn conn(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect(HELD)
+    }
+
+    /// Writes what is left of the request.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), RequestCut> {
+        let (Some(conn), Some(request)) = (&mut self.conn, &mut self.request) else { return Ok(()) };
+        conn.write(cx, request)?;
+        if request.is_done() {
+            self.request = None;
+        }
+        Ok(())
+    }
+
+    /// What may be read of the body at once.
+    fn piece_max(&self) -> usize {
+        match &self.pace {
+            Pace::Free if self.room.is_full() => BODY_PIECE,
+            Pace::Free => FREE_PIECE,
+            Pace::OnDemand(room) if room.is_full() => SMALL_PIECE,
+            Pace::OnDemand(_) => BODY_PIECE,
+        }
     }
 }
 
@@ -324,100 +343,77 @@ impl Drop for Lease {
     }
 }
 
-impl LeasedBody {
-    /// The head of the response has just come; `request` tells whether the request's body had reached its end. `epoch` is
-    /// when the process began.
-    pub fn new(
-        incoming: Incoming,
-        mut lease: Lease,
-        request: &Meter,
-        busy: InFlight,
-        epoch: Instant,
-    ) -> Self {
-        // A server that answers before it was asked all may take the rest for a request.
-        lease.is_sound &= request.end() == Some(End::Whole);
-        let mut body = LeasedBody { incoming, lease: Some(lease), given: 0, busy, epoch };
-        if body.incoming.is_end_stream() {
-            body.end();
-        }
-        body
-    }
-
-    /// Whoever asks for a piece has done with the one before; if there is none yet, it is wanted.
-    fn asked(&mut self, frame: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
-        let Some(lease) = &self.lease else { return };
-        let tap = &lease.conn().tap;
-        tap.took(std::mem::take(&mut self.given));
-        match frame {
-            Poll::Pending => tap.want(),
-            Poll::Ready(Some(Ok(frame))) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                match tap.is_free() {
-                    true => self.given = bytes,
-                    // Whoever reads on demand counts what it has by itself.
-                    false => tap.took(bytes),
-                }
-                tap.shut();
+impl Call<'_> {
+    /// The head of the final response. Interim ones go into `interims` as they come.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        interims: &RefCell<Vec<Interim>>,
+    ) -> Poll<Result<Parts, CallError>> {
+        let piece_max = if let Pace::Free = self.lease.pace { FREE_PIECE } else { HEAD_PIECE };
+        let conn = self.lease.conn();
+        conn.write(cx, &mut self.sending).map_err(|RequestCut| CallError::RequestCut)?;
+        loop {
+            let head = ready!(conn.poll_head(cx, &mut self.scan, piece_max)).map_err(CallError::NoHead)?;
+            if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(Ok(head));
             }
-            Poll::Ready(_) => {}
+            self.interims += 1;
+            if self.interims > INTERIMS_MAX {
+                return Poll::Ready(Err(CallError::InterimFlood));
+            }
+            self.scan = Scan::default();
+            interims.borrow_mut().push(Interim { status: head.status, headers: head.headers });
         }
     }
 
-    fn end(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
+    /// The final head is there; what is left of the request is sent while the response is read.
+    pub fn answered(self) {
+        if !self.sending.is_done() {
+            self.lease.request = Some(Box::new(self.sending));
         }
     }
+
+    /// True when an interim response has come: the server has seen the request.
+    pub fn was_heard(&self) -> bool {
+        self.interims > 0
+    }
+}
+
+/// RFC 9112 section 6.3. What it leaves open is refused by [`crate::filter`] before anybody reads the body.
+fn coding(head: &Parts, method: &Method) -> Coding {
+    let has_none = *method == Method::HEAD
+        || head.status.is_informational()
+        || head.status == StatusCode::NO_CONTENT
+        || head.status == StatusCode::NOT_MODIFIED;
+    if has_none {
+        return Coding::Ended;
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Coding::Chunked(Box::new(Chunked::of_response(TRAILER_BYTES_MAX, TRAILERS_MAX)));
+    }
+    let length = head.headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().ok()?.parse().ok());
+    length.flatten().map_or(Coding::UntilClose, Coding::of_length)
 }
 
 /// Whether the next response will begin where this one ends, as far as its head tells.
-fn is_sound(response: &http::Response<Incoming>) -> bool {
-    // hyper goes on in HTTP/1.0, which has no form for a body of unknown length, and would send none.
-    if response.version() != Version::HTTP_11 {
+fn is_sound(head: &Parts, coding: &Coding) -> bool {
+    let says_close = || {
+        fields::elements(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("close"))
+    };
+    // HTTP/1.0 has no form for a request of unknown length, and keeps a connection only by an agreement that proxies between
+    // may not know of (RFC 9112 section 9.3).
+    if head.version != Version::HTTP_11 || matches!(coding, Coding::UntilClose) || says_close() {
         return false;
     }
-    // 204 has no body, whatever it says (RFC 9112 §6.3); one that says it has may be followed by it.
-    let headers = response.headers();
+    // 204 has no body, whatever it says (RFC 9112 section 6.3); one that says it has may be followed by it.
     let is_empty = |length: &http::HeaderValue| length.as_bytes() == b"0";
-    response.status() != StatusCode::NO_CONTENT
-        || !headers.contains_key(header::TRANSFER_ENCODING)
-            && headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
-}
-
-impl HttpBody for LeasedBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        self.asked(&frame);
-        let mut frame = ready!(frame);
-        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
-            fields::clean_trailers(trailers);
-        }
-        match &frame {
-            None => self.end(),
-            // Nothing comes after trailers, and not every reader looks.
-            Some(Ok(frame)) if frame.is_trailers() || self.incoming.is_end_stream() => self.end(),
-            Some(Ok(_)) => {}
-            Some(Err(_)) => {
-                self.lease = None;
-                self.busy.cut(self.epoch.elapsed());
-            }
-        }
-        Poll::Ready(frame.map(|f| f.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
+    head.status != StatusCode::NO_CONTENT
+        || !head.headers.contains_key(header::TRANSFER_ENCODING)
+            && head.headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
 }
 
 #[cfg(test)]
@@ -425,12 +421,35 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
+    use crate::net::Stream;
+    use crate::net::descriptors::{Descriptors, Wants};
     use crate::upstream::pool_state::PoolState;
     use crate::upstream::server::ServerState;
+
+    fn counted(stream: tokio::net::TcpStream) -> Counted {
+        let descriptors = Descriptors::share(1000, Wants { clients: 1, workers: 1, listeners: 1, probes: 0 });
+        Counted::new(Stream::Plain(stream), descriptors.for_server().unwrap())
+    }
+
+    fn open(conns: &Rc<Conns>, stream: tokio::net::TcpStream, leave: Option<Leave>) -> Lease {
+        let mut lease = conns.open(counted(stream), leave, &Pace::Free, &Room::new(1, None));
+        lease.is_sound = true;
+        lease
+    }
+
+    fn take(conns: &Rc<Conns>) -> Option<Lease> {
+        conns.take(Instant::now(), &Pace::Free, &Room::new(1, None)).ok()
+    }
 
     /// Closed as far as the kernel knows: whoever looks later might find what happened in between.
     fn is_closed(server: &std::net::TcpStream) -> bool {
         matches!(server.peek(&mut [0]), Ok(0))
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime =
+            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(test);
     }
 
     #[test]
@@ -444,31 +463,53 @@ mod tests {
             false,
         ));
         let quota = Arc::new(Quota { max: (Some(1), None), server, pool });
-        let runtime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
-        runtime.block_on(async {
+        run(async {
             let conns = Conns::new(0, 1, Duration::from_secs(3600), Some(quota.clone()));
             let address = listener.local_addr().unwrap();
-            let open = async |leave: Option<Rc<Leave>>| {
+            let open = async |leave: Option<Leave>| {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 let (server, _) = listener.accept().unwrap();
                 server.set_nonblocking(true).unwrap();
-                (conns.open(stream, 10, leave, &Room::new(1, None)).await.unwrap(), server)
+                (open(&conns, stream, leave), server)
             };
 
-            let (lease, first) = open(conns.leave().flatten().map(Rc::new)).await;
+            let (lease, first) = open(conns.leave().flatten()).await;
+            assert!(quota.take().is_none() && !is_closed(&first));
             drop(lease);
-            assert!(quota.take().is_none() && !is_closed(&first), "its task has not run yet");
-            while !quota.has_room() {
-                tokio::task::yield_now().await;
-            }
-            assert!(is_closed(&first));
+            assert!(quota.has_room() && is_closed(&first));
 
-            let (lease, second) = open(conns.leave().flatten().map(Rc::new)).await;
+            let (lease, second) = open(conns.leave().flatten()).await;
             lease.give_back();
             assert!(!is_closed(&second), "it rests");
-            let leave = conns.leave_to_dial(None).await.flatten();
+            let leave = conns.leave_to_dial(None).flatten();
             assert!(leave.is_some() && is_closed(&second), "another may have its place");
+        });
+    }
+
+    #[test]
+    fn a_connection_at_rest_is_not_used_when_its_server_has_said_something_or_hung_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        run(async {
+            let conns = Conns::new(0, 3, Duration::from_secs(3600), None);
+            let mut servers = Vec::new();
+            for _ in 0..3 {
+                let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                servers.push(listener.accept().unwrap().0);
+                open(&conns, stream, None).give_back();
+            }
+            assert_eq!((conns.idle(), conns.open_count()), (3, 3));
+
+            std::io::Write::write_all(&mut servers[0], b"HTTP/1.1 200 OK\r\n").unwrap();
+            drop(servers.pop());
+            // What the kernel knows is known here once the driver has asked it.
+            while conns.idle() > 1 {
+                tokio::task::yield_now().await;
+                conns.sweep(Instant::now());
+            }
+
+            let lease = take(&conns).expect("the second is as it was");
+            assert!(lease.reused && take(&conns).is_none());
+            assert_eq!((conns.idle(), conns.open_count()), (0, 1));
         });
     }
 
@@ -492,21 +533,23 @@ mod tests {
             // Held until the client has gone.
             answered.iter_mut().for_each(|server| drop(std::io::copy(server, &mut std::io::sink())));
         });
-        let runtime =
-            Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
-        runtime.block_on(async {
+        run(async {
             let conns = Conns::new(0, 2, Duration::from_secs(3600), None);
             for (length, may_be_used) in [(100 << 10, false), (1, true)] {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
-                let mut lease = conns.open(stream, 10, None, &Room::new(1, None)).await.unwrap();
-                let request = http::Request::post("/").body(Body::full(vec![b'x'; length])).unwrap();
+                let mut lease = open(&conns, stream, None);
+                let headers = http::HeaderMap::from_iter([(header::CONTENT_LENGTH, length.into())]);
+                let target = http::uri::PathAndQuery::from_static("/");
+                let head = RequestHead { method: Method::POST, target, headers };
 
-                assert!(lease.send(request, Pace::Free).await.is_ok());
+                let mut call = lease.call(&head, Body::full(vec![b'x'; length]));
+                let interims = RefCell::default();
+                assert!(std::future::poll_fn(|cx| call.poll(cx, &interims)).await.is_ok());
+                call.answered();
                 lease.give_back();
 
-                assert_eq!(conns.idle(), 1);
-                assert_eq!(conns.take(Instant::now()).is_ok(), may_be_used, "{length} bytes");
+                assert_eq!(take(&conns).is_some(), may_be_used, "{length} bytes");
             }
         });
     }

@@ -29,4 +29,3 @@ pub mod side;
 #[cfg(test)]
 mod simulation;
 pub mod sticky;
-pub mod tap;

@@ -260,7 +260,7 @@ fn a_server_is_asked_for_a_path_whatever_the_target_was() {
         ("http://a/#b", "/"),
         ("*", "*"),
     ] {
-        let uri: Uri = target.parse().unwrap();
+        let uri: http::Uri = target.parse().unwrap();
         assert_eq!(origin_form(uri.path_and_query()).to_string(), expected, "{target}");
     }
     assert_eq!(origin_form(None).to_string(), "/");

@@ -280,15 +280,13 @@ impl Reader<'_> {
         }
     }
 
-    fn poll_into(
+    fn poll_stream<T>(
         &mut self,
-        cx: &mut Context<'_>,
-        bytes_max: usize,
-        into: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
+        read: impl FnOnce(&mut Stream) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         let stream = self.0.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         self.0.has_reader = true;
-        let read = ready!(stream.poll_into(cx, bytes_max.min(PIECE_BYTES_MAX), into));
+        let read = ready!(read(stream));
         self.0.has_reader = false;
         Poll::Ready(read)
     }
@@ -300,14 +298,12 @@ impl Source for Reader<'_> {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
-        let mut piece = BytesMut::new();
-        ready!(self.poll_into(cx, bytes_max, &mut piece))?;
-        Poll::Ready(Ok(piece.freeze()))
+        self.poll_stream(|stream| stream.poll_piece(cx, bytes_max.min(PIECE_BYTES_MAX)))
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut unread = std::mem::take(&mut self.0.unread);
-        let outcome = self.poll_into(cx, READ_BYTES, &mut unread);
+        let outcome = self.poll_stream(|stream| stream.poll_into(cx, READ_BYTES, &mut unread));
         self.0.unread = unread;
         outcome
     }

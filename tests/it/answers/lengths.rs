@@ -8,34 +8,32 @@ fn framed(fields: &str, body: &str, expected: Outcome) -> Case {
 
 #[test]
 fn a_length_that_is_not_one_number_is_answered_502() {
-    let hyper = "malformed-response";
     let ours = "response-content-length";
     let lengths = [
-        ("5, 7", hyper),
-        ("7, 5", hyper),
-        ("5,", hyper),
-        ("-5", hyper),
-        ("+5", hyper),
-        ("abc", hyper),
-        ("", hyper),
-        ("0x5", hyper),
-        ("5 5", hyper),
-        ("5.0", hyper),
-        ("5;a", hyper),
-        ("\"5\"", hyper),
-        ("５", hyper),
-        ("18446744073709551615", hyper),
-        ("18446744073709551616", hyper),
-        ("99999999999999999999999999999999", hyper),
-        ("5, 5", ours),
+        "5, 7",
+        "7, 5",
+        "5,",
+        "-5",
+        "+5",
+        "abc",
+        "",
+        "0x5",
+        "5 5",
+        "5.0",
+        "5;a",
+        "\"5\"",
+        "５",
+        "18446744073709551616",
+        "99999999999999999999999999999999",
+        "5, 5",
     ];
     let mut cases: Vec<_> = lengths
         .iter()
-        .map(|(length, reason)| framed(&format!("Content-Length: {length}"), "hello", refused(reason)))
+        .map(|length| framed(&format!("Content-Length: {length}"), "hello", refused(ours)))
         .collect();
-    cases.push(framed("Content-Length: 5\r\nContent-Length: 7", "hello", refused(hyper)));
-    cases.push(framed("Content-Length: 7\r\nContent-Length: 5", "hello", refused(hyper)));
-    cases.push(framed("Content-Length: 5\r\nContent-Length: ", "hello", refused(hyper)));
+    cases.push(framed("Content-Length: 5\r\nContent-Length: 7", "hello", refused(ours)));
+    cases.push(framed("Content-Length: 7\r\nContent-Length: 5", "hello", refused(ours)));
+    cases.push(framed("Content-Length: 5\r\nContent-Length: ", "hello", refused(ours)));
     // Where there is no body it is looked at all the same.
     for (method, status) in [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")] {
         for length in ["5, 7", "abc", "", "-5"] {
@@ -99,7 +97,7 @@ fn a_transfer_coding_other_than_one_chunked_is_answered_502() {
     cases.push(Case::new(
         "chunked in HTTP/1.0",
         format!("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}"),
-        refused("malformed-response"),
+        reason.clone(),
     ));
     for (method, status) in [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")] {
         let says = format!("HTTP/1.0 {status}\r\nTransfer-Encoding: chunked\r\n\r\n");

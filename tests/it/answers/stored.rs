@@ -25,7 +25,7 @@ fn bad_answers() -> Vec<(&'static str, Then, Outcome)> {
             Outcome::Cut,
         ),
         (says("\r\nhello"), Then::Reset, Outcome::Cut),
-        (says("Content-Length: 5, 7\r\n\r\nhello"), Then::Keep, refused("malformed-response")),
+        (says("Content-Length: 5, 7\r\n\r\nhello"), Then::Keep, refused("response-content-length")),
         (
             says("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
             Then::Keep,

@@ -1,0 +1,107 @@
+//! A response's body, read from its connection by whoever wants it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::{BodyError, End};
+use crate::fields;
+use crate::http1::coding::Coding;
+use crate::upstream::conns::{Lease, Pace};
+use crate::upstream::side::InFlight;
+
+/// A response body that gives its connection back at its end.
+pub(super) struct LeasedBody {
+    coding: Coding,
+    lease: Option<Lease>,
+    /// Bytes of the piece that was given last: they count until the next is asked for.
+    given: usize,
+    /// The server is busy until its response has ended.
+    busy: InFlight,
+    /// What times count from.
+    epoch: Instant,
+}
+
+impl LeasedBody {
+    /// Of a body that has not ended.
+    pub(super) fn new(coding: Coding, lease: Lease, busy: InFlight, epoch: Instant) -> Self {
+        LeasedBody { coding, lease: Some(lease), given: 0, busy, epoch }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        if lease.write(cx).is_err() {
+            return Poll::Ready(Some(Err(End::Cut.into())));
+        }
+        let piece_max = lease.piece_max();
+        self.coding.poll(cx, &mut lease.conn().reader(piece_max))
+    }
+
+    /// Whoever asks for a piece has done with the one before.
+    fn take_back(&mut self) {
+        let given = std::mem::take(&mut self.given);
+        if let Some(lease) = &self.lease {
+            lease.room.give_back(given);
+        }
+    }
+
+    fn give(&mut self, bytes: usize) {
+        if let Some(lease) = &self.lease
+            && let Pace::Free = lease.pace
+        {
+            lease.room.take(bytes);
+            self.given = bytes;
+        }
+    }
+
+    fn end(&mut self) {
+        self.take_back();
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl HttpBody for LeasedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.take_back();
+        let mut frame = ready!(self.poll(cx));
+        match &mut frame {
+            Some(Err(_)) => {
+                self.lease = None;
+                let now = self.epoch.elapsed();
+                self.busy.cut(now);
+            }
+            _ if self.coding.is_ended() => self.end(),
+            Some(Ok(frame)) => self.give(frame.data_ref().map_or(0, Bytes::len)),
+            None => {}
+        }
+        if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
+            fields::clean_trailers(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.coding.is_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.coding.size_hint()
+    }
+}
+
+impl Drop for LeasedBody {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
