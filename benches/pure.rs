@@ -112,8 +112,11 @@ fn heads(c: &mut Criterion) {
                 request_id: &forward::request_id(&head.headers, &peer, 0x1234_5678),
                 websocket: checked.wants_websocket,
                 body: forward::BodyLength::None,
+                conditions: None,
             };
-            forward::to_server(&head, &ctx)
+            let mut text = Vec::with_capacity(768);
+            forward::to_server(&head, &ctx, &mut text);
+            text
         });
     });
     let mut response = Response::builder();

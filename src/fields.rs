@@ -16,7 +16,21 @@ pub fn of(line: &str) -> impl DoubleEndedIterator<Item = &str> {
 
 /// RFC 9110 §5.6.2.
 pub fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    const TOKEN: [bool; 256] = {
+        let (mut table, others) = ([false; 256], b"!#$%&'*+-.^_`|~");
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let mut index = 0;
+        while index < others.len() {
+            table[others[index] as usize] = true;
+            index += 1;
+        }
+        table
+    };
+    TOKEN[byte as usize]
 }
 
 /// Fields that mean something only before a body: how it is framed and read, where it goes, who may see it, how long it

@@ -35,7 +35,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs::", &["net/", "net.rs"]),
     ("hickory_resolver::", &["net/resolve.rs", "net/resolve/"]),
     ("hyper::server::", &["front/connection.rs", "admin/"]),
-    ("httparse::", &["http1/block.rs"]),
     ("toml::", &["config/", "config.rs"]),
     ("rustix::", &["net/descriptors.rs"]),
     ("regex::", &["config/model/health.rs"]),

@@ -5,7 +5,7 @@
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Request};
 use tidegate::fields;
-use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, to_server};
+use tidegate::filter::forward::{BodyLength, ForwardContext, Peer};
 use tidegate::upstream::sticky::{StickyKey, StickyTable};
 
 use super::head;
@@ -43,8 +43,9 @@ fn joined(request: &http::request::Parts) -> HeaderMap {
         request_id: &host,
         websocket: false,
         body: BodyLength::None,
+        conditions: None,
     };
-    let sent = to_server(request, &ctx);
+    let sent = head::sent(request, &ctx);
     assert_eq!(sent.get_all(COOKIE).iter().count(), usize::from(request.headers.contains_key(COOKIE)));
     sent
 }

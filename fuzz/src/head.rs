@@ -1,6 +1,8 @@
 //! Heads as text: a first line, then one `name: value` a line. Values hold whatever a field value may hold.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, request};
+use tidegate::filter::forward::{ForwardContext, to_server};
+use tidegate::http1::block;
 
 /// `VERSION METHOD TARGET`, with the versions `1.0`, `1.1` and `2`; `None` when the library that reads heads for us would
 /// not have made a request of it.
@@ -28,6 +30,15 @@ pub fn response(text: &[u8]) -> Option<http::response::Parts> {
     head.status = StatusCode::from_bytes(first).ok()?;
     head.headers = self::fields(fields);
     Some(head)
+}
+
+/// What goes to a server for `head`, as a strict reader reads it there.
+pub fn sent(head: &request::Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
+    let mut text = Vec::new();
+    to_server(head, ctx, &mut text);
+    text.extend_from_slice(b"\r\n");
+    block::fields(&text.into(), usize::MAX)
+        .unwrap_or_else(|bad| panic!("{bad:?}: what we write cannot be read"))
 }
 
 /// Lines that are no field are left out: where they come from, they have been refused already.

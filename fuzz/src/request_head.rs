@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method, Version, request};
 use httparse::{EMPTY_HEADER, Status};
 use tidegate::config::Limits;
-use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, client_ip, origin_form, to_server};
+use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, client_ip, origin_form};
 use tidegate::filter::guard::{Checked, check_request};
 
 use super::head;
@@ -85,19 +85,20 @@ fn is_plain(head: &request::Parts, checked: &Checked<'_>) {
     }
 }
 
-fn sent(head: &request::Parts, checked: &Checked<'_>, body: BodyLength) -> HeaderMap {
+fn sent(request: &request::Parts, checked: &Checked<'_>, body: BodyLength) -> HeaderMap {
     let peer = Peer::new([192, 0, 2, 1].into(), false, "http", 80);
-    let (host, id) = (checked.authority_value(head), HeaderValue::from_static("id"));
+    let (host, id) = (checked.authority_value(request), HeaderValue::from_static("id"));
     let ctx = ForwardContext {
         peer: &peer,
-        client_ip: client_ip(peer.ip(), &head.headers, &[]),
+        client_ip: client_ip(peer.ip(), &request.headers, &[]),
         host: &host,
         host_header: &host,
         request_id: &id,
         websocket: checked.wants_websocket,
         body,
+        conditions: None,
     };
-    to_server(head, &ctx)
+    head::sent(request, &ctx)
 }
 
 fn first_line(head: &request::Parts) -> String {
@@ -157,6 +158,8 @@ fn keeps_the_rest(head: &request::Parts, sent: &HeaderMap) {
     let crumbs = head::all(&head.headers, "cookie");
     if !crumbs.is_empty() {
         let whole: Vec<&[u8]> = crumbs.into_iter().skip_while(|crumb| crumb.is_empty()).collect();
-        assert_eq!(head::all(sent, "cookie"), [whole.join(&b"; "[..])]);
+        // Whoever reads a field leaves out the blanks around it (RFC 9112 section 5).
+        let whole = whole.join(&b"; "[..]);
+        assert_eq!(head::all(sent, "cookie"), [whole.trim_ascii()]);
     }
 }

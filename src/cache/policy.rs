@@ -362,23 +362,11 @@ pub fn conditional(req: &request::Parts, status: StatusCode, meta: &Meta) -> Con
     if is_unmodified { Conditional::NotModified } else { Conditional::Full }
 }
 
-/// Takes the client's own conditions away, so that the server's answer can be stored whole.
-pub fn clear_conditions(headers: &mut HeaderMap) {
-    headers.remove(header::IF_NONE_MATCH);
-    headers.remove(header::IF_MODIFIED_SINCE);
-    headers.remove(header::IF_RANGE);
-    headers.remove(header::RANGE);
-}
-
-/// Puts the entry's validators in place of the client's conditions (RFC 9111 §4.3.1).
-pub fn set_validators(meta: &Meta, headers: &mut HeaderMap) {
-    clear_conditions(headers);
-    if let Some(etag) = &meta.etag {
-        headers.insert(header::IF_NONE_MATCH, etag.clone());
-    }
-    if let Some(at) = &meta.last_modified {
-        headers.insert(header::IF_MODIFIED_SINCE, at.clone());
-    }
+/// The entry's validators, which go to the server in place of the client's conditions (RFC 9111 §4.3.1).
+pub fn validators(meta: &Meta) -> HeaderMap {
+    let etag = meta.etag.iter().map(|etag| (header::IF_NONE_MATCH, etag.clone()));
+    let modified = meta.last_modified.iter().map(|at| (header::IF_MODIFIED_SINCE, at.clone()));
+    etag.chain(modified).collect()
 }
 
 /// True when the answer to a HEAD speaks of the stored representation, by every validator and length
@@ -394,12 +382,10 @@ pub fn is_same_representation(meta: &Meta, res: &response::Parts) -> bool {
 
 /// Asks whether one of these is the right one for a request that none of them was chosen by (RFC 9111
 /// §4.3.1): the server says which, by its entity tag.
-pub fn set_candidates<'a>(etags: impl Iterator<Item = &'a HeaderValue>, headers: &mut HeaderMap) {
-    clear_conditions(headers);
+pub fn candidates<'a>(etags: impl Iterator<Item = &'a HeaderValue>) -> HeaderMap {
     let list: Vec<&[u8]> = etags.map(HeaderValue::as_bytes).collect();
-    if let Ok(list) = HeaderValue::from_bytes(&list.join(&b", "[..])) {
-        headers.insert(header::IF_NONE_MATCH, list);
-    }
+    let list = HeaderValue::from_bytes(&list.join(&b", "[..]));
+    list.into_iter().map(|list| (header::IF_NONE_MATCH, list)).collect()
 }
 
 /// True when a 304 may update the response that was asked about: a strong entity tag in it must be that
@@ -972,16 +958,19 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_validators_replace_the_clients_conditions() {
-        let meta = meta(&format!("etag: \"a\"\nlast-modified: {}", date(-1000)));
-        let mut headers = fields("if-none-match: \"mine\"\naccept: b");
-
-        set_validators(&meta, &mut headers);
-
-        assert_eq!(
-            headers,
-            fields(&format!("if-none-match: \"a\"\nif-modified-since: {}\naccept: b", date(-1000)))
-        );
+    fn a_stored_response_is_asked_about_by_its_validators() {
+        let modified = date(-1000);
+        for (stored, expected) in [
+            (
+                format!("etag: \"a\"\nlast-modified: {modified}"),
+                format!("if-none-match: \"a\"\nif-modified-since: {modified}"),
+            ),
+            (format!("last-modified: {modified}"), format!("if-modified-since: {modified}")),
+        ] {
+            assert_eq!(validators(&meta(&stored)), fields(&expected), "{stored}");
+        }
+        let etags = ["\"a\"", "W/\"b\""].map(HeaderValue::from_static);
+        assert_eq!(candidates(etags.iter()), fields("if-none-match: \"a\", W/\"b\""));
     }
 
     #[test]

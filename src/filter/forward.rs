@@ -1,8 +1,8 @@
 //! The head that travels on: written anew, in the order of the old one.
 //!
-//! A new map instead of changes to the old: `HeaderMap::remove` swaps the order of what is left, and a field
-//! that nobody decided to pass on is not passed on. One walk over the fields; everything that is the same
-//! for a whole connection is made once, in [`Peer`].
+//! For a server it is written as text at once, with no map in between. For a client it is a new map instead of changes to the
+//! old: `HeaderMap::remove` swaps the order of what is left. Either way a field that nobody decided to pass on is not passed
+//! on. One walk over the fields; everything that is the same for a whole connection is made once, in [`Peer`].
 
 mod client_ip;
 mod response;
@@ -20,6 +20,7 @@ use http::uri::PathAndQuery;
 
 use crate::fields;
 use crate::filter::guard;
+use crate::http1::text;
 
 pub use client_ip::client_ip;
 pub use response::interim_to_client;
@@ -38,15 +39,9 @@ pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// One word for one request, in everyone's logs.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-const TE: HeaderValue = HeaderValue::from_static("te");
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const ZERO: HeaderValue = HeaderValue::from_static("0");
-
-/// Fields that we add, at most: the map never grows while it is filled.
-const ADDED_MAX: usize = 14;
 
 /// Longest request id that is kept from a trusted peer. 128: W3C and vendor formats need less than 70.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -121,6 +116,8 @@ pub struct ForwardContext<'a> {
     pub websocket: bool,
     /// The body that will follow.
     pub body: BodyLength,
+    /// Ours in place of the client's `If-*` and `Range`; `None`: those are the server's to judge.
+    pub conditions: Option<&'a HeaderMap>,
 }
 
 /// The fields for the server.
@@ -130,46 +127,36 @@ pub struct ForwardContext<'a> {
 /// `X.Forwarded.For`), `Expect` (our own side of the connection answers 100 when the body is first polled) and, from
 /// peers that are not trusted, all they say about the client. There is one `Host`, one framing, one `Cookie` (RFC 9113
 /// §8.2.3), and `Trailer` announces only what may be sent as one: the rest is left out when trailers are written.
-pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(head.headers.len() + ADDED_MAX);
+///
+/// They are written to `out` as HTTP/1.1 writes them, a line each. Comes to the names of the trailers that are announced.
+pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>, out: &mut Vec<u8>) -> Vec<HeaderName> {
     let named = Named::of(&head.headers);
-    let mut wants_trailers = false;
-    put(&mut out, header::HOST, ctx.host_header.clone());
+    let (mut wants_trailers, mut has_cookie, mut trailers) = (false, false, Vec::new());
+    text::field(out, &header::HOST, ctx.host_header.as_bytes());
     for (name, value) in &head.headers {
-        let kept = match Fate::of(name.as_str()) {
-            Fate::Keep => !named.has(name.as_str()),
-            Fate::Drop => false,
-            Fate::DropUnlessTrusted => ctx.peer.is_trusted,
-            Fate::Te => {
-                wants_trailers |= asks_for_trailers(value);
-                false
-            }
-            Fate::Trailer => {
-                put_trailer(&mut out, value);
-                false
-            }
-            Fate::MaxForwards if head.method == Method::OPTIONS => {
-                put_max_forwards(&mut out, value);
-                false
-            }
-            Fate::MaxForwards => true,
-            Fate::Cookie => {
-                if !out.contains_key(header::COOKIE) {
-                    put(&mut out, header::COOKIE, cookies(&head.headers, value));
-                }
-                false
-            }
-        };
-        if kept {
-            put(&mut out, name.clone(), value.clone());
+        match Fate::of(name.as_str()) {
+            Fate::Keep | Fate::Condition if named.has(name.as_str()) => {}
+            Fate::Keep => text::field(out, name, value.as_bytes()),
+            Fate::Drop => {}
+            Fate::DropUnlessTrusted if ctx.peer.is_trusted => text::field(out, name, value.as_bytes()),
+            Fate::DropUnlessTrusted => {}
+            Fate::Condition if ctx.conditions.is_some() => {}
+            Fate::Condition => text::field(out, name, value.as_bytes()),
+            Fate::Te => wants_trailers |= asks_for_trailers(value),
+            Fate::Trailer => put_trailer(out, value, &mut trailers),
+            Fate::MaxForwards if head.method == Method::OPTIONS => put_max_forwards(out, value),
+            Fate::MaxForwards => text::field(out, name, value.as_bytes()),
+            Fate::Cookie if std::mem::replace(&mut has_cookie, true) => {}
+            Fate::Cookie => put_cookies(out, &head.headers),
         }
     }
-    put_connection(&mut out, ctx, wants_trailers);
-    put_framing(&mut out, head, ctx.body);
-    put_origin(&mut out, head, ctx);
-    put(&mut out, header::VIA, via(head.version));
-    put(&mut out, X_REQUEST_ID, ctx.request_id.clone());
-    out
+    ctx.conditions.into_iter().flatten().for_each(|(name, value)| text::field(out, name, value.as_bytes()));
+    put_connection(out, ctx, wants_trailers);
+    put_framing(out, head, ctx.body);
+    put_origin(out, head, ctx);
+    text::field(out, &header::VIA, via(head.version).as_bytes());
+    text::field(out, &X_REQUEST_ID, ctx.request_id.as_bytes());
+    trailers
 }
 
 /// The target for the server: path and query alone (RFC 9112 §3.2.1).
@@ -210,6 +197,7 @@ enum Fate {
     Trailer,
     MaxForwards,
     Cookie,
+    Condition,
 }
 
 impl Fate {
@@ -223,6 +211,7 @@ impl Fate {
             "trailer" => Fate::Trailer,
             "max-forwards" => Fate::MaxForwards,
             "cookie" => Fate::Cookie,
+            "if-none-match" | "if-modified-since" | "if-range" | "range" => Fate::Condition,
             // Also plain `Proxy`, which CGI turns into HTTP_PROXY (CVE-2016-5385).
             _ if name.starts_with("proxy") && matches!(name.as_bytes().get(5), None | Some(b'-')) => {
                 Fate::Drop
@@ -242,7 +231,7 @@ fn is_look_alike(name: &str) -> bool {
         return false;
     }
     let plain = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    name.contains('_') || !matches!(Fate::of(plain.trim_matches('-')), Fate::Keep)
+    name.contains('_') || !matches!(Fate::of(plain.trim_matches('-')), Fate::Keep | Fate::Condition)
 }
 
 /// What a request may announce as a trailer: nothing that a server needs before the body, nothing that says who
@@ -288,18 +277,19 @@ fn put(out: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     debug_assert!(fits, "a head of more fields than the guard lets through");
 }
 
-fn put_trailer(out: &mut HeaderMap, value: &HeaderValue) {
-    let announced = fields::of(value.to_str().unwrap_or_default());
-    let allowed: Vec<&str> = announced.filter(|name| may_be_trailer(name)).collect();
-    if let (false, Ok(value)) = (allowed.is_empty(), HeaderValue::try_from(allowed.join(", "))) {
-        put(out, header::TRAILER, value);
+fn put_trailer(out: &mut Vec<u8>, value: &HeaderValue, names: &mut Vec<HeaderName>) {
+    let announced = fields::of(value.to_str().unwrap_or_default()).filter(|name| may_be_trailer(name));
+    let allowed: Vec<&str> =
+        announced.filter(|name| name.parse().map(|name| names.push(name)).is_ok()).collect();
+    if !allowed.is_empty() {
+        text::field(out, &header::TRAILER, allowed.join(", ").as_bytes());
     }
 }
 
 /// RFC 9110 §7.6.2: one less, which is this hop. The guard answers where there is none left.
-fn put_max_forwards(out: &mut HeaderMap, value: &HeaderValue) {
+fn put_max_forwards(out: &mut Vec<u8>, value: &HeaderValue) {
     let left = guard::max_forwards(value).unwrap_or(0).saturating_sub(1);
-    put(out, header::MAX_FORWARDS, HeaderValue::from(left));
+    text::put(out, format_args!("max-forwards: {left}\r\n"));
 }
 
 /// `TE: trailers`, also with other codings and weights; those are not passed on.
@@ -308,88 +298,81 @@ fn asks_for_trailers(value: &HeaderValue) -> bool {
 }
 
 /// The one `Cookie` of a request: HTTP/2 clients send crumbs.
-fn cookies(headers: &HeaderMap, first: &HeaderValue) -> HeaderValue {
-    let crumbs = headers.get_all(header::COOKIE);
-    if crumbs.iter().nth(1).is_none() {
-        return first.clone();
-    }
-    let mut joined = Vec::with_capacity(crumbs.iter().map(|c| c.len() + 2).sum());
-    for crumb in &crumbs {
-        if !joined.is_empty() {
-            joined.extend_from_slice(b"; ");
+fn put_cookies(out: &mut Vec<u8>, headers: &HeaderMap) {
+    out.extend_from_slice(b"cookie: ");
+    let crumbs = headers.get_all(header::COOKIE).iter().skip_while(|crumb| crumb.is_empty());
+    for (index, crumb) in crumbs.enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b"; ");
         }
-        joined.extend_from_slice(crumb.as_bytes());
+        out.extend_from_slice(crumb.as_bytes());
     }
-    let mut value =
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).unwrap_or_else(|_| first.clone());
-    value.set_sensitive(first.is_sensitive());
-    value
+    out.extend_from_slice(b"\r\n");
 }
 
 /// RFC 9110 §7.8 and §10.1.4: `Upgrade` and `TE` are named in `Connection`.
-fn put_connection(out: &mut HeaderMap, ctx: &ForwardContext<'_>, wants_trailers: bool) {
+fn put_connection(out: &mut Vec<u8>, ctx: &ForwardContext<'_>, wants_trailers: bool) {
     if ctx.websocket {
-        put(out, header::CONNECTION, UPGRADE);
-        put(out, header::UPGRADE, WEBSOCKET);
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n");
     } else if wants_trailers {
-        put(out, header::CONNECTION, TE);
-        put(out, header::TE, TRAILERS);
+        out.extend_from_slice(b"connection: te\r\nte: trailers\r\n");
     }
 }
 
-/// One framing, our own. hyper's client sends no body for a GET of unknown length unless the field says so.
-fn put_framing(out: &mut HeaderMap, head: &Parts, body: BodyLength) {
+/// One framing, our own.
+fn put_framing(out: &mut Vec<u8>, head: &Parts, body: BodyLength) {
     let needs_length = || [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
     match body {
-        BodyLength::Known(bytes) => put(out, header::CONTENT_LENGTH, HeaderValue::from(bytes)),
-        BodyLength::Unknown => put(out, header::TRANSFER_ENCODING, CHUNKED),
+        BodyLength::Known(bytes) => text::put(out, format_args!("content-length: {bytes}\r\n")),
+        BodyLength::Unknown => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         // RFC 9110 §8.6: a method that means a body says that there is none.
-        BodyLength::None if needs_length() => put(out, header::CONTENT_LENGTH, ZERO),
+        BodyLength::None if needs_length() => out.extend_from_slice(b"content-length: 0\r\n"),
         BodyLength::None => {}
     }
 }
 
 /// Where the request came from: added to what a trusted peer says, in place of what another says.
-fn put_origin(out: &mut HeaderMap, head: &Parts, ctx: &ForwardContext<'_>) {
+fn put_origin(out: &mut Vec<u8>, head: &Parts, ctx: &ForwardContext<'_>) {
     let peer = ctx.peer;
-    let said = |name: HeaderName| {
+    let said = |name: &HeaderName| {
         let lines = peer.is_trusted.then(|| head.headers.get_all(name));
         lines.into_iter().flatten()
     };
-    // Most requests come from the client itself: then there is nothing to join.
-    let chain = match said(X_FORWARDED_FOR).next() {
-        Some(_) => joined(said(X_FORWARDED_FOR), peer.address.as_bytes(), &[]),
-        None => peer.address.clone(),
-    };
-    put(out, X_FORWARDED_FOR, chain);
+    put_joined(out, &X_FORWARDED_FOR, said(&X_FORWARDED_FOR), &[peer.address.as_bytes()]);
     for (name, value) in
         [(X_FORWARDED_PROTO, &peer.scheme), (X_FORWARDED_HOST, ctx.host), (X_FORWARDED_PORT, &peer.port)]
     {
         if !(peer.is_trusted && head.headers.contains_key(&name)) {
-            put(out, name, value.clone());
+            text::field(out, &name, value.as_bytes());
         }
     }
     let host = ctx.host.as_bytes();
     // RFC 7239 §4: a value that is no token is quoted. A host of the grammar holds no quote itself.
     let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
     let quote: &[u8] = if is_token { b"" } else { b"\"" };
-    put(out, header::FORWARDED, joined(said(header::FORWARDED), &peer.forwarded, &[quote, host, quote]));
-    let real = if ctx.client_ip == peer.ip { peer.address.clone() } else { address_value(ctx.client_ip) };
-    put(out, X_REAL_IP, real);
+    let own = [&peer.forwarded, quote, host, quote];
+    put_joined(out, &header::FORWARDED, said(&header::FORWARDED), &own);
+    match ctx.client_ip == peer.ip {
+        true => text::field(out, &X_REAL_IP, peer.address.as_bytes()),
+        false => text::put(out, format_args!("x-real-ip: {}\r\n", ctx.client_ip)),
+    }
 }
 
-/// The lines before, then `last` and its `parts`: one line, because many servers read only the first.
-fn joined<'a>(before: impl Iterator<Item = &'a HeaderValue>, last: &[u8], parts: &[&[u8]]) -> HeaderValue {
-    let mut line = Vec::with_capacity(last.len() + parts.iter().map(|p| p.len()).sum::<usize>());
+/// The lines before, then `parts`, which are the last element: one line, because many servers read only the first.
+fn put_joined<'a>(
+    out: &mut Vec<u8>,
+    name: &HeaderName,
+    before: impl Iterator<Item = &'a HeaderValue>,
+    parts: &[&[u8]],
+) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
     for value in before.filter(|v| !v.is_empty()) {
-        line.extend_from_slice(value.as_bytes());
-        line.extend_from_slice(b", ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b", ");
     }
-    line.extend_from_slice(last);
-    parts.iter().for_each(|part| line.extend_from_slice(part));
-    // Cannot fail: made of field values and addresses.
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(line))
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(b"\r\n");
 }
 
 fn address_value(ip: IpAddr) -> HeaderValue {

@@ -46,6 +46,16 @@ pub enum Trailers {
     Drop,
 }
 
+/// A message's head, written, and what will follow it.
+pub struct Head {
+    /// Has the head.
+    pub out: Outbox,
+    /// What it says of the body.
+    pub framing: Framing,
+    /// What it says of what follows that.
+    pub trailers: Trailers,
+}
+
 /// A message on its way out.
 pub struct Sending {
     /// What is to be written.
@@ -59,8 +69,9 @@ pub struct Sending {
 }
 
 impl Sending {
-    /// `out` has the head of the message already.
-    pub fn new(out: Outbox, body: Body, framing: Framing, trailers: Trailers) -> Self {
+    /// Of a message with this `body`.
+    pub fn new(head: Head, body: Body) -> Self {
+        let Head { out, framing, trailers } = head;
         let (left, body, stage) = match framing {
             Framing::Empty => (0, Body::Empty, Stage::Whole),
             Framing::Length(bytes) => (bytes, body, Stage::Open),

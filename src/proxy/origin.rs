@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header, response};
+use http::{HeaderMap, HeaderValue, StatusCode, header, response};
 use tracing::{debug, warn};
 
 use crate::body::{Body, Meter, Metered};
@@ -16,6 +16,8 @@ use crate::cache::{Entry, Meta, policy};
 use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
 use crate::filter::guard;
+use crate::http1::outbox::Outbox;
+use crate::http1::sending::{Framing, Head, Trailers};
 use crate::net::Counted;
 use crate::net::dial::{DialError, DialLimits};
 use crate::proxy::exchange::Exchange;
@@ -23,7 +25,7 @@ use crate::proxy::outgoing::{Bodies, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::proxy::session;
 use crate::upstream::attempt::{self, Answer, AttemptError, Awaited, Failed, Target};
-use crate::upstream::conns::{Pace, RequestHead};
+use crate::upstream::conns::Pace;
 use crate::upstream::course::{self, Course, Placed, Unplaced};
 use crate::upstream::interim::Interim;
 use crate::upstream::limits::Leave;
@@ -86,7 +88,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
         let (body, meter) = bodies.next();
         let head = head(x, course.server(server), length, wants_websocket, &conditions);
         let began = Instant::now();
-        let outcome = attempt(x, &course, picked, &head, body, &meter).await;
+        let outcome = attempt(x, &course, picked, head, body, &meter).await;
         let now = local.keep.now();
         match outcome {
             Ok((answer, in_flight)) => {
@@ -213,7 +215,7 @@ async fn attempt(
     x: &Exchange,
     course: &Course<'_>,
     picked: Picked,
-    head: &RequestHead,
+    head: Head,
     body: Body,
     meter: &Rc<Meter>,
 ) -> Result<(Answer, InFlight), Failed> {
@@ -281,7 +283,7 @@ fn head(
     length: BodyLength,
     websocket: bool,
     conditions: &Conditions<'_>,
-) -> RequestHead {
+) -> Head {
     let fixed;
     let host_header = match &x.upstream().config.host {
         HostHeader::Preserve => x.authority_for_server(),
@@ -291,31 +293,40 @@ fn head(
             &fixed
         }
     };
-    let mut headers = forward::to_server(
-        &x.head,
-        &ForwardContext {
-            peer: &x.client.peer,
-            client_ip: x.client_ip,
-            host: x.authority_for_server(),
-            host_header,
-            request_id: &x.request_id,
-            websocket,
-            body: length,
-        },
-    );
-    match conditions {
-        Conditions::AsSent => {}
-        Conditions::Cleared => policy::clear_conditions(&mut headers),
-        Conditions::Of(meta) => policy::set_validators(meta, &mut headers),
+    let replaced = match conditions {
+        Conditions::AsSent => None,
+        Conditions::Cleared => Some(HeaderMap::new()),
+        Conditions::Of(meta) => Some(policy::validators(meta)),
         Conditions::AnyOf(entries) => {
-            policy::set_candidates(entries.iter().filter_map(|e| e.head.meta.etag.as_ref()), &mut headers)
+            Some(policy::candidates(entries.iter().filter_map(|e| e.head.meta.etag.as_ref())))
         }
-    }
-    RequestHead {
-        method: x.head.method.clone(),
-        target: forward::origin_form(x.target_for_server()),
-        headers,
-    }
+    };
+    let context = ForwardContext {
+        peer: &x.client.peer,
+        client_ip: x.client_ip,
+        host: x.authority_for_server(),
+        host_header,
+        request_id: &x.request_id,
+        websocket,
+        body: length,
+        conditions: replaced.as_ref(),
+    };
+    let (mut out, mut announced) = (Outbox::new(), Vec::new());
+    out.text(|text| {
+        let target = forward::origin_form(x.target_for_server());
+        for part in [x.head.method.as_str(), " ", target.as_str(), " HTTP/1.1\r\n"] {
+            text.extend_from_slice(part.as_bytes());
+        }
+        announced = forward::to_server(&x.head, &context, text);
+        text.extend_from_slice(b"\r\n");
+    });
+    let framing = match length {
+        BodyLength::None => Framing::Empty,
+        BodyLength::Known(bytes) => Framing::Length(bytes),
+        BodyLength::Unknown => Framing::Chunked,
+    };
+    // Of a trailer that was not announced a server may not know what it is (RFC 9110 section 6.5.1).
+    Head { out, framing, trailers: Trailers::Announced(announced) }
 }
 
 /// An answer, and whose it is.
@@ -404,7 +415,7 @@ fn count_answer(x: &Exchange, member: &Server, answer: &Answer) {
 
 impl Fetched {
     /// Takes what only this client may see off a response that others will get too.
-    pub fn take_cookie(&mut self, headers: &mut http::HeaderMap) {
+    pub fn take_cookie(&mut self, headers: &mut HeaderMap) {
         if let Some(cookie) = self.cookie.take() {
             headers.append(header::SET_COOKIE, cookie);
         }

@@ -13,11 +13,12 @@ use http::response::Parts;
 
 use crate::body::{Body, End, Meter, Room};
 use crate::clock::Timers;
+use crate::http1::sending;
 use crate::net::Counted;
 use crate::net::descriptors::Descriptors;
 use crate::net::dial::{self, DialError, DialLimits};
 use crate::net::tls::Connector;
-use crate::upstream::conns::{BadHead, CallError, Conns, Lease, NoHead, Pace, RequestHead};
+use crate::upstream::conns::{BadHead, CallError, Conns, Lease, NoHead, Pace};
 use crate::upstream::interim::Interim;
 use crate::upstream::limits::Leave;
 
@@ -115,7 +116,7 @@ pub enum Awaited {
 pub async fn send(
     target: &Target<'_>,
     leave: Option<Leave>,
-    head: &RequestHead,
+    head: sending::Head,
     body: Body,
     meter: &Meter,
 ) -> Result<Answer, Failed> {
@@ -152,7 +153,7 @@ async fn dial(target: &Target<'_>) -> Result<Counted, DialError> {
 async fn exchange(
     target: &Target<'_>,
     mut lease: Lease,
-    head: &RequestHead,
+    head: sending::Head,
     body: Body,
     meter: &Meter,
     connect: Option<Duration>,

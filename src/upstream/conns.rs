@@ -22,7 +22,7 @@ use crate::body::{Body, End, Meter, Room};
 use crate::fields;
 use crate::http1::chunked::Chunked;
 use crate::http1::coding::Coding;
-use crate::http1::sending::Sending;
+use crate::http1::sending::{self, Sending};
 use crate::net::Counted;
 use crate::upstream::interim::{INTERIMS_MAX, Interim};
 use crate::upstream::limits::{Leave, Quota};
@@ -31,7 +31,7 @@ use body::LeasedBody;
 use conn::{Conn, RequestCut};
 use head::Scan;
 
-pub use conn::{NoHead, RequestHead};
+pub use conn::NoHead;
 pub use head::BadHead;
 
 /// Why a lease's connection is there.
@@ -252,9 +252,9 @@ impl Conns {
 }
 
 impl Lease {
-    /// Begins a request, whose `head` says how `body` is framed.
-    pub fn call(&mut self, head: &RequestHead, body: Body) -> Call<'_> {
-        Call { sending: head.with_body(body), lease: self, scan: Scan::default(), interims: 0 }
+    /// Begins a request.
+    pub fn call(&mut self, head: sending::Head, body: Body) -> Call<'_> {
+        Call { sending: Sending::new(head, body), lease: self, scan: Scan::default(), interims: 0 }
     }
 
     /// The body of the response that `head` begins, whose request was of `method`; `request` tells whether that one's body
@@ -421,6 +421,8 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
+    use crate::http1::outbox::Outbox;
+    use crate::http1::sending::{Framing, Trailers};
     use crate::net::Stream;
     use crate::net::descriptors::{Descriptors, Wants};
     use crate::upstream::pool_state::PoolState;
@@ -539,11 +541,12 @@ mod tests {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
                 let mut lease = open(&conns, stream, None);
-                let headers = http::HeaderMap::from_iter([(header::CONTENT_LENGTH, length.into())]);
-                let target = http::uri::PathAndQuery::from_static("/");
-                let head = RequestHead { method: Method::POST, target, headers };
+                let mut out = Outbox::new();
+                out.text(|text| text.extend_from_slice(b"POST / HTTP/1.1\r\n\r\n"));
+                let framing = Framing::Length(length as u64);
+                let head = sending::Head { out, framing, trailers: Trailers::Drop };
 
-                let mut call = lease.call(&head, Body::full(vec![b'x'; length]));
+                let mut call = lease.call(head, Body::full(vec![b'x'; length]));
                 let interims = RefCell::default();
                 assert!(std::future::poll_fn(|cx| call.poll(cx, &interims)).await.is_ok());
                 call.answered();

@@ -35,7 +35,7 @@ use crate::front::{LINGER, LINGER_BYTES};
 use crate::http1::chunked::Chunked;
 use crate::http1::coding::Coding;
 use crate::http1::outbox::{Outbox, SLICES_MAX};
-use crate::http1::sending::{Framing, Sending, Stage};
+use crate::http1::sending::{Framing, Head, Sending, Stage};
 use crate::net::Stream;
 use crate::proxy::{self, Client, ClientSide, Serving};
 use crate::state::Local;
@@ -257,7 +257,7 @@ impl Connection {
             out.text(|text| text.extend_from_slice(&interims));
         }
         let framing = response::head(&mut out, &head, body.size_hint().exact(), asker);
-        Sending::new(out, body, framing, asker.trailers())
+        Sending::new(Head { out, framing, trailers: asker.trailers() }, body)
     }
 
     fn poll_send(

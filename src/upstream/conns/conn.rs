@@ -9,32 +9,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, header, response};
+use http::response;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::body::Body;
-use crate::fields;
 use crate::http1::coding::Source;
 use crate::http1::outbox::{Outbox, SLICES_MAX};
-use crate::http1::sending::{Framing, Sending, Stage, Trailers};
-use crate::http1::text;
+use crate::http1::sending::{Sending, Stage};
 use crate::net::{Counted, Stream};
 use crate::upstream::conns::head::{self, BadHead, Scan};
 use crate::upstream::limits::Leave;
 
 /// The most that is read at once where what is read has to be understood.
 const READ_BYTES: usize = 16 * 1024;
-
-/// A request's head, as it goes out.
-pub struct RequestHead {
-    /// As the client said it.
-    pub method: Method,
-    /// In origin form (RFC 9112 section 3.2.1).
-    pub target: PathAndQuery,
-    /// All of them: also those that frame the body.
-    pub headers: HeaderMap,
-}
 
 /// A socket, and what was read of it and not used.
 pub(super) struct Conn {
@@ -226,42 +212,6 @@ impl Source for Reader<'_> {
         let bytes_max = READ_BYTES.min(self.piece_max);
         let read = ready!(self.conn.stream.get_mut().poll_into(cx, bytes_max, &mut self.conn.unread));
         Poll::Ready(self.heard(read, |read| *read == 0))
-    }
-}
-
-impl RequestHead {
-    /// The request that this is the head of, ready to be written.
-    pub(super) fn with_body(&self, body: Body) -> Sending {
-        let mut out = Outbox::new();
-        out.text(|text| {
-            text.extend_from_slice(self.method.as_str().as_bytes());
-            text.push(b' ');
-            text.extend_from_slice(self.target.as_str().as_bytes());
-            text.extend_from_slice(b" HTTP/1.1\r\n");
-            self.headers.iter().for_each(|(name, value)| text::field(text, name, value.as_bytes()));
-            text.extend_from_slice(b"\r\n");
-        });
-        Sending::new(out, body, self.framing(), self.trailers())
-    }
-
-    /// Those that were announced: of others a server may not know what they are (RFC 9110 section 6.5.1).
-    fn trailers(&self) -> Trailers {
-        if !self.headers.contains_key(header::TRAILER) {
-            return Trailers::Drop;
-        }
-        let names = fields::elements(&self.headers, header::TRAILER);
-        Trailers::Announced(names.filter_map(|name| name.parse().ok()).collect())
-    }
-
-    fn framing(&self) -> Framing {
-        if self.headers.contains_key(header::TRANSFER_ENCODING) {
-            return Framing::Chunked;
-        }
-        let length = self.headers.get(header::CONTENT_LENGTH);
-        match length.and_then(|length| length.to_str().ok()?.parse().ok()) {
-            None | Some(0) => Framing::Empty,
-            Some(bytes) => Framing::Length(bytes),
-        }
     }
 }
 
