@@ -1,0 +1,124 @@
+"""The programs that make requests. Each says how many were answered well, or ends the bench."""
+
+import json
+import re
+import ssl
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+
+from .processes import LOAD_CORE, program
+from pathlib import Path
+
+CONNECTIONS = 64
+# Over HTTP/2: connections, and streams on each.
+H2_CONNECTIONS, H2_STREAMS = 16, 32
+
+LUA = Path(__file__).with_name("wrk.lua")
+
+# A response's head, generously.
+HEAD_BYTES_MAX = 1024
+
+
+@dataclass
+class Ask:
+    """What is asked for, again and again."""
+
+    size: int
+    body_bytes: int = 0
+    # A connection for each request.
+    closes: bool = False
+    h2: bool = False
+    # Which of very many, as lab/wrk.lua says it; only by wrk.
+    choose: tuple = ()
+    connections: int = CONNECTIONS
+
+
+class Unsteady(SystemExit):
+    """Something was answered wrongly, or not at all."""
+
+
+def pinned(*command, seconds):
+    words = ["taskset", "-c", str(LOAD_CORE), *map(str, command)]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 60)
+    if said.returncode != 0:
+        raise Unsteady(f"{' '.join(words)}:\n{said.stdout[-2000:]}{said.stderr[-2000:]}")
+    return said.stdout
+
+
+def wrk(url, ask, seconds):
+    how = ask.choose or (("post", ask.body_bytes) if ask.body_bytes else ("close",) if ask.closes else ("get",))
+    said = pinned("wrk", "-t1", f"-c{ask.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", LUA, url, "--", *how,
+                  seconds=seconds)  # fmt: skip
+    counts = json.loads(re.search(r"^JSON (.*)$", said, re.MULTILINE).group(1))
+    requests, received = max(counts["requests"], 1), counts["bytes"]
+    # At the end of the time each connection may have had a part of another response.
+    most = (ask.size + HEAD_BYTES_MAX) * (requests + ask.connections)
+    if counts["errors"] or counts["statuses"] or not ask.size * requests <= received <= most:
+        raise Unsteady(f"wrk {url}: {counts}\n{said}")
+    return requests
+
+
+def oha_json(url, *options, seconds):
+    """What oha says of a run on the load's core, as it says it in JSON."""
+    # The flag for JSON changed its name.
+    knows = subprocess.run(["oha", "--help"], capture_output=True, text=True, timeout=10).stdout
+    form = ["--output-format", "json"] if "--output-format" in knows else ["-j"]
+    return json.loads(pinned("oha", "--no-tui", "--insecure", *form, *options, url, seconds=seconds))
+
+
+def oha(url, ask, seconds):
+    options = ["-z", f"{seconds}s"]
+    options += ["--http2", "-c", H2_CONNECTIONS, "-p", H2_STREAMS] if ask.h2 else ["-c", ask.connections]
+    options += ["-m", "POST", "-d", "x" * ask.body_bytes] if ask.body_bytes else []
+    options += ["--disable-keepalive"] if ask.closes else []
+    said = oha_json(url, *options, seconds=seconds)
+    statuses, size = said["statusCodeDistribution"], said["summary"]["sizePerRequest"]
+    # It stops at a deadline, and says so of what was then in flight.
+    errors = {what: n for what, n in said.get("errorDistribution", {}).items() if "deadline" not in what}
+    if set(statuses) != {"200"} or errors or size != ask.size:
+        raise Unsteady(f"oha {url}: {statuses}, {errors}, {size} bytes each")
+    return statuses["200"]
+
+
+def h2load(url, ask, seconds):
+    said = pinned("h2load", "-t1", f"-c{H2_CONNECTIONS}", f"-m{H2_STREAMS}", "-D", seconds, url, seconds=seconds)
+    counts = re.search(r"requests: .* (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
+    data = re.search(r"\((\d+)\) data", said)
+    protocol = re.search(r"Application protocol: (\S+)", said)
+    if not counts or not data or not protocol or not protocol.group(1).startswith("h2"):
+        raise Unsteady(f"h2load {url}:\n{said}")
+    done, good, *bad = map(int, counts.groups())
+    most = ask.size * (good + H2_CONNECTIONS * H2_STREAMS)
+    if not good or done != good or any(bad) or not ask.size * good <= int(data.group(1)) <= most:
+        raise Unsteady(f"h2load {url}:\n{said}")
+    return good
+
+
+LOADS = {"wrk": wrk, "h2load": h2load, "oha": oha}
+
+
+def loads_present():
+    return {name: load for name, load in LOADS.items() if program(name)}
+
+
+def versions():
+    """Of the programs that make requests."""
+    asks = {"wrk": ["wrk", "-v"], "oha": ["oha", "--version"], "h2load": ["h2load", "--version"]}
+    found = {}
+    for name in loads_present():
+        said = subprocess.run(asks[name], capture_output=True, text=True, timeout=10)
+        found[name] = re.search(r"\d+\.\d+(\.\d+)?", said.stdout + said.stderr).group(0)
+    return found
+
+
+def fetch(url, body_bytes=0):
+    """One request of our own: its status and how long its body was."""
+    context = ssl.create_default_context()
+    # Our own certificate of a minute ago, on loopback.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    with opener.open(url, data=b"x" * body_bytes or None, timeout=10) as answer:
+        return answer.status, len(answer.read())
