@@ -1,7 +1,7 @@
 """The proxies that are compared, and the server behind them.
 
-Their configurations stand in benches/peers/, readable as they are but for `@{name}` where a port or a path goes. To change how
-a peer is tuned, change its file there.
+Their configurations stand in benches/peers/, readable as they are but for `@{name}` where a port or a path goes. To change
+how a peer is tuned, change its file there.
 """
 
 import os
