@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("net", 4),
     ("observe", 3),
     ("config", 2),
+    ("answer", 2),
     ("body", 1),
     ("fields", 1),
     ("clock", 0),

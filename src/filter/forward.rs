@@ -188,7 +188,7 @@ pub fn origin_form(target: Option<&PathAndQuery>) -> Uri {
 
 /// The client's id when its peer is trusted and the id is fit for any log; else `fresh`, 32 hexadecimal digits.
 pub fn request_id(headers: &HeaderMap, peer: &Peer, fresh: u128) -> HeaderValue {
-    let theirs = headers.get(X_REQUEST_ID).filter(|_| peer.is_trusted);
+    let theirs = if peer.is_trusted { headers.get(X_REQUEST_ID) } else { None };
     if let Some(id) = theirs.filter(|id| is_request_id(id.as_bytes())) {
         return id.clone();
     }

@@ -398,12 +398,3 @@ fn count_answer(x: &Exchange, member: &Server, answer: &Answer) {
         cells.observe(handles.connect, connect);
     }
 }
-
-impl Fetched {
-    /// Takes what only this client may see off a response that others will get too.
-    pub fn take_cookie(&mut self, headers: &mut http::HeaderMap) {
-        if let Some(cookie) = self.cookie.take() {
-            headers.append(header::SET_COOKIE, cookie);
-        }
-    }
-}
