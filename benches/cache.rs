@@ -13,6 +13,7 @@ use tidegate::cache::Lookup;
 use tidegate::cache::Times;
 use tidegate::cache::respond;
 use tidegate::config::RouteCache;
+use tidegate::fields::RequestHead;
 
 const TIMES: Times = Times { asked: 1_700_000_000, received: 1_700_000_000 };
 
@@ -30,7 +31,7 @@ fn response() -> http::response::Parts {
 fn hit(c: &mut Criterion) {
     let cache =
         Cache::new(&tidegate::config::Cache { max_size: 256 << 20, collapse_wait: Duration::from_secs(1) });
-    let req = http::Request::new(()).into_parts().0;
+    let req = RequestHead::new(http::Request::new(()).into_parts().0);
     let rules = RouteCache::new(1 << 20);
     for n in 0..1000 {
         let key = Key::new("app", "http", "example.com", &format!("/object/{n}"));
@@ -54,7 +55,7 @@ fn hit(c: &mut Criterion) {
 }
 
 fn judge(c: &mut Criterion) {
-    let req = http::Request::new(()).into_parts().0;
+    let req = RequestHead::new(http::Request::new(()).into_parts().0);
     let rules = RouteCache::new(1 << 20);
     let res = response();
     c.bench_function("judge_a_response", |b| {

@@ -20,6 +20,7 @@ use tidegate::cache::Key;
 use tidegate::cache::Lookup;
 use tidegate::cache::Times;
 use tidegate::config;
+use tidegate::fields::RequestHead;
 
 /// The allocator of the program.
 #[global_allocator]
@@ -286,7 +287,7 @@ impl Tidegate {
 
 impl Policy for Tidegate {
     fn ask(&mut self, _: usize, object: u32) -> bool {
-        let req = http::Request::new(()).into_parts().0;
+        let req = RequestHead::new(http::Request::new(()).into_parts().0);
         let key = key(object);
         if matches!(self.cache.lookup(&key, &req, NOW, &self.rules), Lookup::Hit { .. }) {
             return true;
@@ -395,7 +396,7 @@ impl Policy for ByNextUse<'_> {
 fn overhead() -> u64 {
     let mut tidegate = Tidegate::new(Sizes::Equal, 1 << 20);
     tidegate.ask(0, 0);
-    let req = http::Request::new(()).into_parts().0;
+    let req = RequestHead::new(http::Request::new(()).into_parts().0);
     match tidegate.cache.lookup(&key(0), &req, NOW, &tidegate.rules) {
         Lookup::Hit { entry, .. } => entry.bytes() - entry.body.len() + key(0).bytes() as u64,
         _ => panic!("it was just stored"),

@@ -22,6 +22,7 @@ use tidegate::config::HostPattern;
 use tidegate::config::Limits;
 use tidegate::config::PathPattern;
 use tidegate::config::Route;
+use tidegate::fields::RequestHead;
 use tidegate::filter::forward;
 use tidegate::filter::guard;
 use tidegate::net::descriptors::Descriptors;
@@ -69,7 +70,7 @@ fn router(c: &mut Criterion) {
 }
 
 /// What a browser sends for a picture of a page.
-fn browser_head() -> http::request::Parts {
+fn browser_head() -> RequestHead {
     let mut request = Request::get("/assets/pictures/harbour.jpg?width=640").version(Version::HTTP_11);
     for (name, value) in [
         ("host", "www.example.com"),
@@ -92,7 +93,7 @@ fn browser_head() -> http::request::Parts {
     ] {
         request = request.header(name, value);
     }
-    request.body(()).expect("a well-formed head").into_parts().0
+    request.body(()).expect("a well-formed head").into_parts().0.into()
 }
 
 fn heads(c: &mut Criterion) {
@@ -103,7 +104,7 @@ fn heads(c: &mut Criterion) {
     group.bench_function("guard-and-forward", |b| {
         b.iter(|| {
             let checked = guard::check_request(black_box(&head), &limits).expect("a proper head");
-            let host = checked.authority_value(&head);
+            let host = checked.authority_value();
             let ctx = forward::ForwardContext {
                 peer: &peer,
                 client_ip: peer.ip(),

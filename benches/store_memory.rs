@@ -27,6 +27,7 @@ use tidegate::cache::Times;
 use tidegate::cache::purge::How;
 use tidegate::cache::purge::Selector;
 use tidegate::config;
+use tidegate::fields::RequestHead;
 
 /// The allocator of the program.
 #[global_allocator]
@@ -180,7 +181,7 @@ fn look_up(objects: u64, lookups: u64) {
         store(&cache, n, Bodies::Tiny, &mut rng);
     }
     let each = (resident_bytes() - before) / objects;
-    let req = http::Request::new(()).into_parts().0;
+    let req = RequestHead::new(http::Request::new(()).into_parts().0);
     let rules = config::RouteCache::new(OBJECT_MAX);
     let key_alone = timed(lookups, objects, |key| {
         black_box(key);
@@ -220,7 +221,7 @@ fn cache(max_size: u64) -> Cache {
 
 /// A response comes and is stored, step by step as in `proxy::cached`.
 fn store(cache: &Cache, n: u64, bodies: Bodies, rng: &mut Rng) {
-    let req = http::Request::new(()).into_parts().0;
+    let req = RequestHead::new(http::Request::new(()).into_parts().0);
     let rules = config::RouteCache::new(OBJECT_MAX);
     let key = key(n, &mut String::new());
     assert!(matches!(cache.lookup(&key, &req, NOW, &rules), Lookup::Miss(_)), "objects are distinct");

@@ -1,7 +1,11 @@
 //! Reading header fields whose form many of them share.
 
+mod request;
+
 use http::header::{self, AsHeaderName};
 use http::{HeaderMap, HeaderName};
+
+pub use request::RequestHead;
 
 /// The elements of every line of a list field, without the white space around them. A line that is not
 /// visible ASCII has none.
@@ -31,6 +35,19 @@ pub fn is_token_byte(byte: u8) -> bool {
         table
     };
     TOKEN[byte as usize]
+}
+
+/// The number in decimal, with leading zeros up to `width`.
+pub fn digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
+    // 2^64 has 20 digits.
+    let mut text = [b'0'; 20];
+    let mut start = text.len();
+    while number > 0 {
+        start -= 1;
+        text[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&text[start.min(text.len() - width)..]);
 }
 
 /// Fields that mean something only before a body: how it is framed and read, where it goes, who may see it, how long it

@@ -1,5 +1,6 @@
 //! Tidegate: an HTTP reverse proxy and load balancer.
 pub mod admin;
+pub mod answer;
 pub mod body;
 pub mod cache;
 pub mod clock;

@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("observe", 3),
     ("config", 2),
     ("http1", 2),
+    ("answer", 2),
     ("body", 1),
     ("fields", 1),
     ("clock", 0),

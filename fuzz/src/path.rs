@@ -7,6 +7,7 @@
 
 use http::Request;
 use tidegate::config::Limits;
+use tidegate::fields::RequestHead;
 use tidegate::filter::guard::check_request;
 use tidegate::router::path::normal;
 
@@ -21,7 +22,7 @@ pub fn holds(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(data) else { return };
     is_normal(path);
     let Ok(request) = Request::get(path).header("host", "a").body(()) else { return };
-    let head = request.into_parts().0;
+    let head = RequestHead::new(request.into_parts().0);
     if check_request(&head, &Limits::default()).is_err() || !head.uri.path().starts_with('/') {
         return;
     }

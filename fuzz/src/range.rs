@@ -12,6 +12,7 @@ use tidegate::cache::policy::{Times, judge_response};
 use tidegate::cache::range::{Asked, Slice, asked, carried, slice};
 use tidegate::cache::{Entry, Head, StoredBody};
 use tidegate::config::RouteCache;
+use tidegate::fields::RequestHead;
 
 use super::head;
 
@@ -25,7 +26,7 @@ pub fn holds(data: &[u8]) {
     let length = next().and_then(|line| line.to_str().ok()?.parse::<u64>().ok()).unwrap_or(10);
 
     let headers = HeaderMap::from_iter([(RANGE, range.clone())]);
-    let found = asked(&headers);
+    let found = asked(&get(&headers));
     assert_eq!(found, read(range.as_bytes()), "{range:?}");
     if let Some(asks) = found {
         is_within(asks, length);
@@ -89,25 +90,25 @@ fn entry(
     asked: &HeaderMap,
     first: u64,
 ) -> Option<Entry> {
-    let mut req = Request::new(()).into_parts().0;
-    req.headers = asked.clone();
     let mut res = Response::new(()).into_parts().0;
     res.status = status;
     res.headers = fields.clone();
     res.headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
     let times = Times { asked: 1_000_000_000, received: 1_000_000_000 };
-    let meta = judge_response(&req, &res, times, &RouteCache::new(1 << 20)).ok()?;
+    let meta = judge_response(&get(asked), &res, times, &RouteCache::new(1 << 20)).ok()?;
     let whole: Vec<u8> = (first..first + length).map(byte).collect();
     let (one, other) = whole.split_at(whole.len() / 2);
     let body = StoredBody::new(vec![Bytes::copy_from_slice(one), Bytes::copy_from_slice(other)]);
     Some(Entry::new(Arc::new(Head::new(meta, status, &res.headers)), body))
 }
 
+fn get(headers: &HeaderMap) -> RequestHead {
+    RequestHead::new(Request::new(()).into_parts().0).with(|parts| parts.headers = headers.clone())
+}
+
 /// `first` is the place in the whole of the entry's first byte.
 fn answers_rightly(entry: &Entry, headers: &HeaderMap, first_byte: u64) {
-    let mut req = Request::new(()).into_parts().0;
-    req.headers = headers.clone();
-    match slice(entry, &req) {
+    match slice(entry, &get(headers)) {
         Slice::Bytes { body, first, complete } => {
             assert!(body.start < body.end && body.end <= entry.body.len());
             assert_eq!(first, first_byte + body.start);

@@ -7,6 +7,7 @@ use http::StatusCode;
 use http::header;
 
 use crate::cache::entry::Entry;
+use crate::cache::entry::Head;
 use crate::cache::range::Part;
 
 /// Pieces of a combined body: a client that asks for a byte at a time gets no further with each than with the first.
@@ -38,26 +39,26 @@ pub fn combine(old: &Entry, new: &Entry) -> Option<Entry> {
         return None;
     }
 
-    let mut head = (*old.head).clone();
+    let (mut meta, mut status, mut headers) =
+        (new.head.meta.clone(), old.head.status, old.head.headers.clone());
     for name in new.head.headers.keys() {
-        head.headers.remove(name);
+        headers.remove(name);
     }
     for (name, value) in &new.head.headers {
-        head.headers.append(name.clone(), value.clone());
+        headers.append(name.clone(), value.clone());
     }
-    head.meta = new.head.meta.clone();
-    head.meta.content_length = Some(body.len());
-    head.headers.insert(header::CONTENT_LENGTH, body.len().into());
+    meta.content_length = Some(body.len());
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
     if first == 0 && complete == Some(end) {
-        head.meta.part = None;
-        head.status = StatusCode::OK;
-        head.headers.remove(header::CONTENT_RANGE);
+        meta.part = None;
+        status = StatusCode::OK;
+        headers.remove(header::CONTENT_RANGE);
     } else {
         let asked = HeaderValue::try_from(format!("bytes={first}-{}", end - 1)).ok()?;
-        head.headers.insert(header::CONTENT_RANGE, content_range(first, end, complete));
-        head.meta.part = Some(Part { first, complete, asked, object_max: b.object_max });
+        headers.insert(header::CONTENT_RANGE, content_range(first, end, complete));
+        meta.part = Some(Part { first, complete, asked, object_max: b.object_max });
     }
-    Some(Entry { head: Arc::new(head), body })
+    Some(Entry { head: Arc::new(Head::new(meta, status, &headers)), body })
 }
 
 /// `Content-Range` of the bytes from `first` to before `end` (RFC 9110 §14.4).

@@ -15,6 +15,8 @@ use sfv::List;
 use sfv::ListEntry;
 use sfv::Parser;
 
+use crate::fields::RequestHead;
+
 /// Fields for caches like this one, the nearest first (RFC 9213 §2, §3.1).
 const TARGETED: [HeaderName; 2] =
     [HeaderName::from_static("tidegate-cache-control"), HeaderName::from_static("cdn-cache-control")];
@@ -124,10 +126,13 @@ impl CacheControl {
     }
 
     /// Reads a request's; `Pragma: no-cache` counts only without any (RFC 9111 §5.4).
-    pub fn of_request(headers: &HeaderMap) -> Self {
-        let mut control = Self::of_lines(headers);
-        if !headers.contains_key(CACHE_CONTROL) && headers.contains_key(PRAGMA) {
-            control.no_cache = headers.get_all(PRAGMA).iter().any(|line| {
+    pub fn of_request(req: &RequestHead) -> Self {
+        if req.has(&CACHE_CONTROL) {
+            return Self::of_lines(&req.headers);
+        }
+        let mut control = Self::default();
+        if let Some(pragma) = req.get_all(&PRAGMA) {
+            control.no_cache = pragma.iter().any(|line| {
                 Members::new(line.as_bytes()).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
             });
         }
@@ -436,12 +441,15 @@ mod tests {
 
     #[test]
     fn a_request_may_say_max_stale_bare_and_pragma_alone() {
-        let mut headers = HeaderMap::new();
-        headers.insert(PRAGMA, "no-cache".parse().unwrap());
-        assert!(CacheControl::of_request(&headers).no_cache);
+        let bare = RequestHead::new(http::Request::new(()).into_parts().0);
+        let with = |req: RequestHead, name: HeaderName, value: &'static str| {
+            req.with(|parts| drop(parts.headers.insert(name, value.parse().unwrap())))
+        };
+        let req = with(bare, PRAGMA, "no-cache");
+        assert!(CacheControl::of_request(&req).no_cache);
 
-        headers.insert(CACHE_CONTROL, "max-stale".parse().unwrap());
-        let read = CacheControl::of_request(&headers);
+        let req = with(req, CACHE_CONTROL, "max-stale");
+        let read = CacheControl::of_request(&req);
         assert!(!read.no_cache);
         assert_eq!(read.max_stale, Some(u64::MAX));
     }

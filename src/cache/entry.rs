@@ -15,12 +15,12 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::StatusCode;
 use http::header;
-use http::request;
 use http::response;
 use http_body::Body as HttpBody;
 use http_body::Frame;
 use http_body::SizeHint;
 
+use crate::answer::Written;
 use crate::body::Body;
 use crate::body::BodyError;
 use crate::cache::directives::Members;
@@ -29,6 +29,7 @@ use crate::cache::policy::Times;
 use crate::cache::policy::judge_response;
 use crate::cache::status::CacheReason;
 use crate::config::RouteCache;
+use crate::fields::RequestHead;
 
 /// What a header line costs beyond its bytes: a slot of the map (104 bytes, with both handles), its
 /// places in the map's index, and the handle behind a name that is not a usual one.
@@ -45,9 +46,9 @@ const PIECE_OVERHEAD: usize = 2 * size_of::<Bytes>();
 /// Larger ones would hold up everybody else while they are copied: see [`StoredBody::piece`].
 const PACKED_BYTES_MAX: u64 = 1 << 20;
 
-/// Fields of a connection, never of a response (RFC 9111 §3.1, RFC 9110 §7.6.1), and Age, which is
+/// Fields of a connection, never of a response (RFC 9111 §3.1, RFC 9110 §7.6.1); and Age and our request id, which are
 /// written anew each time.
-const NOT_STORED: [HeaderName; 11] = [
+const NOT_STORED: [HeaderName; 12] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -59,6 +60,7 @@ const NOT_STORED: [HeaderName; 11] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::AGE,
+    HeaderName::from_static("x-request-id"),
 ];
 
 /// The part of a stored response that is known before its body has come.
@@ -70,6 +72,8 @@ pub struct Head {
     pub status: StatusCode,
     /// Its fields, without those that are never stored.
     pub headers: HeaderMap,
+    /// The same as HTTP/1.1 writes them, behind their status line. The values of `headers` are slices of it.
+    pub text: Bytes,
 }
 
 /// A whole stored response.
@@ -105,10 +109,10 @@ impl Head {
         if !headers.contains_key(header::DATE) {
             headers.insert(header::DATE, date(meta.received));
         }
-        let headers = packed(&headers);
+        let (headers, text) = packed(status, &headers);
         meta.etag = meta.etag.map(|etag| shared(&headers, &header::ETAG, etag));
         meta.last_modified = meta.last_modified.map(|at| shared(&headers, &header::LAST_MODIFIED, at));
-        Self { meta, status, headers }
+        Self { meta, status, headers, text }
     }
 }
 
@@ -119,12 +123,10 @@ impl Entry {
         if head.headers.contains_key(header::CONTENT_LENGTH) || has_no_content {
             return Self { head, body };
         }
-        let mut head = Arc::unwrap_or_clone(head);
-        head.headers.insert(header::CONTENT_LENGTH, body.length.into());
-        // One field more has doubled the map's room.
-        head.headers = head.headers.clone();
-        head.meta.content_length = Some(body.length);
-        Self { head: Arc::new(head), body }
+        let Head { mut meta, status, mut headers, .. } = Arc::unwrap_or_clone(head);
+        headers.insert(header::CONTENT_LENGTH, body.length.into());
+        meta.content_length = Some(body.length);
+        Self { head: Arc::new(Head::new(meta, status, &headers)), body }
     }
 
     /// Its age in seconds (RFC 9111 §4.2.3).
@@ -150,10 +152,9 @@ impl Entry {
 
     /// Bytes of memory behind it.
     pub fn bytes(&self) -> u64 {
-        let line =
-            |(name, value): (&HeaderName, &HeaderValue)| LINE_OVERHEAD + name.as_str().len() + value.len();
-        let Head { meta, headers, .. } = &*self.head;
-        let fields: usize = headers.iter().map(line).sum();
+        let Head { meta, headers, text, .. } = &*self.head;
+        let fields: usize = headers.keys().map(|name| LINE_OVERHEAD + name.as_str().len()).sum();
+        let fields = fields + text.len();
         let withheld: usize = meta.withheld.iter().map(|name| LINE_OVERHEAD + name.as_str().len()).sum();
         let pieces = self.body.pieces.len() * PIECE_OVERHEAD;
         (ENTRY_OVERHEAD + fields + withheld + pieces + meta.selection.bytes() + meta.tags.bytes()) as u64
@@ -165,7 +166,7 @@ impl Entry {
 /// field of the 304 replaces the stored one, Content-Length excepted; terms are read anew.
 pub fn update_from_304(
     entry: &Entry,
-    req: &request::Parts,
+    req: &RequestHead,
     res304: &response::Parts,
     times: Times,
     rules: &RouteCache,
@@ -190,6 +191,7 @@ pub fn update_from_304(
     }
     let mut get = http::Request::new(()).into_parts().0;
     get.headers = req.headers.clone();
+    let get = RequestHead::new(get);
     let (meta, storable) = match judge_response(&get, &parts, times, rules) {
         Ok(meta) => (meta, Ok(())),
         Err(reason) => (Meta { received: times.received, ..entry.head.meta.clone() }, Err(reason)),
@@ -307,17 +309,26 @@ fn storable_fields(headers: &HeaderMap, withheld: &[HeaderName]) -> HeaderMap {
     kept
 }
 
-/// The same fields, with all values in one piece of memory of the right size. As they come, they are slices of
-/// what a connection has read: kept for long, a date of 29 bytes would keep 8 KiB or more, which nobody counts.
-fn packed(headers: &HeaderMap) -> HeaderMap {
+/// The same fields, and the text that they make, in one piece of memory of the right size. As they come, values are slices
+/// of what a connection has read: kept for long, a date of 29 bytes would keep 8 KiB or more, which nobody counts.
+fn packed(status: StatusCode, headers: &HeaderMap) -> (HeaderMap, Bytes) {
     // A clone has no spare room either.
     let mut headers = headers.clone();
-    let mut rest = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
-    for value in headers.values_mut() {
-        rest.extend_from_slice(value.as_bytes());
-        *value = with_bytes(value, rest.split().freeze());
+    let mut written = Written::new(status, None, 0);
+    let mut put = |(name, value): (&HeaderName, &HeaderValue)| {
+        let before = written.text().len();
+        written.put(name, value.as_bytes());
+        let end = written.text().len().checked_sub(b"\r\n".len()).filter(|end| *end > before);
+        end.map(|end| end - value.len()..end)
+    };
+    let places: Vec<_> = headers.iter().map(&mut put).collect();
+    let text = Bytes::from(written.into_text().into_boxed_slice());
+    for (value, place) in headers.values_mut().zip(places) {
+        // What is not written is a length where there is no body.
+        let bytes = place.map_or_else(|| Bytes::copy_from_slice(value.as_bytes()), |place| text.slice(place));
+        *value = with_bytes(value, bytes);
     }
-    headers
+    (headers, text)
 }
 
 /// The validator as the stored field that it came from; a copy if that is not stored.
@@ -350,7 +361,7 @@ pub(super) mod tests {
         Arc::new(stored(&req, &parts, body.as_bytes()))
     }
 
-    fn stored(req: &request::Parts, res: &response::Parts, body: &[u8]) -> Entry {
+    fn stored(req: &RequestHead, res: &response::Parts, body: &[u8]) -> Entry {
         let times = Times { asked: 100, received: 100 };
         let meta = judge_response(req, res, times, &RouteCache::new(1000)).unwrap();
         let head = Head::new(meta, res.status, &res.headers);
@@ -368,20 +379,20 @@ pub(super) mod tests {
         body: &str,
         fields: &[(&'static str, &str)],
     ) -> Entry {
-        let (mut req, mut res) = exchange(fields);
-        req.headers.insert(header::RANGE, range.parse().unwrap());
+        let (req, mut res) = exchange(fields);
+        let req = req.with(|parts| drop(parts.headers.insert(header::RANGE, range.parse().unwrap())));
         res.status = StatusCode::PARTIAL_CONTENT;
         res.headers.insert(header::CACHE_CONTROL, "max-age=60".parse().unwrap());
         res.headers.insert(header::CONTENT_RANGE, content_range.parse().unwrap());
         stored(&req, &res, body.as_bytes())
     }
 
-    pub(crate) fn exchange(fields: &[(&'static str, &str)]) -> (request::Parts, response::Parts) {
+    pub(crate) fn exchange(fields: &[(&'static str, &str)]) -> (RequestHead, response::Parts) {
         let mut parts = http::Response::new(()).into_parts().0;
         for (name, value) in fields {
             parts.headers.append(*name, value.parse().unwrap());
         }
-        (http::Request::new(()).into_parts().0, parts)
+        (http::Request::new(()).into_parts().0.into(), parts)
     }
 
     #[test]
@@ -407,7 +418,7 @@ pub(super) mod tests {
     }
 
     /// Head and body as slices of one read buffer, as an HTTP/1 client hands them over.
-    fn exchange_in(buffer: &Bytes, fields: &[(&'static str, &str)]) -> (request::Parts, response::Parts) {
+    fn exchange_in(buffer: &Bytes, fields: &[(&'static str, &str)]) -> (RequestHead, response::Parts) {
         let (req, mut parts) = exchange(&[]);
         for (name, value) in fields {
             let at = memchr::memmem::find(buffer, value.as_bytes()).unwrap();

@@ -21,7 +21,6 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::request;
 use http_body::Body as HttpBody;
 use http_body::Frame;
 use http_body::SizeHint;
@@ -41,6 +40,7 @@ use crate::cache::status::CacheReason;
 use crate::cache::store::Store;
 use crate::cache::vary::Choosing;
 use crate::config::RouteCache;
+use crate::fields::RequestHead;
 
 /// How far the slowest reader of an object that will not be stored may fall behind: a few
 /// socket buffers, so that readers of equal speed never wait for each other.
@@ -331,16 +331,11 @@ impl Drop for Leader {
 impl Follower {
     /// Waits for the leader's response; the caller limits the time. `req` is this follower's own:
     /// a response that it may not have (Vary, Authorization, its Cache-Control) sends it alone.
-    pub async fn wait(mut self, req: &request::Parts, rules: &RouteCache) -> Followed {
+    pub async fn wait(mut self, req: &RequestHead, rules: &RouteCache) -> Followed {
         poll_fn(|cx| self.poll_wait(cx, req, rules)).await
     }
 
-    fn poll_wait(
-        &mut self,
-        cx: &mut Context<'_>,
-        req: &request::Parts,
-        rules: &RouteCache,
-    ) -> Poll<Followed> {
+    fn poll_wait(&mut self, cx: &mut Context<'_>, req: &RequestHead, rules: &RouteCache) -> Poll<Followed> {
         let mut state = lock(&self.flight.state);
         let head = match &state.phase {
             Phase::Waiting => {
@@ -382,7 +377,7 @@ impl Drop for Follower {
     }
 }
 
-fn may_share(head: &Head, req: &request::Parts, now: u64, rules: &RouteCache) -> Result<(), CacheReason> {
+fn may_share(head: &Head, req: &RequestHead, now: u64, rules: &RouteCache) -> Result<(), CacheReason> {
     select(&head.meta, req, &Choosing::of(&req.headers))?;
     match assess(&head.meta, req, now.max(head.meta.received), rules) {
         Assessment::Fresh { .. } => Ok(()),

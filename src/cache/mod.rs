@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use http::Method;
 use http::header;
-use http::request;
 use http::response;
 
 pub use crate::cache::entry::Entry;
@@ -60,6 +59,7 @@ use crate::config;
 use crate::config::CacheMode;
 use crate::config::QueryKey;
 use crate::config::RouteCache;
+use crate::fields::RequestHead;
 
 use crate::cache::flight::Flights;
 use crate::cache::flight::lock;
@@ -150,7 +150,7 @@ impl Cache {
     }
 
     /// What is stored for this request (RFC 9111 §4).
-    pub fn lookup(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache) -> Lookup {
+    pub fn lookup(&self, key: &Key, req: &RequestHead, now: u64, rules: &RouteCache) -> Lookup {
         let found = self.find(key, req, now, rules);
         let asks_server = !matches!(found, Lookup::Hit { .. });
         let is_forbidden = asks_server && policy::asks(req, rules).only_if_cached;
@@ -172,7 +172,7 @@ impl Cache {
 
     /// Leads or follows the fetch of `key`; for GET only, since the answer to HEAD has no body.
     /// `epoch` is [`Self::epoch`] from before the look-up.
-    pub fn join(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache, epoch: u64) -> Join {
+    pub fn join(&self, key: &Key, req: &RequestHead, now: u64, rules: &RouteCache, epoch: u64) -> Join {
         let leader = match self.flights.join(key, now, epoch) {
             Ok(leader) => leader,
             Err(follower) => return Join::Follow(follower),
@@ -203,7 +203,7 @@ impl Cache {
     pub fn judge(
         &self,
         key: &Key,
-        req: &request::Parts,
+        req: &RequestHead,
         res: &response::Parts,
         times: Times,
         rules: &RouteCache,
@@ -223,7 +223,7 @@ impl Cache {
     pub fn freshen_by_head(
         &self,
         key: &Key,
-        req: &request::Parts,
+        req: &RequestHead,
         res: &response::Parts,
         times: Times,
         rules: &RouteCache,
@@ -313,7 +313,7 @@ impl Cache {
         self.flights.store().bytes()
     }
 
-    fn find(&self, key: &Key, req: &request::Parts, now: u64, rules: &RouteCache) -> Lookup {
+    fn find(&self, key: &Key, req: &RequestHead, now: u64, rules: &RouteCache) -> Lookup {
         let Some(variants) = self.flights.store().get(key) else {
             return Lookup::Miss(CacheReason::UriMiss);
         };

@@ -9,7 +9,6 @@ use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 use http::header;
-use http::request;
 use http::response;
 
 use crate::cache::directives::CacheControl;
@@ -28,6 +27,7 @@ use crate::config::RouteCache;
 use crate::config::ServerFreshness;
 use crate::config::SetCookie;
 use crate::fields;
+use crate::fields::RequestHead;
 
 /// Longest lifetime that we guess; a day, as Varnish's and Squid's guides advise.
 const HEURISTIC_SECONDS_MAX: u64 = 86_400;
@@ -181,24 +181,24 @@ impl Meta {
 }
 
 /// Whether the store is asked at all; `route` is the route's `cache` setting.
-pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> RequestPlan {
+pub fn plan_request(head: &RequestHead, route: Option<&RouteCache>) -> RequestPlan {
     use CacheReason as Why;
     let Some(rules) = route else { return RequestPlan::Bypass(Why::Disabled) };
-    let has = |name: HeaderName| head.headers.contains_key(name);
+    let has = |name: HeaderName| head.has(&name);
     let why = if head.method != Method::GET && head.method != Method::HEAD {
         Why::Method
     } else if has(header::UPGRADE) {
         Why::Upgrade
     } else if has(header::TRANSFER_ENCODING)
-        || head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0")
+        || head.get(&header::CONTENT_LENGTH).is_some_and(|length| length != "0")
     {
         Why::RequestBody
-    } else if has(header::RANGE) && asked(&head.headers).is_none() {
+    } else if has(header::RANGE) && asked(head).is_none() {
         // Several ranges at once are the server's to put together.
         Why::Range
     } else if has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE) {
         Why::Precondition
-    } else if UNKEYED.iter().any(|name| head.headers.contains_key(name)) || hides_field(head) {
+    } else if has_unkeyed(head) || hides_field(head) {
         Why::UnkeyedInput
     } else if has(header::CACHE_CONTROL) && asks(head, rules).no_store {
         Why::RequestNoStore
@@ -210,19 +210,24 @@ pub fn plan_request(head: &request::Parts, route: Option<&RouteCache>) -> Reques
     RequestPlan::Bypass(why)
 }
 
+/// True for any of [`UNKEYED`].
+fn has_unkeyed(head: &RequestHead) -> bool {
+    head.has_private_fields() && UNKEYED.iter().any(|name| head.has(name))
+}
+
 /// True when `Connection` takes a field away (RFC 9110 §7.6.1): the server answers without it, and a `Vary`
 /// that names it would give the answer to those who sent it to the server.
-fn hides_field(head: &request::Parts) -> bool {
+fn hides_field(head: &RequestHead) -> bool {
     const USUAL: [&str; 4] = ["keep-alive", "close", "upgrade", "te"];
-    fields::elements(&head.headers, header::CONNECTION)
+    head.elements(&header::CONNECTION)
         .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual)))
         .any(|name| head.headers.contains_key(name))
 }
 
 /// The operator's own conditions.
-fn is_bypassed(head: &request::Parts, rules: &RouteCache) -> bool {
+fn is_bypassed(head: &RequestHead, rules: &RouteCache) -> bool {
     let bypass = &rules.bypass;
-    bypass.headers.iter().any(|name| head.headers.contains_key(name))
+    bypass.headers.iter().any(|name| head.has(name))
         || bypass.cookies.iter().any(|name| fields::cookie(&head.headers, name).is_some())
         || !bypass.query.is_empty()
             && head.uri.query().unwrap_or_default().split('&').any(|pair| {
@@ -232,8 +237,8 @@ fn is_bypassed(head: &request::Parts, rules: &RouteCache) -> bool {
 }
 
 /// What the client's own directives ask, as far as the operator lets them.
-pub fn asks(head: &request::Parts, rules: &RouteCache) -> CacheControl {
-    if rules.client_directives { CacheControl::of_request(&head.headers) } else { CacheControl::default() }
+pub fn asks(head: &RequestHead, rules: &RouteCache) -> CacheControl {
+    if rules.client_directives { CacheControl::of_request(head) } else { CacheControl::default() }
 }
 
 /// Whether a response may be stored, and on what terms (RFC 9111 §3).
@@ -243,7 +248,7 @@ pub fn asks(head: &request::Parts, rules: &RouteCache) -> CacheControl {
 /// price for a guess); Authorization; Vary; size; a lifetime or a validator. The answer to a POST needs
 /// a lifetime in so many words (RFC 9110 §9.3.3); the caller sees to its Content-Location.
 pub fn judge_response(
-    req: &request::Parts,
+    req: &RequestHead,
     res: &response::Parts,
     times: Times,
     rules: &RouteCache,
@@ -286,16 +291,12 @@ pub fn judge_response(
 }
 
 /// RFC 9110 §15.3.7: what a 206 is a part of; one that cannot be told is not stored.
-fn part(
-    req: &request::Parts,
-    res: &response::Parts,
-    rules: &RouteCache,
-) -> Result<Option<Part>, CacheReason> {
+fn part(req: &RequestHead, res: &response::Parts, rules: &RouteCache) -> Result<Option<Part>, CacheReason> {
     if res.status != StatusCode::PARTIAL_CONTENT {
         return Ok(None);
     }
     // Without one question there is no one answer.
-    asked(&req.headers).ok_or(CacheReason::Partial)?;
+    asked(req).ok_or(CacheReason::Partial)?;
     let asked = req.headers.get(header::RANGE).ok_or(CacheReason::Partial)?;
     // A copy: the original would keep the client's whole read buffer in memory.
     let asked = HeaderValue::from_bytes(asked.as_bytes()).map_err(|_| CacheReason::Partial)?;
@@ -304,7 +305,7 @@ fn part(
 }
 
 /// Whether an entry may answer `req` now (RFC 9111 §4.2, §5.2.1, §5.2.2).
-pub fn assess(meta: &Meta, req: &request::Parts, now: u64, rules: &RouteCache) -> Assessment {
+pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> Assessment {
     let asks = asks(req, rules);
     let age = meta.age(now);
     let ttl = meta.ttl(now);
@@ -335,11 +336,11 @@ pub fn assess(meta: &Meta, req: &request::Parts, now: u64, rules: &RouteCache) -
 
 /// True when `req` may be answered by a response of these terms at all, fresh or not: its Vary
 /// fields (RFC 9111 §4.1) and its `Authorization` (§3.5).
-pub fn select(meta: &Meta, req: &request::Parts, choosing: &Choosing<'_>) -> Result<(), CacheReason> {
+pub fn select(meta: &Meta, req: &RequestHead, choosing: &Choosing<'_>) -> Result<(), CacheReason> {
     if !meta.selection.matches(choosing) {
         return Err(CacheReason::VaryMiss);
     }
-    if req.headers.contains_key(header::AUTHORIZATION) && !meta.shared_when_authorized {
+    if req.has(&header::AUTHORIZATION) && !meta.shared_when_authorized {
         return Err(CacheReason::Authorization);
     }
     Ok(())
@@ -347,14 +348,13 @@ pub fn select(meta: &Meta, req: &request::Parts, choosing: &Choosing<'_>) -> Res
 
 /// Answers the client's conditions (RFC 9110 §13.2.2, RFC 9111 §4.3.2): If-None-Match, and only
 /// without it If-Modified-Since; for a success only.
-pub fn conditional(req: &request::Parts, status: StatusCode, meta: &Meta) -> Conditional {
-    let mut etags = req.headers.get_all(header::IF_NONE_MATCH).iter().peekable();
+pub fn conditional(req: &RequestHead, status: StatusCode, meta: &Meta) -> Conditional {
     let is_unmodified = if !status.is_success() {
         false
-    } else if etags.peek().is_some() {
-        etags.any(|line| names_etag(line.as_bytes(), meta.etag.as_ref()))
+    } else if let Some(etags) = req.get_all(&header::IF_NONE_MATCH) {
+        etags.iter().any(|line| names_etag(line.as_bytes(), meta.etag.as_ref()))
     } else {
-        let since = req.headers.get(header::IF_MODIFIED_SINCE);
+        let since = req.get(&header::IF_MODIFIED_SINCE);
         since
             .and_then(|since| parse_date(since.as_bytes(), meta.received))
             .is_some_and(|since| meta.modified <= since)
@@ -425,7 +425,7 @@ fn refuse_status(status: StatusCode, control: &CacheControl) -> Result<(), Cache
 }
 
 fn refuse_secrets(
-    req: &request::Parts,
+    req: &RequestHead,
     res: &response::Parts,
     control: &CacheControl,
     spoken: Option<u64>,
@@ -443,7 +443,7 @@ fn refuse_secrets(
     if res.headers.contains_key(header::SET_COOKIE) && !is_meant && !is_withheld {
         return Err(CacheReason::SetCookie);
     }
-    if req.headers.contains_key(header::AUTHORIZATION) && !shared_when_authorized(control) {
+    if req.has(&header::AUTHORIZATION) && !shared_when_authorized(control) {
         return Err(CacheReason::Authorization);
     }
     Ok(())
@@ -635,10 +635,10 @@ mod tests {
         headers
     }
 
-    fn req(text: &str) -> request::Parts {
+    fn req(text: &str) -> RequestHead {
         let mut parts = http::Request::new(()).into_parts().0;
         parts.headers = fields(text);
-        parts
+        parts.into()
     }
 
     fn res(status: u16, text: &str) -> response::Parts {
@@ -675,8 +675,7 @@ mod tests {
             ("GET", "if-match: \"a\"", RequestPlan::Bypass(CacheReason::Precondition)),
             ("GET", "cache-control: no-store", RequestPlan::Bypass(CacheReason::RequestNoStore)),
         ] {
-            let mut head = req(text);
-            head.method = method.parse().unwrap();
+            let head = req(text).with(|parts| parts.method = method.parse().unwrap());
             assert_eq!(plan_request(&head, Some(&route)), expected, "{method} {text}");
         }
         assert_eq!(plan_request(&req(""), None), RequestPlan::Bypass(CacheReason::Disabled));
@@ -707,8 +706,7 @@ mod tests {
         ] {
             assert_eq!(judged(request, status, response).unwrap_err(), reason, "{status} {response}");
         }
-        let mut head = req("");
-        head.method = Method::HEAD;
+        let head = req("").with(|parts| parts.method = Method::HEAD);
         let refused =
             judge_response(&head, &res(200, "cache-control: max-age=60"), TIMES, &RouteCache::new(1000));
         assert_eq!(refused.unwrap_err(), Why::HeadOnly);
@@ -919,8 +917,7 @@ mod tests {
             ("/?a=1&nocache", "", RequestPlan::Bypass(CacheReason::Configured)),
             ("/?xnocache=1", "", RequestPlan::Lookup),
         ] {
-            let mut head = req(text);
-            head.uri = target.parse().unwrap();
+            let head = req(text).with(|parts| parts.uri = target.parse().unwrap());
             assert_eq!(plan_request(&head, Some(&rules)), expected, "{target} {text}");
         }
     }

@@ -8,11 +8,11 @@ use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 use http::header;
-use http::request;
 
 use crate::cache::directives::parse_date;
 use crate::cache::entry::Entry;
 use crate::cache::policy::Meta;
+use crate::fields::RequestHead;
 
 /// One range of bytes, as a client asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +57,8 @@ pub enum Slice {
 }
 
 /// The range that a GET asks for; `None` when it asks for none, for several, or in another unit.
-pub fn asked(headers: &HeaderMap) -> Option<Asked> {
-    let mut lines = headers.get_all(header::RANGE).iter();
+pub fn asked(req: &RequestHead) -> Option<Asked> {
+    let mut lines = req.get_all(&header::RANGE)?.iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
     let line = line.to_str().ok()?;
     let (unit, spec) = line.split_once('=')?;
@@ -102,9 +102,9 @@ impl Asked {
 }
 
 /// What of `entry` answers `req`.
-pub fn slice(entry: &Entry, req: &request::Parts) -> Slice {
+pub fn slice(entry: &Entry, req: &RequestHead) -> Slice {
     let meta = &entry.head.meta;
-    let asks = (req.method == Method::GET).then(|| asked(&req.headers)).flatten();
+    let asks = (req.method == Method::GET).then(|| asked(req)).flatten();
     match (asks, &meta.part) {
         (None, None) => Slice::Stored,
         (None, Some(_)) => Slice::Absent,
@@ -117,7 +117,7 @@ pub fn slice(entry: &Entry, req: &request::Parts) -> Slice {
             }
         }
         (Some(_), Some(_)) if !may_have_part(meta, req) => Slice::Absent,
-        (Some(_), Some(part)) if req.headers.get(header::RANGE) == Some(&part.asked) => Slice::Stored,
+        (Some(_), Some(part)) if req.get(&header::RANGE) == Some(&part.asked) => Slice::Stored,
         (Some(asks), Some(part)) => within(asks, part, entry.body.len()),
     }
 }
@@ -142,8 +142,8 @@ fn within(asks: Asked, part: &Part, length: u64) -> Slice {
 
 /// RFC 9110 §13.1.5: a part only of the very representation that `If-Range` names, by a strong tag or
 /// by its exact date.
-fn may_have_part(meta: &Meta, req: &request::Parts) -> bool {
-    let Some(condition) = req.headers.get(header::IF_RANGE) else { return true };
+fn may_have_part(meta: &Meta, req: &RequestHead) -> bool {
+    let Some(condition) = req.get(&header::IF_RANGE) else { return true };
     let condition = condition.as_bytes();
     if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
         return meta.strong_etag().is_some_and(|etag| etag.as_bytes() == condition);
@@ -165,12 +165,12 @@ mod tests {
     use super::*;
     use crate::cache::entry::tests::{entry, part};
 
-    fn get(fields: &[(&'static str, &str)]) -> request::Parts {
+    fn get(fields: &[(&'static str, &str)]) -> RequestHead {
         let mut parts = http::Request::new(()).into_parts().0;
         for (name, value) in fields {
             parts.headers.append(*name, value.parse().unwrap());
         }
-        parts
+        parts.into()
     }
 
     #[test]
@@ -189,9 +189,9 @@ mod tests {
             ("lines=0-4", None),
             ("0-4", None),
         ] {
-            assert_eq!(asked(&get(&[("range", value)]).headers), expected, "{value}");
+            assert_eq!(asked(&get(&[("range", value)])), expected, "{value}");
         }
-        assert_eq!(asked(&get(&[("range", "bytes=0-1"), ("range", "bytes=2-3")]).headers), None);
+        assert_eq!(asked(&get(&[("range", "bytes=0-1"), ("range", "bytes=2-3")])), None);
     }
 
     #[test]

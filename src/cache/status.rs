@@ -1,11 +1,10 @@
 //! Why the cache did what it did, and how it says so (RFC 9211).
 
-use std::fmt::Write;
-
-use http::HeaderMap;
 use http::HeaderName;
-use http::HeaderValue;
 use http::StatusCode;
+
+use crate::answer::Answer;
+use crate::fields::digits;
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -252,45 +251,56 @@ impl Forward {
 }
 
 impl CacheStatus {
-    /// As a field value.
-    pub fn render(&self) -> HeaderValue {
-        let mut text = String::with_capacity(64);
-        // Writing to a String cannot fail.
-        let _ = match self {
-            Self::Hit { ttl, detail: None } => write!(text, "tidegate; hit; ttl={ttl}"),
-            Self::Hit { ttl, detail: Some(why) } => {
-                write!(text, "tidegate; hit; ttl={ttl}; detail={}", why.as_str())
-            }
-            Self::Forward(forward) => {
-                let _ = write!(text, "tidegate; fwd={}", forward.why.forward());
-                if let Some(status) = forward.status {
-                    let _ = write!(text, "; fwd-status={}", status.as_u16());
-                }
-                text.push_str(if forward.stored { "; stored" } else { "" });
-                text.push_str(if forward.collapsed { "; collapsed" } else { "" });
-                match forward.told_detail() {
-                    Some(detail) => write!(text, "; detail={}", detail.as_str()),
-                    None => Ok(()),
-                }
-            }
-        };
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate"))
+    /// Adds our member after those of caches nearer to the server (RFC 9211 §2).
+    pub fn append(&self, answer: &mut Answer) {
+        answer.append_with(&CACHE_STATUS, |text| self.write(text));
     }
 
-    /// Adds our member after those of caches nearer to the server (RFC 9211 §2).
-    pub fn append(&self, headers: &mut HeaderMap) {
-        headers.append(CACHE_STATUS, self.render());
+    fn write(&self, text: &mut Vec<u8>) {
+        match self {
+            Self::Hit { ttl, detail } => {
+                text.extend_from_slice(b"tidegate; hit; ttl=");
+                text.extend_from_slice(if *ttl < 0 { b"-" } else { b"" });
+                digits(text, ttl.unsigned_abs(), 1);
+                if let Some(why) = detail {
+                    parameter(text, "detail", why.as_str());
+                }
+            }
+            Self::Forward(forward) => forward.write(text),
+        }
     }
 }
 
 impl Forward {
+    fn write(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"tidegate");
+        parameter(text, "fwd", self.why.forward());
+        if let Some(status) = &self.status {
+            parameter(text, "fwd-status", status.as_str());
+        }
+        text.extend_from_slice(if self.stored { b"; stored" } else { b"" });
+        text.extend_from_slice(if self.collapsed { b"; collapsed" } else { b"" });
+        if let Some(detail) = self.told_detail() {
+            parameter(text, "detail", detail.as_str());
+        }
+    }
+
     fn told_detail(&self) -> Option<CacheReason> {
         self.detail.or((self.why.forward() != self.why.as_str()).then_some(self.why))
     }
 }
 
+fn parameter(text: &mut Vec<u8>, name: &str, value: &str) {
+    for part in ["; ", name, "=", value] {
+        text.extend_from_slice(part.as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use http::Version;
+
     use super::*;
 
     #[test]
@@ -327,18 +337,21 @@ mod tests {
             ),
             (CacheStatus::Forward(Forward::new(CacheReason::Range)), "tidegate; fwd=bypass; detail=range"),
         ] {
-            assert_eq!(status.render(), expected);
+            let mut text = Vec::new();
+            status.write(&mut text);
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
         }
     }
 
     #[test]
     fn our_member_comes_after_the_servers() {
-        let mut headers = HeaderMap::new();
-        headers.insert(CACHE_STATUS, HeaderValue::from_static("origin; hit"));
+        let mut answer = Answer::new(StatusCode::OK, None, Version::HTTP_2, 0);
+        answer.append(&CACHE_STATUS, &HeaderValue::from_static("origin; hit"));
 
-        CacheStatus::Hit { ttl: 1, detail: None }.append(&mut headers);
+        CacheStatus::Hit { ttl: 1, detail: None }.append(&mut answer);
 
-        let lines: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
+        let response = answer.into_response();
+        let lines: Vec<_> = response.headers().get_all(CACHE_STATUS).iter().collect();
         assert_eq!(lines, ["origin; hit", "tidegate; hit; ttl=1"]);
     }
 }

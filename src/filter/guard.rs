@@ -8,7 +8,6 @@ mod framing;
 mod path;
 mod response;
 
-use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderValue;
@@ -16,10 +15,10 @@ use http::Method;
 use http::StatusCode;
 use http::Version;
 use http::header;
-use http::request::Parts;
 
 use crate::config::Limits;
 use crate::fields;
+use crate::fields::RequestHead;
 use crate::filter::authority::Authority;
 
 pub use framing::Framing;
@@ -36,12 +35,11 @@ pub const METHOD_BYTES_MAX: usize = 32;
 /// What a head says, now that it may be believed to say one thing only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked<'a> {
-    /// What the router asks for: lower case, no port, no trailing dot; an IPv6 address in brackets.
-    pub host: Cow<'a, str>,
-    /// The port behind the host, if there was one.
-    pub port: Option<u16>,
+    /// Host and port, apart.
+    pub host: Authority<'a>,
     /// Host and port as the client sent them: of the target when it has an authority, else of `Host`.
     pub authority: &'a str,
+    host_field: Option<&'a HeaderValue>,
     /// The client asks for a websocket, over HTTP/1.1, properly.
     pub wants_websocket: bool,
     /// OPTIONS that `Max-Forwards` lets go no further: it is ours to answer (RFC 9110 §7.6.2).
@@ -50,8 +48,8 @@ pub struct Checked<'a> {
 
 impl Checked<'_> {
     /// [`Checked::authority`] as a field value: a reference count when `Host` said the same.
-    pub fn authority_value(&self, head: &Parts) -> HeaderValue {
-        match head.headers.get(header::HOST) {
+    pub fn authority_value(&self) -> HeaderValue {
+        match self.host_field {
             Some(host) if host.as_bytes() == self.authority.as_bytes() => host.clone(),
             // Cannot fail: an authority of the grammar is visible ASCII.
             _ => HeaderValue::from_str(self.authority).unwrap_or_else(|_| HeaderValue::from_static("")),
@@ -199,7 +197,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// Looks at a request's head, cheapest and most telling first: method; size; target; fields; host.
-pub fn check_request<'a>(head: &'a Parts, limits: &Limits) -> Result<Checked<'a>, Refusal> {
+pub fn check_request<'a>(head: &'a RequestHead, limits: &Limits) -> Result<Checked<'a>, Refusal> {
     // CONNECT would make us an open tunnel; TRACE shows credentials to scripts (RFC 9110 §9.3.8).
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Refusal::Method);
@@ -209,19 +207,20 @@ pub fn check_request<'a>(head: &'a Parts, limits: &Limits) -> Result<Checked<'a>
     }
     check_target(head, limits)?;
     let fields = check_fields(head, limits)?;
-    let authority = authority(head, fields.host)?;
-    let parsed = Authority::parse(authority).ok_or(Refusal::HostInvalid)?;
+    let host_field = fields.host.map(|host| host.to_str().map_err(|_| Refusal::HostInvalid)).transpose()?;
+    let authority = authority(head, host_field)?;
+    let host = Authority::parse(authority).ok_or(Refusal::HostInvalid)?;
     Ok(Checked {
-        host: parsed.normal_name(),
-        port: parsed.port,
+        host,
         authority,
+        host_field: fields.host,
         wants_websocket: check_websocket(head)?,
         ends_here: fields.max_forwards == Some(0),
     })
 }
 
 // RFC 9112 §3.2: origin-form; absolute-form (http, https); `*`, for OPTIONS alone.
-fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
+fn check_target(head: &RequestHead, limits: &Limits) -> Result<(), Refusal> {
     let uri = &head.uri;
     let target = uri.path_and_query().map_or("", |p| p.as_str());
     let authority = uri.authority().map_or(0, |a| a.as_str().len());
@@ -255,22 +254,21 @@ fn check_target(head: &Parts, limits: &Limits) -> Result<(), Refusal> {
 /// What the walk over the fields remembers.
 #[derive(Default)]
 struct Fields<'a> {
-    host: Option<&'a str>,
+    host: Option<&'a HeaderValue>,
     /// Of OPTIONS alone.
     max_forwards: Option<u64>,
 }
 
 /// Whether a connection of HTTP/1.1 is to become a tunnel (RFC 6455 §4.1 and RFC 9110 §7.8). Another protocol than
 /// websocket, or HTTP/1.0, is no error: the server may ignore `Upgrade`, and curl sends `h2c` with any body.
-pub fn wants_websocket(head: &Parts) -> bool {
+pub fn wants_websocket(head: &RequestHead) -> bool {
     head.version == Version::HTTP_11
-        && head.headers.get_all(header::UPGRADE).iter().any(names_websocket)
-        && fields::elements(&head.headers, header::CONNECTION)
-            .any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && head.get_all(&header::UPGRADE).is_some_and(|lines| lines.iter().any(names_websocket))
+        && head.elements(&header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
 
 /// The same, of a request that may.
-fn check_websocket(head: &Parts) -> Result<bool, Refusal> {
+fn check_websocket(head: &RequestHead) -> Result<bool, Refusal> {
     if !wants_websocket(head) {
         return Ok(false);
     }
@@ -280,7 +278,7 @@ fn check_websocket(head: &Parts) -> Result<bool, Refusal> {
     }
 }
 
-fn check_fields<'a>(head: &'a Parts, limits: &Limits) -> Result<Fields<'a>, Refusal> {
+fn check_fields<'a>(head: &'a RequestHead, limits: &Limits) -> Result<Fields<'a>, Refusal> {
     if head.headers.len() > limits.headers {
         return Err(Refusal::FieldsTooMany);
     }
@@ -299,7 +297,7 @@ fn check_fields<'a>(head: &'a Parts, limits: &Limits) -> Result<Fields<'a>, Refu
 }
 
 fn check_field<'a>(
-    head: &Parts,
+    head: &RequestHead,
     fields: &mut Fields<'a>,
     name: &str,
     value: &'a HeaderValue,
@@ -309,12 +307,7 @@ fn check_field<'a>(
         return Err(Refusal::FieldInvalid);
     }
     match name {
-        "host" => {
-            let host = value.to_str().map_err(|_| Refusal::HostInvalid)?;
-            if fields.host.replace(host).is_some() {
-                return Err(Refusal::HostRepeated);
-            }
-        }
+        "host" if fields.host.replace(value).is_some() => return Err(Refusal::HostRepeated),
         // RFC 9113 §8.2.2: these five, and TE but for trailers.
         "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection" if is_http2 => {
             return Err(Refusal::ConnectionSpecific);
@@ -366,7 +359,7 @@ fn check_transfer_encoding(value: &HeaderValue) -> Result<(), Refusal> {
 
 /// The host that counts. An authority in the target wins over `Host` (RFC 9112 §3.2.2), but `Host` must be there
 /// and well formed all the same; HTTP/2 clients need not send it, and must not send another (RFC 9113 §8.3.1).
-fn authority<'a>(head: &'a Parts, host: Option<&'a str>) -> Result<&'a str, Refusal> {
+fn authority<'a>(head: &'a RequestHead, host: Option<&'a str>) -> Result<&'a str, Refusal> {
     let target = head.uri.authority().map(|a| a.as_str());
     let is_http2 = head.version > Version::HTTP_11;
     match (target, host) {

@@ -220,10 +220,11 @@ async fn serve_http2(local: Rc<Local>, client: Rc<Client>, stream: Stream, prefi
         let (local, watch, streams) = (local.clone(), watch.clone(), streams.clone());
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             watch.request_begins();
-            let request = request.map(Body::Incoming);
+            let (head, body) = request.into_parts();
             let (local, client, turn) = (local.clone(), client.clone(), turn.clone());
-            let serving = proxy::serve(local, client, request, streams.begins(), turn, None);
-            async { Ok::<_, Infallible>(serving.await) }
+            let serving =
+                proxy::serve(local, client, head.into(), Body::Incoming(body), streams.begins(), turn, None);
+            async { Ok::<_, Infallible>(serving.await.into_response()) }
         })
     };
     let conn = http2_builder(limits, streams).serve_connection(io, service);

@@ -23,15 +23,13 @@ pub struct Outbox {
 pub const SLICES_MAX: usize = 8;
 /// Text before each, and text behind the last.
 const PIECES_MAX: usize = (SLICES_MAX - 1) / 2;
-/// A head of usual size is written without asking for memory again.
-const TEXT_BYTES: usize = 768;
 /// No more is gathered beyond: what waits for the client is memory that it holds.
 const FULL_BYTES: usize = 64 * 1024;
 
 impl Outbox {
-    /// With room for a head.
-    pub fn new() -> Self {
-        Outbox { text: Vec::with_capacity(TEXT_BYTES), ..Outbox::default() }
+    /// With a head.
+    pub fn new(head: Vec<u8>) -> Self {
+        Outbox { length: head.len(), text: head, ..Outbox::default() }
     }
 
     /// Adds text.

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use crate::config::AccessFormat;
+use crate::fields::digits;
 
 /// What there is to say about one request. Empty text and `None` mean: there was none.
 #[derive(Debug, Clone)]
@@ -271,19 +272,6 @@ fn escape_common(out: &mut Vec<u8>, text: &[u8]) {
 fn hex(out: &mut Vec<u8>, byte: u8) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-}
-
-/// The number in decimal, with leading zeros up to `width`.
-fn digits(out: &mut Vec<u8>, mut number: u64, width: usize) {
-    // 2^64 has 20 digits.
-    let mut text = [b'0'; 20];
-    let mut start = text.len();
-    while number > 0 {
-        start -= 1;
-        text[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
-    out.extend_from_slice(&text[start.min(text.len() - width)..]);
 }
 
 fn address(out: &mut Vec<u8>, address: IpAddr) {

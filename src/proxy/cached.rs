@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, Response, StatusCode, header};
+use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 
+use crate::answer::Answer;
 use crate::body::Body;
 use crate::cache::policy::{self, StaleAllowed};
 use crate::cache::{
@@ -64,7 +65,7 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
 }
 
 /// Fetches what is not in the store, or waits for who does.
-pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result<Response<Body>, Failure> {
+pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result<Answer, Failure> {
     if let Some(is_hit) = miss.observed {
         return observe(x, out, &miss, is_hit).await;
     }
@@ -73,7 +74,7 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
         return head_only(x, out, &miss).await;
     }
     let has_validator = miss.stale.as_ref().is_some_and(|(entry, _)| entry.head.meta.has_validator());
-    if x.head.headers.contains_key(header::RANGE) && !has_validator {
+    if x.head.has(&header::RANGE) && !has_validator {
         return part(x, out, &miss).await;
     }
     let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), x.rules(), miss.epoch);
@@ -81,14 +82,14 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
         Join::Hit { entry, age, ttl } => Ok(hit(x, &entry, age, ttl)),
         Join::Lead(leader) => lead(x, leader, out, &miss).await,
         // What arrives is the whole; a part of it is sooner had from the server.
-        Join::Follow(_) if x.head.headers.contains_key(header::RANGE) => part(x, out, &miss).await,
+        Join::Follow(_) if x.head.has(&header::RANGE) => part(x, out, &miss).await,
         Join::Follow(follower) => follow(x, follower, out, &miss).await,
     }
 }
 
 /// The answer to a POST that is the answer to GET too (RFC 9110 section 9.3.3): it says so by a
 /// Content-Location that is its own address.
-pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
+pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Answer {
     if x.head.method != Method::POST || x.route_config().cache.is_none() {
         return x.to_client(fetched);
     }
@@ -109,14 +110,14 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Response<Body> {
     publish(x, leader, fetched, &miss, Times { asked: now, received: now })
 }
 
-fn hit(x: &mut Exchange, entry: &Entry, age: u64, ttl: i64) -> Response<Body> {
+fn hit(x: &mut Exchange, entry: &Entry, age: u64, ttl: i64) -> Answer {
     x.note_cache("hit", "");
     x.note_hit_age(age);
     x.stored_to_client(respond(entry, &x.head, age), CacheStatus::Hit { ttl, detail: None })
 }
 
 /// A stale entry, where that is allowed.
-fn serve_stale(x: &mut Exchange, entry: &Entry, why: CacheReason) -> Response<Body> {
+fn serve_stale(x: &mut Exchange, entry: &Entry, why: CacheReason) -> Answer {
     x.note_cache("stale", why.as_str());
     let now = unix_now();
     let (age, ttl) = (entry.age(now), entry.head.meta.ttl(now));
@@ -139,12 +140,7 @@ fn revalidate_behind(x: &Exchange, miss: &Miss) {
 }
 
 /// Fetches, for this request and all that wait for the same. Dropping `leader` on any failure lets them go.
-async fn lead(
-    x: &mut Exchange,
-    leader: Leader,
-    out: Outgoing,
-    miss: &Miss,
-) -> Result<Response<Body>, Failure> {
+async fn lead(x: &mut Exchange, leader: Leader, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
     let asked = unix_now();
     let cache = &x.local.keep.cache;
     // What has been purged since the look-up is neither asked about nor served.
@@ -185,7 +181,7 @@ async fn lead(
 }
 
 /// A part of what is not stored: asked for as it is, stored as the part that it is.
-async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Response<Body>, Failure> {
+async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
     let asked = unix_now();
     let leader = x.local.keep.cache.alone(&miss.key, miss.epoch);
     let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
@@ -194,7 +190,7 @@ async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Response<B
 
 /// The answer to HEAD has no body that others could share, but may tell whether what is stored is still
 /// right (RFC 9111 section 4.3.5).
-async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Response<Body>, Failure> {
+async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
     let asked = unix_now();
     let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
     let times = Times { asked, received: unix_now() };
@@ -207,10 +203,10 @@ fn validated(
     x: &mut Exchange,
     leader: Leader,
     entry: &Entry,
-    mut fetched: Fetched,
+    fetched: Fetched,
     miss: &Miss,
     times: Times,
-) -> Response<Body> {
+) -> Answer {
     x.note_cache("revalidated", miss.why.as_str());
     let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, x.rules());
     let mut forward = Forward::new(miss.why);
@@ -223,19 +219,15 @@ fn validated(
         Err(reason) => forward.detail = Some(reason),
     }
     let response = respond(&entry, &x.head, entry.age(times.received));
-    let mut response = x.stored_to_client(response, CacheStatus::Forward(forward));
-    fetched.take_cookie(response.headers_mut());
-    response
+    let mut answer = x.stored_to_client(response, CacheStatus::Forward(forward));
+    if let Some(cookie) = &fetched.cookie {
+        answer.append(&header::SET_COOKIE, cookie);
+    }
+    answer
 }
 
 /// A new response: to this client, to the store if it may be stored, and to those who wait.
-fn publish(
-    x: &mut Exchange,
-    leader: Leader,
-    mut fetched: Fetched,
-    miss: &Miss,
-    times: Times,
-) -> Response<Body> {
+fn publish(x: &mut Exchange, leader: Leader, mut fetched: Fetched, miss: &Miss, times: Times) -> Answer {
     let head = match x.local.keep.cache.judge(&miss.key, &x.head, &fetched.parts, times, x.rules()) {
         Ok(head) => head,
         Err(reason) => {
@@ -250,9 +242,10 @@ fn publish(
     forward.stored = true;
     // Whoever asked gets all that the server said, also what others may not have.
     fetched.body = Body::wrap(reader);
-    let mut response = respond_first(&head, &x.head, x.to_client(fetched));
-    CacheStatus::Forward(forward).append(response.headers_mut());
-    response
+    respond_first(&head, &x.head, &mut fetched.parts, &mut fetched.body);
+    let mut answer = x.to_client(fetched);
+    CacheStatus::Forward(forward).append(&mut answer);
+    answer
 }
 
 /// From the server into the flight, in a task of its own: the store may want what the client does not.
@@ -284,12 +277,7 @@ async fn pumped(mut writer: Writer, mut body: Body) -> Result<(), CacheReason> {
 }
 
 /// Waits for another's fetch; goes alone when it cannot be shared, or takes too long.
-async fn follow(
-    x: &mut Exchange,
-    follower: Follower,
-    out: Outgoing,
-    miss: &Miss,
-) -> Result<Response<Body>, Failure> {
+async fn follow(x: &mut Exchange, follower: Follower, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
     let began = Instant::now();
     let limit = x.local.keep.cache.collapse_wait();
     let followed = x.local.timers.timeout(limit, follower.wait(&x.head, x.rules())).await;
@@ -311,12 +299,7 @@ async fn follow(
 
 /// `mode = "observe"`: the server answers every request as if there were no cache; what the cache would
 /// have done is counted, and what it would have stored is stored.
-async fn observe(
-    x: &mut Exchange,
-    out: Outgoing,
-    miss: &Miss,
-    is_hit: bool,
-) -> Result<Response<Body>, Failure> {
+async fn observe(x: &mut Exchange, out: Outgoing, miss: &Miss, is_hit: bool) -> Result<Answer, Failure> {
     x.note_cache(if is_hit { "observed-hit" } else { "observed-miss" }, "");
     let asked = unix_now();
     // Before the fetch, so that a purge meanwhile is not missed.
@@ -325,7 +308,7 @@ async fn observe(
     let times = Times { asked, received: unix_now() };
     let cache = &x.local.keep.cache;
     if !is_hit
-        && range::asked(&x.head.headers).is_none()
+        && range::asked(&x.head).is_none()
         && let Ok(head) = cache.judge(&miss.key, &x.head, &fetched.parts, times, x.rules())
     {
         let writer = leader.publish(head, x.rules().max_object);
@@ -337,12 +320,12 @@ async fn observe(
 }
 
 /// The server's response as it is, with a word on why it is not stored.
-fn uncached(x: &mut Exchange, fetched: Fetched, why: CacheReason, reason: CacheReason) -> Response<Body> {
+fn uncached(x: &mut Exchange, fetched: Fetched, why: CacheReason, reason: CacheReason) -> Answer {
     x.note_cache("miss", reason.as_str());
     x.note_stored(Err(reason));
     let mut forward = Forward::new(why);
     forward.detail = Some(reason);
-    let mut response = x.to_client(fetched);
-    CacheStatus::Forward(forward).append(response.headers_mut());
-    response
+    let mut answer = x.to_client(fetched);
+    CacheStatus::Forward(forward).append(&mut answer);
+    answer
 }

@@ -1,6 +1,7 @@
 //! One request and its response: what is known of them, from the head to the record.
 
 use std::borrow::Cow;
+use std::io::Write;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,17 +10,17 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::ext::ReasonPhrase;
 
+use crate::answer::Answer;
 use crate::body::{Body, BodyError, End, Meter, Metered, PIECE, Room, Share};
 use crate::cache::policy;
 use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
 use crate::clock::unix_seconds;
 use crate::config::{CacheMode, RouteCache};
+use crate::fields::RequestHead;
 use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
 use crate::filter::guard;
 use crate::observe::Record;
@@ -33,6 +34,11 @@ use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
 use crate::upstream::side::Side;
 
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// RFC 9110 section 7.6.3, of a stored response: it was received over HTTP/1.1.
+const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
+
 /// Response bytes that wait for the client of one HTTP/2 connection, all streams together: what feeds the socket, whose
 /// own buffer is the kernel's. Beyond, each stream may have one small piece.
 const HTTP2_ROOM: usize = 256 * 1024;
@@ -44,7 +50,7 @@ pub struct Exchange {
     pub view: Rc<View>,
     pub client: Rc<Client>,
     /// As the client sent it.
-    pub head: Parts,
+    pub head: RequestHead,
     pub request_id: HeaderValue,
     /// Whom it is from, as far as that is believed.
     pub client_ip: IpAddr,
@@ -56,6 +62,10 @@ pub struct Exchange {
     /// Host and port, where the server gets another spelling of them.
     respelled: Option<HeaderValue>,
     pub facts: Facts,
+    /// What the client gets, once that is known.
+    body: Option<Metered>,
+    /// Of HTTP/2: its part of what may wait for the client.
+    share: Option<Arc<Share>>,
     /// `None`: no client waits for it.
     turn: Option<Rc<dyn Turn>>,
 }
@@ -77,39 +87,31 @@ pub struct Facts {
     pub cache_reason: &'static str,
     /// Why the status is what it is, when it is ours.
     pub reason: &'static str,
-    pub received: Rc<Meter>,
+    /// `None`: the request has no body.
+    received: Option<Rc<Meter>>,
     pub sent: Rc<Meter>,
 }
 
 /// What the guard found out about a head.
 pub struct Asked {
-    pub host: String,
     pub wants_websocket: bool,
     /// It is ours to answer.
     pub ends_here: bool,
-}
-
-/// The body that the client gets; the exchange ends with it.
-struct Recorded {
-    body: Metered,
-    /// Of HTTP/2: its part of what may wait for the client.
-    share: Option<Arc<Share>>,
-    exchange: Exchange,
 }
 
 impl Exchange {
     pub fn begin(
         local: Rc<Local>,
         client: Rc<Client>,
-        head: Parts,
+        head: RequestHead,
         sent: Rc<Meter>,
         turn: Rc<dyn Turn>,
-    ) -> Self {
+    ) -> Box<Self> {
         let view = local.snapshot();
         let fresh = local.rng.borrow_mut().u128(..);
         let request_id = forward::request_id(&head.headers, &client.peer, fresh);
         local.cells.gauge_add(view.listeners[client.listener].handles.in_flight, 1);
-        Exchange {
+        Box::new(Exchange {
             route: view.routes.len() - 1,
             client_ip: client.peer.ip(),
             authority: HeaderValue::from_static(""),
@@ -117,33 +119,31 @@ impl Exchange {
             turn: Some(turn),
             narrowed: None,
             respelled: None,
+            body: None,
+            share: None,
             local,
             view,
             client,
             head,
             request_id,
-        }
+        })
     }
 
     /// Step: is it one request, and only one?
     pub fn check(&mut self) -> Result<Asked, Failure> {
-        let view = self.view.clone();
-        let checked = guard::check_request(&self.head, &view.config.limits).map_err(Failure::Refused)?;
-        let authority = checked.authority_value(&self.head);
-        let asked = Asked {
-            wants_websocket: checked.wants_websocket,
-            ends_here: checked.ends_here,
-            host: checked.host.into_owned(),
-        };
+        let config = &self.view.config;
+        let checked = guard::check_request(&self.head, &config.limits).map_err(Failure::Refused)?;
+        let authority = checked.authority_value();
+        let asked = Asked { wants_websocket: checked.wants_websocket, ends_here: checked.ends_here };
         self.authority = authority;
-        let trusted = &view.config.listeners[self.client.listener].trusted_proxies;
+        let trusted = &config.listeners[self.client.listener].trusted_proxies;
         self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.headers, trusted);
         Ok(asked)
     }
 
     /// Step: whose is it?
-    pub fn find_route(&mut self, host: &str) -> Result<(), Failure> {
-        let host = router::normal_host(host);
+    pub fn find_route(&mut self) -> Result<(), Failure> {
+        let host = router::normal_host(self.authority.to_str().unwrap_or_default());
         let (listener, path) = (self.client.listener, self.head.uri.path());
         if self.view.router.is_ambiguous(listener, &host, path) {
             return Err(Failure::Refused(guard::Refusal::Path));
@@ -168,9 +168,7 @@ impl Exchange {
             None => BodyLength::Unknown,
         };
         if length == BodyLength::None {
-            let out = Outgoing { wants_websocket: asked.wants_websocket, ..Outgoing::nothing() };
-            self.facts.received = out.meter.clone();
-            return Ok(out);
+            return Ok(Outgoing { wants_websocket: asked.wants_websocket, ..Outgoing::nothing() });
         }
         if let (Some(limit), BodyLength::Known(bytes)) = (limit, length)
             && bytes > limit
@@ -180,7 +178,7 @@ impl Exchange {
         let idle = self.local.timers.deadline(view.config.limits.body_idle);
         let body = Metered::new(body, limit, Some(idle)).at_least(view.config.limits.body_rate);
         let meter = body.meter();
-        self.facts.received = meter.clone();
+        self.facts.received = Some(meter.clone());
         Ok(Outgoing { body: Body::wrap(body), meter, length, wants_websocket: asked.wants_websocket })
     }
 
@@ -211,7 +209,8 @@ impl Exchange {
 
     /// What a trusted peer says, if it says anything.
     fn told(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
-        let lines = self.client.peer.is_trusted().then(|| self.head.headers.get_all(name));
+        let is_trusted = self.client.peer.is_trusted();
+        let lines = if is_trusted { self.head.get_all(name) } else { None };
         lines.into_iter().flatten()
     }
 
@@ -284,11 +283,12 @@ impl Exchange {
 
     /// Whether a GET like this one would be looked up, and the server be told just what it was told now.
     pub fn is_all_keyed(&self) -> bool {
-        let mut get = self.head.clone();
-        get.method = Method::GET;
-        // What a POST brings is in no key, but its answer says that it is the address's own.
-        get.headers.remove(header::CONTENT_LENGTH);
-        get.headers.remove(header::TRANSFER_ENCODING);
+        let get = self.head.clone().with(|parts| {
+            parts.method = Method::GET;
+            // What a POST brings is in no key, but its answer says that it is the address's own.
+            parts.headers.remove(header::CONTENT_LENGTH);
+            parts.headers.remove(header::TRANSFER_ENCODING);
+        });
         matches!(self.keyed_target(), Cow::Borrowed(_))
             && self.keyed_authority().as_bytes() == self.authority.as_bytes()
             && !self.is_told_otherwise()
@@ -308,9 +308,10 @@ impl Exchange {
     /// The same request once more, on nobody's behalf: to bring the store up to date. It is not counted
     /// among the requests of clients, nor logged.
     pub fn behind(&self) -> Exchange {
-        let mut head = self.head.clone();
-        head.method = Method::GET;
-        head.headers.remove(header::RANGE);
+        let head = self.head.clone().with(|parts| {
+            parts.method = Method::GET;
+            parts.headers.remove(header::RANGE);
+        });
         Exchange {
             local: self.local.clone(),
             view: self.view.clone(),
@@ -323,6 +324,8 @@ impl Exchange {
             narrowed: self.narrowed.clone(),
             respelled: self.respelled.clone(),
             facts: Facts::begin(&self.local, Rc::default()),
+            body: None,
+            share: None,
             turn: None,
         }
     }
@@ -380,61 +383,55 @@ impl Exchange {
     }
 
     /// Step: what goes back, of a response that is the server's own.
-    pub fn to_client(&self, fetched: Fetched) -> Response<Body> {
-        let mut response = Response::new(fetched.body);
-        *response.headers_mut() = forward::to_client(&fetched.parts, self.head.version, &self.request_id);
-        *response.status_mut() = fetched.parts.status;
-        if let Some(phrase) = fetched.parts.extensions.get::<ReasonPhrase>() {
-            response.extensions_mut().insert(phrase.clone());
-        }
-        if let Some(cookie) = fetched.cookie {
-            response.headers_mut().append(header::SET_COOKIE, cookie);
+    pub fn to_client(&self, fetched: Fetched) -> Answer {
+        let mut answer = forward::to_client(&fetched.parts, self.head.version, &self.request_id);
+        answer.body = fetched.body;
+        if let Some(cookie) = &fetched.cookie {
+            answer.append(&header::SET_COOKIE, cookie);
         }
         let is_on = || self.route_config().cache.as_ref().is_some_and(|rules| rules.mode == CacheMode::On);
         if self.facts.cache == "bypass" && is_on() {
-            response.headers_mut().append("cache-status", bypass_status(self.facts.cache_reason));
+            let why = self.facts.cache_reason;
+            answer
+                .append_with(&CACHE_STATUS, |text| drop(write!(text, "tidegate; fwd=bypass; detail={why}")));
         }
-        response
+        answer
     }
 
     /// What goes back, of a response that the cache has made.
-    pub fn stored_to_client(&self, mut response: Response<Body>, status: CacheStatus) -> Response<Body> {
-        let headers = response.headers_mut();
-        headers.append(header::VIA, HeaderValue::from_static("1.1 tidegate"));
-        headers.insert(X_REQUEST_ID, self.request_id.clone());
-        status.append(headers);
-        response
+    pub fn stored_to_client(&self, mut answer: Answer, status: CacheStatus) -> Answer {
+        answer.append(&header::VIA, &VIA);
+        answer.append(&X_REQUEST_ID, &self.request_id);
+        status.append(&mut answer);
+        answer
     }
 
     /// The last step for what failed.
-    pub fn fail(mut self, failure: &Failure) -> Response<Body> {
+    pub fn fail(mut self: Box<Self>, failure: &Failure) -> Answer {
         let response = reply::answer(&mut self, failure);
-        self.finish(response)
+        self.finish(response.into())
     }
 
-    /// The last step: from here on the response carries the exchange, and ends it.
-    pub fn finish(mut self, mut response: Response<Body>) -> Response<Body> {
-        self.facts.status = response.status().as_u16();
-        if !response.headers().contains_key(header::DATE)
-            && response.status() != StatusCode::SWITCHING_PROTOCOLS
-        {
-            let date = httpdate::fmt_http_date(SystemTime::now());
-            if let Ok(date) = HeaderValue::try_from(date) {
-                response.headers_mut().insert(header::DATE, date);
-            }
+    /// The last step: from here on the exchange is the response's body, and ends with it.
+    pub fn finish(mut self: Box<Self>, mut answer: Answer) -> Answer {
+        let status = answer.status();
+        self.facts.status = status.as_u16();
+        if !answer.has_date() && status != StatusCode::SWITCHING_PROTOCOLS {
+            let date = httpdate::HttpDate::from(SystemTime::now());
+            answer.append_with(&header::DATE, |text| drop(write!(text, "{date}")));
         }
-        let mut body = std::mem::take(response.body_mut());
+        let mut body = std::mem::take(&mut answer.body);
         if self.head.method == Method::HEAD && !body.is_empty() {
-            body = left_out(&body, response.headers_mut());
+            body = left_out(&body, &mut answer);
         }
         // The server's pace is limited where the body comes from, the client's where it goes.
         let is_http2 = self.head.version == Version::HTTP_2;
         let room = if body.is_empty() { None } else { self.client_room() };
-        let share = room.map(Share::new);
+        self.share = room.map(Share::new);
         let piece_max = if is_http2 { PIECE } else { usize::MAX };
-        let body = Metered::by(self.facts.sent.clone(), body, piece_max);
-        *response.body_mut() = Body::wrap(Recorded { body, share, exchange: self });
-        response
+        self.body = Some(Metered::by(self.facts.sent.clone(), body, piece_max));
+        answer.body = Body::Wrapped(Box::into_pin(self));
+        answer
     }
 
     /// For what waits for a client of HTTP/2. The streams share its connection: what is not taken of one of them must not
@@ -452,7 +449,7 @@ impl Exchange {
         cells.gauge_add(listener.in_flight, -1);
         cells.inc(handles.requests.of(facts.status));
         cells.observe(handles.duration, total);
-        cells.add(listener.received, facts.received.bytes());
+        cells.add(listener.received, facts.received_bytes());
         cells.add(listener.sent, facts.sent.bytes());
         if let Some(counter) = route.cache_counter(facts.cache) {
             cells.inc(counter);
@@ -486,7 +483,7 @@ impl Exchange {
             route: &self.view.routes[self.route].name,
             upstream: upstream.map_or("", |u| &u.config.name),
             server: server.unwrap_or(""),
-            bytes_received: facts.received.bytes(),
+            bytes_received: facts.received_bytes(),
             bytes_sent: facts.sent.bytes(),
             total_us: total.as_micros() as u64,
             queue_us: us(facts.queued),
@@ -509,6 +506,10 @@ impl Facts {
         self.began.elapsed()
     }
 
+    fn received_bytes(&self) -> u64 {
+        self.received.as_ref().map_or(0, |meter| meter.bytes())
+    }
+
     fn begin(local: &Local, sent: Rc<Meter>) -> Self {
         let began = Instant::now();
         Facts {
@@ -523,7 +524,7 @@ impl Facts {
             cache: "",
             cache_reason: "",
             reason: "",
-            received: Rc::default(),
+            received: None,
             sent,
         }
     }
@@ -531,6 +532,8 @@ impl Facts {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        // First, so that it is known how it ended.
+        self.body = None;
         let Some(turn) = self.turn.take() else { return };
         let total = self.facts.began.elapsed();
         self.count(total);
@@ -539,7 +542,8 @@ impl Drop for Exchange {
     }
 }
 
-impl HttpBody for Recorded {
+/// The body that the client gets.
+impl HttpBody for Exchange {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -548,23 +552,23 @@ impl HttpBody for Recorded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let Some(share) = &this.share else { return Pin::new(&mut this.body).poll_frame(cx) };
-        let sent = &this.exchange.facts.sent;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let Some(share) = &this.share else { return Pin::new(body).poll_frame(cx) };
         if share.poll_room(cx).is_pending() {
             // What it waits for is its own client, so that it is the client's time that runs.
-            sent.awaits_reader();
+            this.facts.sent.awaits_reader();
             return Poll::Pending;
         }
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let frame = ready!(Pin::new(body).poll_frame(cx));
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| share.hold(data)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Metered::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Metered::size_hint)
     }
 }
 
@@ -578,16 +582,11 @@ pub fn note_stored(local: &Local, view: &View, outcome: Result<(), CacheReason>)
 
 /// What is left of an answer to HEAD that has a body (RFC 9110 section 9.3.2): its length. hyper leaves it out by itself,
 /// but not over HTTP/2.
-fn left_out(body: &Body, headers: &mut HeaderMap) -> Body {
-    if let Some(length) = body.size_hint().exact() {
-        headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+fn left_out(body: &Body, answer: &mut Answer) -> Body {
+    if let Some(length) = body.size_hint().exact().filter(|_| !answer.has_length()) {
+        answer.append(&header::CONTENT_LENGTH, &length.into());
     }
     Body::Empty
-}
-
-fn bypass_status(reason: &'static str) -> HeaderValue {
-    let text = format!("tidegate; fwd=bypass; detail={reason}");
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate; fwd=bypass"))
 }
 
 fn version(version: http::Version) -> &'static str {

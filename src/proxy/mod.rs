@@ -17,10 +17,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Method, Request, Response};
+use http::Method;
 
+use crate::answer::Answer;
 use crate::body::{Body, Meter, Room};
 use crate::cache::RequestPlan;
+use crate::fields::RequestHead;
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::origin::Fetched;
@@ -85,14 +87,14 @@ pub trait Turn {
 /// is made, on the heap, only for a request that needs it.
 pub enum Serving {
     /// Here it is; `None` once it has been taken.
-    Done(Option<Response<Body>>),
+    Done(Option<Answer>),
     /// A server is asked.
-    Fetching(Pin<Box<dyn Future<Output = Response<Body>>>>),
+    Fetching(Pin<Box<dyn Future<Output = Answer>>>),
 }
 
 /// What a request comes to before any server is asked.
 enum Step {
-    Answer(Response<Body>),
+    Answer(Answer),
     Fetch(Fetch),
 }
 
@@ -109,12 +111,12 @@ enum Fetch {
 pub fn serve(
     local: Rc<Local>,
     client: Rc<Client>,
-    request: Request<Body>,
+    head: RequestHead,
+    body: Body,
     sent: Rc<Meter>,
     turn: Rc<dyn Turn>,
     offer: Option<Offer>,
 ) -> Serving {
-    let (head, body) = request.into_parts();
     let mut x = Exchange::begin(local, client, head, sent, turn);
     match steps(&mut x, body) {
         Ok(Step::Answer(response)) => Serving::Done(Some(x.finish(response))),
@@ -130,9 +132,9 @@ pub fn serve(
 
 fn steps(x: &mut Exchange, body: Body) -> Result<Step, Failure> {
     let asked = x.check()?;
-    x.find_route(&asked.host)?;
+    x.find_route()?;
     if asked.ends_here {
-        return Ok(Step::Answer(reply::options(x)));
+        return Ok(Step::Answer(reply::options(x).into()));
     }
     let out = x.outgoing(body, asked)?;
     match x.cache_plan(&out) {
@@ -144,7 +146,7 @@ fn steps(x: &mut Exchange, body: Body) -> Result<Step, Failure> {
     }
 }
 
-async fn fetched(x: &mut Exchange, fetch: Fetch, offer: Option<Offer>) -> Result<Response<Body>, Failure> {
+async fn fetched(x: &mut Exchange, fetch: Fetch, offer: Option<Offer>) -> Result<Answer, Failure> {
     match fetch {
         Fetch::Cached(out, miss) => cached::fetch(x, out, miss).await,
         Fetch::Pass(out) => {
@@ -155,9 +157,9 @@ async fn fetched(x: &mut Exchange, fetch: Fetch, offer: Option<Offer>) -> Result
 }
 
 impl Future for Serving {
-    type Output = Response<Body>;
+    type Output = Answer;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match &mut *self {
             Serving::Done(response) => response.take().map_or(Poll::Pending, Poll::Ready),
             Serving::Fetching(fetching) => fetching.as_mut().poll(cx),
@@ -166,11 +168,7 @@ impl Future for Serving {
 }
 
 /// A response that the cache has no part in.
-async fn pass(
-    x: &mut Exchange,
-    mut fetched: Fetched,
-    offer: Option<Offer>,
-) -> Result<Response<Body>, Failure> {
+async fn pass(x: &mut Exchange, mut fetched: Fetched, offer: Option<Offer>) -> Result<Answer, Failure> {
     if let Some(server_side) = fetched.tunnel.take() {
         tunnel::start(x, offer.ok_or(Failure::Upgrade)?, server_side);
     }

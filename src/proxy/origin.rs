@@ -35,6 +35,9 @@ use crate::upstream::retry::{self, Cause, Stop};
 use crate::upstream::server::Server;
 use crate::upstream::side::{Asks, InFlight, Picked};
 
+/// A head of usual size is written without asking for memory again.
+const HEAD_BYTES: usize = 1024;
+
 /// What came back.
 pub struct Fetched {
     /// As the server sent it.
@@ -311,22 +314,20 @@ fn head(
         body: length,
         conditions: replaced.as_ref(),
     };
-    let (mut out, mut announced) = (Outbox::new(), Vec::new());
-    out.text(|text| {
-        let target = forward::origin_form(x.target_for_server());
-        for part in [x.head.method.as_str(), " ", target.as_str(), " HTTP/1.1\r\n"] {
-            text.extend_from_slice(part.as_bytes());
-        }
-        announced = forward::to_server(&x.head, &context, text);
-        text.extend_from_slice(b"\r\n");
-    });
+    let mut text = Vec::with_capacity(HEAD_BYTES);
+    let target = forward::origin_form(x.target_for_server());
+    for part in [x.head.method.as_str(), " ", target.as_str(), " HTTP/1.1\r\n"] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    let announced = forward::to_server(&x.head, &context, &mut text);
+    text.extend_from_slice(b"\r\n");
     let framing = match length {
         BodyLength::None => Framing::Empty,
         BodyLength::Known(bytes) => Framing::Length(bytes),
         BodyLength::Unknown => Framing::Chunked,
     };
     // Of a trailer that was not announced a server may not know what it is (RFC 9110 section 6.5.1).
-    Head { out, framing, trailers: Trailers::Announced(announced) }
+    Head { out: Outbox::new(text), framing, trailers: Trailers::Announced(announced) }
 }
 
 /// An answer, and whose it is.
@@ -410,14 +411,5 @@ fn count_answer(x: &Exchange, member: &Server, answer: &Answer) {
     cells.observe(handles.first_byte, answer.first_byte);
     if let Some(connect) = answer.connect {
         cells.observe(handles.connect, connect);
-    }
-}
-
-impl Fetched {
-    /// Takes what only this client may see off a response that others will get too.
-    pub fn take_cookie(&mut self, headers: &mut HeaderMap) {
-        if let Some(cookie) = self.cookie.take() {
-            headers.append(header::SET_COOKIE, cookie);
-        }
     }
 }

@@ -122,7 +122,7 @@ pub fn normal_host(host: &str) -> Cow<'_, str> {
     let name = match host.strip_prefix('[') {
         // The colons of an IPv6 address are within its brackets.
         Some(inner) => inner.find(']').map_or(host, |end| &host[..end + 2]),
-        None => host.split(':').next().unwrap_or(host),
+        None => memchr::memchr(b':', host.as_bytes()).map_or(host, |colon| &host[..colon]),
     };
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.bytes().any(|b| b.is_ascii_uppercase()) {

@@ -541,8 +541,7 @@ mod tests {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
                 let mut lease = open(&conns, stream, None);
-                let mut out = Outbox::new();
-                out.text(|text| text.extend_from_slice(b"POST / HTTP/1.1\r\n\r\n"));
+                let out = Outbox::new(b"POST / HTTP/1.1\r\n\r\n".to_vec());
                 let framing = Framing::Length(length as u64);
                 let head = sending::Head { out, framing, trailers: Trailers::Drop };
 

@@ -12,6 +12,7 @@ use crate::cache::Join;
 use crate::cache::Lookup;
 use crate::cache::Times;
 use crate::cache::entry::tests::exchange;
+use crate::fields::RequestHead;
 
 fn cache() -> Arc<Cache> {
     let config = crate::config::Cache { max_size: 64 << 20, collapse_wait: Duration::from_secs(1) };
@@ -26,8 +27,8 @@ fn key() -> Key {
     Key::new("app", "http", "h", "/")
 }
 
-fn req() -> request::Parts {
-    http::Request::new(()).into_parts().0
+fn req() -> RequestHead {
+    http::Request::new(()).into_parts().0.into()
 }
 
 fn head(cache: &Cache, fields: &[(&'static str, &str)]) -> Head {
@@ -272,10 +273,9 @@ fn a_follower_goes_alone_when_the_response_is_not_for_it() {
     let cache = cache();
     let fields = [("cache-control", "max-age=60"), ("vary", "accept")];
     let writer = lead(&cache).publish(head(&cache, &fields), 1000);
-    let mut other = req();
-    other.headers.insert("accept", "b".parse().unwrap());
-    let mut authorized = req();
-    authorized.headers.insert("authorization", "b".parse().unwrap());
+    let with =
+        |name: &'static str| req().with(|parts| drop(parts.headers.insert(name, "b".parse().unwrap())));
+    let (other, authorized) = (with("accept"), with("authorization"));
 
     assert_eq!(refusal(block_on(follow(&cache).wait(&other, &rules()))), CacheReason::VaryMiss);
     assert_eq!(refusal(block_on(follow(&cache).wait(&authorized, &rules()))), CacheReason::Authorization);

@@ -11,39 +11,36 @@ use super::Named;
 use super::UPGRADE;
 use super::WEBSOCKET;
 use super::X_REQUEST_ID;
-use super::put;
 use super::via;
+use crate::answer::Answer;
 use crate::filter::guard::content_length;
 
-/// Fields that we add, at most.
-const ADDED_MAX: usize = 4;
-
-/// The fields for the client, who speaks `version`: without hop-by-hop fields and those that `Connection` names
+/// The response for the client, who speaks `version`: without hop-by-hop fields and those that `Connection` names
 /// (RFC 9110 §7.6.1), with one `Content-Length` (none in 204, RFC 9110 §8.6) and our `Via` and request id. How the
 /// body is framed is decided by whoever writes it, from the length that is left here.
-pub fn to_client(head: &Parts, version: Version, request_id: &HeaderValue) -> HeaderMap {
-    let mut out = HeaderMap::with_capacity(head.headers.len() + ADDED_MAX);
+pub fn to_client(head: &Parts, version: Version, request_id: &HeaderValue) -> Answer {
+    let mut answer = Answer::new(head.status, head.extensions.get(), version, head.headers.len());
     let named = Named::of(&head.headers);
     let may_have_length = !(head.status == StatusCode::NO_CONTENT || head.status.is_informational());
     for (name, value) in &head.headers {
         match name.as_str() {
             name if is_of_connection(name) => {}
             // Repeated ones are equal: the guard saw to it.
-            "content-length" if may_have_length && !out.contains_key(header::CONTENT_LENGTH) => {
-                put(&mut out, name.clone(), length(value));
+            "content-length" if may_have_length && !answer.has_length() => {
+                answer.append(name, &length(value));
             }
             "content-length" => {}
             other if named.has(other) => {}
-            _ => put(&mut out, name.clone(), value.clone()),
+            _ => answer.append(name, value),
         }
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS && version == Version::HTTP_11 {
-        put(&mut out, header::CONNECTION, UPGRADE);
-        put(&mut out, header::UPGRADE, WEBSOCKET);
+        answer.append(&header::CONNECTION, &UPGRADE);
+        answer.append(&header::UPGRADE, &WEBSOCKET);
     }
-    put(&mut out, header::VIA, via(head.version));
-    put(&mut out, X_REQUEST_ID, request_id.clone());
-    out
+    answer.append(&header::VIA, &via(head.version));
+    answer.append(&X_REQUEST_ID, request_id);
+    answer
 }
 
 /// An interim response for the client, whole: HTTP/1.1 alone has this form. Its fields are those of [`to_client`], but

@@ -309,7 +309,12 @@ fn answers(status: u16, version: Version, fields: &[(&str, &str)]) -> Vec<String
         response = response.header(*name, *value);
     }
     let head = response.body(()).unwrap().into_parts().0;
-    text(&to_client(&head, version, &HeaderValue::from_static("id")))
+    let answer = to_client(&head, version, &HeaderValue::from_static("id"));
+    if version == Version::HTTP_2 {
+        return text(answer.into_response().headers());
+    }
+    let written = String::from_utf8(answer.into_written().0.into_text()).unwrap();
+    written.lines().skip(1).map(str::to_owned).collect()
 }
 
 #[test]

@@ -9,12 +9,12 @@ fn limits() -> Limits {
     Limits { headers: 20, header_bytes: 1000, uri_bytes: 100, ..Limits::default() }
 }
 
-fn head(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
+fn head(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> RequestHead {
     let mut request = Request::builder().version(version).method(method).uri(uri);
     for (name, value) in fields {
         request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
-    request.body(()).unwrap().into_parts().0
+    request.body(()).unwrap().into_parts().0.into()
 }
 
 /// `None` is served.
@@ -232,7 +232,7 @@ fn the_host_is_ready_for_the_router() {
     let of = |uri: &str, host: &str| {
         let head = head(Version::HTTP_11, "GET", uri, &[("host", host)]);
         let checked = check_request(&head, &limits()).unwrap();
-        (checked.host.to_string(), checked.port, checked.authority_value(&head))
+        (checked.host.normal_name().into_owned(), checked.host.port, checked.authority_value())
     };
     assert_eq!(
         of("/", "Www.Example.com.:81"),

@@ -17,15 +17,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Method, StatusCode, Version, header};
 use http_body::Body as _;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
+use crate::answer::Answer;
 use crate::body::Body;
 use crate::clock::Deadline;
 use crate::config::Limits;
+use crate::fields::RequestHead;
 use crate::filter::guard;
 use crate::front::http1::body::RequestBody;
 use crate::front::http1::head::{BadHead, Scan};
@@ -122,14 +123,14 @@ impl Connection {
     }
 
     /// The next request's head, however long the connection is at rest before it.
-    async fn head(&self) -> Result<Parts, Ending> {
+    async fn head(&self) -> Result<RequestHead, Ending> {
         let view = self.local.snapshot();
         let limits = &view.config.limits;
         let mut scan = Scan::default();
         let mut lateness = None;
         poll_fn(|cx| {
             match self.wire.poll_head(cx, &mut scan, limits) {
-                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
+                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(RequestHead::new(head))),
                 Poll::Ready(Ok(None)) => return Poll::Ready(Err(Ending::Drop)),
                 Poll::Ready(Err(bad)) => return Poll::Ready(Err(Ending::Refuse(bad))),
                 Poll::Pending => {}
@@ -167,30 +168,29 @@ impl Connection {
     }
 
     /// One request and its response; an error ends the connection.
-    async fn exchange(&self, head: Parts) -> Result<(), Ending> {
+    async fn exchange(&self, head: RequestHead) -> Result<(), Ending> {
         let mut asker = Asker::of(&head);
         let body = self.body(&head, &mut asker);
         let (accept, offer) = match head.method == Method::GET && guard::wants_websocket(&head) {
             true => Some(oneshot::channel()).unzip(),
             false => (None, None),
         };
-        let request = Request::from_parts(head, body);
         let (local, client) = (self.local.clone(), self.client.clone());
-        let serving = proxy::serve(local, client, request, Rc::default(), self.wire.clone(), offer);
-        let response = self.response(serving).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(self.hand_over(response, asker, accept).await);
+        let serving = proxy::serve(local, client, head, body, Rc::default(), self.wire.clone(), offer);
+        let answer = self.answer(serving).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.hand_over(answer, asker, accept).await);
         }
         // What came behind a request for a tunnel may be meant for the tunnel (RFC 9110 section 7.8).
         if accept.is_some() && self.wire.has_unread() {
             asker.closes();
         }
-        self.send(response, asker).await
+        self.send(answer, asker).await
     }
 
     /// The body that `head` announces. One whose end is in doubt is not read: the guard will refuse the request.
-    fn body(&self, head: &Parts, asker: &mut Asker) -> Body {
-        let expects = head.version == Version::HTTP_11 && head.headers.contains_key(header::EXPECT);
+    fn body(&self, head: &RequestHead, asker: &mut Asker) -> Body {
+        let expects = head.version == Version::HTTP_11 && head.has(&header::EXPECT);
         let wire = || self.wire.clone();
         let (stage, body) = match guard::framing(head) {
             Ok(guard::Framing::None | guard::Framing::Length(0)) => (BodyStage::Ended, Body::Empty),
@@ -213,10 +213,10 @@ impl Connection {
 
     /// Waits for the response. Meanwhile interim ones go out, and a client that leaves is noticed: then whoever works
     /// for it is told by being dropped.
-    async fn response(&self, mut serving: Serving) -> Result<Response<Body>, Ending> {
+    async fn answer(&self, mut serving: Serving) -> Result<Answer, Ending> {
         poll_fn(|cx| {
-            if let Poll::Ready(response) = Pin::new(&mut serving).poll(cx) {
-                return Poll::Ready(Ok(response));
+            if let Poll::Ready(answer) = Pin::new(&mut serving).poll(cx) {
+                return Poll::Ready(Ok(answer));
             }
             let has_failed = matches!(self.wire.poll_interims(cx), Poll::Ready(Err(_)));
             if has_failed || self.wire.poll_presence(cx) == Presence::Gone {
@@ -228,8 +228,8 @@ impl Connection {
     }
 
     /// Writes the response. An error ends the connection, as does a response that says so.
-    async fn send(&self, response: Response<Body>, mut asker: Asker) -> Result<(), Ending> {
-        let mut sending = self.begin(response, &mut asker);
+    async fn send(&self, answer: Answer, mut asker: Asker) -> Result<(), Ending> {
+        let mut sending = self.begin(answer, &mut asker);
         let mut lateness = None;
         poll_fn(|cx| self.poll_send(cx, &mut sending, &mut lateness)).await?;
         match sending.stage() {
@@ -241,8 +241,8 @@ impl Connection {
     }
 
     /// The head of the response, and what will follow it.
-    fn begin(&self, response: Response<Body>, asker: &mut Asker) -> Sending {
-        let (head, body) = response.into_parts();
+    fn begin(&self, answer: Answer, asker: &mut Asker) -> Sending {
+        let (written, body) = answer.into_written();
         let (stage, awaits_continue) = self.wire.end_interims();
         let requests_max = self.local.snapshot().config.limits.requests_per_connection;
         // An answer before the end of the request: whether the rest will be read to its end is not known yet, and a client
@@ -251,12 +251,12 @@ impl Connection {
         if is_spoilt || self.requests >= requests_max || self.local.is_draining() {
             asker.closes();
         }
-        let mut out = Outbox::new();
+        let (mut head, framing) = response::head(written, body.size_hint().exact(), asker);
         let interims = self.wire.take_interims();
         if !interims.is_empty() {
-            out.text(|text| text.extend_from_slice(&interims));
+            head.splice(..0, interims);
         }
-        let framing = response::head(&mut out, &head, body.size_hint().exact(), asker);
+        let out = Outbox::new(head);
         Sending::new(Head { out, framing, trailers: asker.trailers() }, body)
     }
 
@@ -302,11 +302,11 @@ impl Connection {
     /// After a 101 the socket is the tunnel's.
     async fn hand_over(
         &self,
-        response: Response<Body>,
+        answer: Answer,
         mut asker: Asker,
         accept: Option<oneshot::Sender<ClientSide>>,
     ) -> Ending {
-        let mut sending = self.begin(response, &mut asker);
+        let mut sending = self.begin(answer, &mut asker);
         let mut lateness = None;
         if let Err(ending) = poll_fn(|cx| self.poll_send(cx, &mut sending, &mut lateness)).await {
             return ending;

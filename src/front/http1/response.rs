@@ -1,14 +1,10 @@
 //! A response as bytes of HTTP/1.1: its head, and how its body is framed (RFC 9112 section 6).
 
-use http::request;
-use http::response;
 use http::{HeaderName, Method, StatusCode, Version, header};
-use hyper::ext::ReasonPhrase;
 
-use crate::fields;
-use crate::http1::outbox::Outbox;
+use crate::answer::Written;
+use crate::fields::{self, RequestHead};
 use crate::http1::sending::{Framing, Trailers};
-use crate::http1::text::{field, put};
 
 /// What of a request its response depends on.
 #[derive(Debug, Clone, Copy)]
@@ -23,10 +19,9 @@ pub struct Asker {
 
 impl Asker {
     /// What `head` asks for.
-    pub fn of(head: &request::Parts) -> Self {
-        let has = |name: HeaderName, word: &str| {
-            fields::elements(&head.headers, name).any(|token| token.eq_ignore_ascii_case(word))
-        };
+    pub fn of(head: &RequestHead) -> Self {
+        let has =
+            |name: HeaderName, word: &str| head.elements(&name).any(|token| token.eq_ignore_ascii_case(word));
         let keeps = match head.version {
             Version::HTTP_11 => !has(header::CONNECTION, "close"),
             _ => has(header::CONNECTION, "keep-alive") && !has(header::CONNECTION, "close"),
@@ -55,11 +50,11 @@ impl Asker {
     }
 
     /// How a response is framed whose body has `length` bytes, if that is known.
-    fn framing(&self, head: &response::Parts, length: Option<u64>) -> Framing {
+    fn framing(&self, status: StatusCode, length: Option<u64>) -> Framing {
         let has_none = self.is_head
-            || head.status.is_informational()
-            || head.status == StatusCode::NO_CONTENT
-            || head.status == StatusCode::NOT_MODIFIED;
+            || status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
         match length {
             _ if has_none => Framing::Empty,
             Some(bytes) => Framing::Length(bytes),
@@ -69,89 +64,49 @@ impl Asker {
     }
 }
 
-/// Adds the head of a response. `asker` learns if the connection ends with it; `length` is the body's, if that is
-/// known from the body itself.
-pub fn head(out: &mut Outbox, head: &response::Parts, length: Option<u64>, asker: &mut Asker) -> Framing {
-    let said = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let framing = asker.framing(head, said.or(length));
-    let is_upgrade = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    let says_close = || {
-        fields::elements(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("close"))
-    };
-    asker.keeps &= framing != Framing::UntilClose && !says_close();
-    out.text(|text| {
-        status_line(text, head);
-        for (name, value) in &head.headers {
-            match *name {
-                header::CONNECTION if !is_upgrade => {}
-                header::TRANSFER_ENCODING => {}
-                // Without a body it still says how long another response would be.
-                header::CONTENT_LENGTH if matches!(framing, Framing::Chunked | Framing::UntilClose) => {}
-                header::CONTENT_LENGTH if head.status == StatusCode::NO_CONTENT => {}
-                _ => field(text, name, value.as_bytes()),
-            }
+/// Ends the head of a response with what its connection says. `asker` learns if that ends with it; `length` is the body's,
+/// if that is known from the body itself.
+pub fn head(written: Written, length: Option<u64>, asker: &mut Asker) -> (Vec<u8>, Framing) {
+    let (status, said) = (written.status(), written.length());
+    let framing = asker.framing(status, said.or(length));
+    asker.keeps &= framing != Framing::UntilClose && !written.closes();
+    let mut text = written.into_text();
+    match framing {
+        Framing::Length(bytes) if said.is_none() => {
+            text.extend_from_slice(b"content-length: ");
+            fields::digits(&mut text, bytes, 1);
+            text.extend_from_slice(b"\r\n");
         }
-        match framing {
-            Framing::Length(bytes) if said.is_none() => {
-                put(text, format_args!("content-length: {bytes}\r\n"))
-            }
-            Framing::Chunked => text.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            _ => {}
-        }
-        match (asker.keeps, asker.version) {
-            _ if is_upgrade => {}
-            (false, _) => text.extend_from_slice(b"connection: close\r\n"),
-            (true, Version::HTTP_10) => text.extend_from_slice(b"connection: keep-alive\r\n"),
-            (true, _) => {}
-        }
-        text.extend_from_slice(b"\r\n");
-    });
-    framing
-}
-
-/// RFC 9112 section 4. The version is our own, whatever the client's (RFC 9110 section 2.5).
-fn status_line(text: &mut Vec<u8>, head: &response::Parts) {
-    if head.status == StatusCode::OK && head.extensions.is_empty() {
-        return text.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        Framing::Chunked => text.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        _ => {}
     }
-    let phrase = head.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
-    text.extend_from_slice(b"HTTP/1.1 ");
-    text.extend_from_slice(head.status.as_str().as_bytes());
-    text.push(b' ');
-    text.extend_from_slice(phrase.unwrap_or(head.status.canonical_reason().unwrap_or_default().as_bytes()));
+    match (asker.keeps, asker.version) {
+        _ if status == StatusCode::SWITCHING_PROTOCOLS => {}
+        (false, _) => text.extend_from_slice(b"connection: close\r\n"),
+        (true, Version::HTTP_10) => text.extend_from_slice(b"connection: keep-alive\r\n"),
+        (true, _) => {}
+    }
     text.extend_from_slice(b"\r\n");
+    (text, framing)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::IoSlice;
-
     use http::{Request, Response};
 
     use super::*;
-    use crate::http1::outbox::SLICES_MAX;
+    use crate::answer::Answer;
+    use crate::body::Body;
 
     fn written(
         request: http::request::Builder,
         response: http::response::Builder,
         length: Option<u64>,
     ) -> (String, Framing, bool) {
-        let mut asker = Asker::of(&request.body(()).unwrap().into_parts().0);
-        let mut out = Outbox::default();
-        let framing = head(&mut out, &response.body(()).unwrap().into_parts().0, length, &mut asker);
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = out.slices(&mut slices);
-        (String::from_utf8(slices[..count].concat_bytes()).unwrap(), framing, asker.keeps())
-    }
-
-    trait ConcatBytes {
-        fn concat_bytes(&self) -> Vec<u8>;
-    }
-
-    impl ConcatBytes for [IoSlice<'_>] {
-        fn concat_bytes(&self) -> Vec<u8> {
-            self.iter().flat_map(|slice| slice.to_vec()).collect()
-        }
+        let mut asker = Asker::of(&request.body(()).unwrap().into_parts().0.into());
+        let written = Answer::from(response.body(Body::Empty).unwrap()).into_written().0;
+        let (text, framing) = head(written, length, &mut asker);
+        (String::from_utf8(text).unwrap(), framing, asker.keeps())
     }
 
     #[test]
