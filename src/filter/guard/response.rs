@@ -97,7 +97,7 @@ pub fn check_response(head: &Parts, wants_websocket: bool) -> Result<(), BadResp
                 return Err(BadResponse::ContentLength);
             }
         } else if name == header::TRANSFER_ENCODING {
-            // hyper undoes the chunks and nothing else: any other coding would reach the client undeclared.
+            // We undo the chunks and nothing else: any other coding would reach the client undeclared.
             // HTTP/1.0 has none (RFC 9112 §6.1).
             let is_known =
                 head.version == Version::HTTP_11 && value.as_bytes().eq_ignore_ascii_case(b"chunked");
