@@ -125,8 +125,10 @@ def build_pingora(options):
         options.pingora = None
         return
     target = ROOT / "target/peers"
-    command = ["cargo", "build", "--release", "--locked", "--manifest-path", PINGORA / "Cargo.toml", "--target-dir", target]
-    subprocess.run(command, check=True)
+    command = ["cargo", "build", "--release", "--locked", "--manifest-path", PINGORA / "Cargo.toml",
+               "--target-dir", target]  # fmt: skip
+    # The system's OpenSSL, as nginx and HAProxy have it; the crate would build its own.
+    subprocess.run(command, check=True, env={**os.environ, "OPENSSL_NO_VENDOR": "1"})
     options.pingora = str(target / "release/pingora-peer")
 
 
