@@ -67,8 +67,12 @@ class Peer:
         command = [self.path(options), *(filled(word, names) for word in self.command)]
         process = Process(self.name, cores, command, directory / f"{self.name}.log", env=environment(directory))
         process.ports = ports
-        for door in self.doors:
-            process.await_port(ports[door])
+        try:
+            for door in self.doors:
+                process.await_port(ports[door])
+        except SystemExit:
+            process.end()
+            raise
         return process
 
 
@@ -121,8 +125,10 @@ def build_pingora(options):
         options.pingora = None
         return
     target = ROOT / "target/peers"
-    command = ["cargo", "build", "--release", "--locked", "--manifest-path", PINGORA / "Cargo.toml", "--target-dir", target]
-    subprocess.run(command, check=True)
+    command = ["cargo", "build", "--release", "--locked", "--manifest-path", PINGORA / "Cargo.toml",
+               "--target-dir", target]  # fmt: skip
+    # The system's OpenSSL, as nginx and HAProxy have it; the crate would build its own.
+    subprocess.run(command, check=True, env={**os.environ, "OPENSSL_NO_VENDOR": "1"})
     options.pingora = str(target / "release/pingora-peer")
 
 
@@ -150,7 +156,7 @@ def environment(directory):
 
 
 def start_origin(directory, listen=None, **how):
-    """nginx with files of BODIES, and its port."""
+    """nginx with files of BODIES, and its port. `listen` is for another address than one of the kernel's choice."""
     for name, size in BODIES.items():
         path = directory / "www" / name
         path.parent.mkdir(parents=True, exist_ok=True)
