@@ -26,7 +26,7 @@ use http_body::Body as _;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, COPIED_BYTES_MAX};
 use crate::body::Body;
 use crate::clock::Deadline;
 use crate::config::Limits;
@@ -399,15 +399,22 @@ impl Sending {
             Framing::Chunked if data.is_empty() => {}
             Framing::Chunked => {
                 self.out.text(|text| response::chunk(text, data.len()));
-                self.out.data(data);
+                self.piece(data);
                 self.out.text(|text| text.extend_from_slice(b"\r\n"));
             }
             // More than was announced would be read as another response.
             Framing::Length(_) if data.len() as u64 > self.left => self.stage = SendStage::Cut,
             _ => {
                 self.left = self.left.saturating_sub(data.len() as u64);
-                self.out.data(data);
+                self.piece(data);
             }
+        }
+    }
+
+    fn piece(&mut self, data: bytes::Bytes) {
+        match data.len() <= COPIED_BYTES_MAX {
+            true => self.out.text(|text| text.extend_from_slice(&data)),
+            false => self.out.data(data),
         }
     }
 
