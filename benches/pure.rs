@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Duration;
 
+use bytes::Bytes;
 use criterion::Criterion;
 use criterion::criterion_group;
 use criterion::criterion_main;
 use http::HeaderValue;
-use http::Request;
 use http::Response;
 use http::Version;
 use tidegate::config;
@@ -25,6 +25,8 @@ use tidegate::config::Route;
 use tidegate::fields::RequestHead;
 use tidegate::filter::forward;
 use tidegate::filter::guard;
+use tidegate::front::http1::head::Scan;
+use tidegate::front::http1::head::parse;
 use tidegate::net::descriptors::Descriptors;
 use tidegate::net::descriptors::Wants;
 use tidegate::router::Router;
@@ -70,35 +72,34 @@ fn router(c: &mut Criterion) {
 }
 
 /// What a browser sends for a picture of a page.
-fn browser_head() -> RequestHead {
-    let mut request = Request::get("/assets/pictures/harbour.jpg?width=640").version(Version::HTTP_11);
-    for (name, value) in [
-        ("host", "www.example.com"),
-        ("connection", "keep-alive"),
-        ("sec-ch-ua-platform", "\"Linux\""),
-        (
-            "user-agent",
-            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0",
-        ),
-        ("sec-ch-ua", "\"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\""),
-        ("sec-ch-ua-mobile", "?0"),
-        ("accept", "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"),
-        ("sec-fetch-site", "same-origin"),
-        ("sec-fetch-mode", "no-cors"),
-        ("sec-fetch-dest", "image"),
-        ("referer", "https://www.example.com/"),
-        ("accept-encoding", "gzip, deflate, br, zstd"),
-        ("accept-language", "en-GB,en;q=0.9"),
-        ("cookie", "session=0123456789abcdef0123456789abcdef; theme=dark"),
-    ] {
-        request = request.header(name, value);
-    }
-    request.body(()).expect("a well-formed head").into_parts().0.into()
+const BROWSER: &str = "GET /assets/pictures/harbour.jpg?width=640 HTTP/1.1\r
+Host: www.example.com\r
+Connection: keep-alive\r
+sec-ch-ua-platform: \"Linux\"\r
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0\r
+sec-ch-ua: \"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\"\r
+sec-ch-ua-mobile: ?0\r
+Accept: image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8\r
+Sec-Fetch-Site: same-origin\r
+Sec-Fetch-Mode: no-cors\r
+Sec-Fetch-Dest: image\r
+Referer: https://www.example.com/\r
+Accept-Encoding: gzip, deflate, br, zstd\r
+Accept-Language: en-GB,en;q=0.9\r
+Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r
+\r
+";
+
+fn read(text: &Bytes, limits: &Limits) -> RequestHead {
+    let place = Scan::default().find(text, limits).expect("a head").expect("a whole one");
+    RequestHead::new(parse(&text.slice(place.begin..place.end), limits).expect("a well-formed head"))
 }
 
 fn heads(c: &mut Criterion) {
-    let (limits, head) = (Limits::default(), browser_head());
+    let (limits, text) = (Limits::default(), Bytes::copy_from_slice(BROWSER.as_bytes()));
+    let head = read(&text, &limits);
     let mut group = c.benchmark_group("head/browser");
+    group.bench_function("read", |b| b.iter(|| read(black_box(&text), &limits)));
     group.bench_function("guard", |b| b.iter(|| guard::check_request(black_box(&head), &limits)));
     let peer = forward::Peer::new("192.0.2.1".parse().expect("an address"), false, "https", 443);
     group.bench_function("guard-and-forward", |b| {

@@ -9,6 +9,7 @@ use hyper::ext::ReasonPhrase;
 
 use crate::body::Body;
 use crate::fields;
+use crate::http1::sending::COPIED_BYTES_MAX;
 
 /// Fields of ours behind those of a server or of the store.
 const ADDED_FIELDS: usize = 6;
@@ -151,9 +152,11 @@ impl Written {
         Written { status, text, length: None, has_date: false, closes: false }
     }
 
-    /// A head that was written before: `text` is all of it, `length` what it says of the body. It has a `Date`.
+    /// A head that was written before, with a `Date`: `text` is all of it, `length` what it says of the body.
     pub fn again(status: StatusCode, text: &[u8], length: Option<u64>) -> Self {
-        let mut again = Vec::with_capacity(text.len() + ADDED_BYTES);
+        let copied =
+            length.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes <= COPIED_BYTES_MAX);
+        let mut again = Vec::with_capacity(text.len() + ADDED_BYTES + copied.unwrap_or(0));
         again.extend_from_slice(text);
         Written { status, text: again, length, has_date: true, closes: false }
     }

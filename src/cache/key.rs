@@ -32,7 +32,10 @@ pub fn keyed_target<'a>(target: &'a str, query: &QueryKey) -> Cow<'a, str> {
             QueryKey::Without(names) => !names.iter().any(|pattern| pattern.matches(name)),
         }
     };
-    match target.split_once('?').filter(|_| *query != QueryKey::All) {
+    if *query == QueryKey::All {
+        return Cow::Borrowed(target);
+    }
+    match target.split_once('?') {
         Some((path, query)) if !query.split('&').all(is_kept) => {
             let kept: Vec<&str> = query.split('&').filter(|pair| is_kept(pair)).collect();
             Cow::Owned(if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) })

@@ -27,7 +27,8 @@ impl<'a> Authority<'a> {
                 text.split_at(end + 2)
             }
             None => {
-                let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+                let colon = memchr::memchr(b':', text.as_bytes());
+                let (name, port) = text.split_at(colon.unwrap_or(text.len()));
                 is_reg_name(name.as_bytes()).then_some((name, port))?
             }
         };
@@ -72,12 +73,9 @@ fn is_reg_name(name: &[u8]) -> bool {
     }
     let mut rest = name;
     while let Some((&byte, after)) = rest.split_first() {
-        rest = match byte {
-            b'%' => match after {
-                [high, low, after @ ..] if is_escape_beyond_ascii(*high, *low) => after,
-                _ => return false,
-            },
-            _ if is_plain(byte) => after,
+        rest = match after {
+            _ if PLAIN[usize::from(byte)] => after,
+            [high, low, after @ ..] if byte == b'%' && is_escape_beyond_ascii(*high, *low) => after,
             _ => return false,
         };
     }
@@ -85,11 +83,17 @@ fn is_reg_name(name: &[u8]) -> bool {
 }
 
 /// unreserved / sub-delims, without the comma.
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+')
-        || matches!(byte, b';' | b'=')
-}
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        plain[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*')
+            || matches!(byte, b'+' | b';' | b'=');
+        byte += 1;
+    }
+    plain
+};
 
 fn is_escape_beyond_ascii(high: u8, low: u8) -> bool {
     matches!(high, b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F') && low.is_ascii_hexdigit()

@@ -181,8 +181,8 @@ pub fn request_id(headers: &HeaderMap, peer: &Peer, fresh: u128) -> HeaderValue 
     }
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hex = [b'0'; 32];
-    for (place, digit) in hex.iter_mut().rev().enumerate() {
-        *digit = DIGITS[(fresh >> (4 * place)) as usize & 15];
+    for (byte, digits) in fresh.to_be_bytes().into_iter().zip(hex.as_chunks_mut().0) {
+        *digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
     }
     // Cannot fail: digits.
     HeaderValue::from_bytes(&hex).unwrap_or(ZERO)

@@ -11,6 +11,10 @@ use crate::body::Body;
 use crate::http1::outbox::Outbox;
 use crate::http1::text;
 
+/// Pieces of bodies that are copied behind the text before them: for the kernel one slice is cheaper than two, copying
+/// included, by 0.14 µs at 1 KiB and still 0.10 at 4 KiB (send against writev over loopback, of 7.1).
+pub const COPIED_BYTES_MAX: usize = 4096;
+
 /// How the other side learns where the body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -122,15 +126,22 @@ impl Sending {
             Framing::Chunked if data.is_empty() => {}
             Framing::Chunked => {
                 self.out.text(|text| text::chunk(text, data.len()));
-                self.out.data(data);
+                self.piece(data);
                 self.out.text(|text| text.extend_from_slice(b"\r\n"));
             }
             // More than was announced would be read as another message.
             Framing::Length(_) if data.len() as u64 > self.left => self.stage = Stage::Cut,
             _ => {
                 self.left = self.left.saturating_sub(data.len() as u64);
-                self.out.data(data);
+                self.piece(data);
             }
+        }
+    }
+
+    fn piece(&mut self, data: Bytes) {
+        match data.len() <= COPIED_BYTES_MAX {
+            true => self.out.text(|text| text.extend_from_slice(&data)),
+            false => self.out.data(data),
         }
     }
 

@@ -169,8 +169,9 @@ impl<'a> RequestLine<'a> {
 /// # Errors
 /// It is none.
 pub fn parse(head: &Bytes, limits: &Limits) -> Result<Parts, BadHead> {
-    let line_end = memchr::memmem::find(head, b"\r\n").ok_or(BadHead::Malformed)?;
-    let line = RequestLine::split(&head[..line_end])?;
+    let line_end = memchr::memchr(b'\n', head).ok_or(BadHead::Malformed)?;
+    let line = head[..line_end].strip_suffix(b"\r").ok_or(BadHead::Malformed)?;
+    let line = RequestLine::split(line)?;
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = Method::from_bytes(line.method).map_err(|_| BadHead::Malformed)?;
     parts.version = line.version;
@@ -178,7 +179,7 @@ pub fn parse(head: &Bytes, limits: &Limits) -> Result<Parts, BadHead> {
     if parts.method == Method::OPTIONS && has_no_path(line.target) {
         parts.uri = of_the_server(parts.uri).ok_or(BadHead::Malformed)?;
     }
-    parts.headers = block::fields(&head.slice(line_end + 2..), limits.headers)?;
+    parts.headers = block::fields(&head.slice(line_end + 1..), limits.headers)?;
     Ok(parts)
 }
 

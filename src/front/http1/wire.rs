@@ -210,7 +210,10 @@ impl Wire {
     pub fn poll_write(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let state = &mut *self.0.borrow_mut();
         let stream = state.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        Pin::new(stream).poll_write_vectored(cx, pieces)
+        match pieces {
+            [all] => Pin::new(stream).poll_write(cx, all),
+            _ => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
     }
 
     /// TLS may hold back what the socket did not take at once.
