@@ -9,6 +9,7 @@ pub mod fields;
 pub mod filter;
 pub mod front;
 pub mod http1;
+pub mod hpack;
 pub mod net;
 pub mod observe;
 pub mod proxy;

@@ -26,6 +26,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("body", 1),
     ("fields", 1),
     ("clock", 0),
+    ("hpack", 0),
 ];
 
 /// A path that begins with this may be named only in files that begin with one of these.
