@@ -448,6 +448,11 @@ mod tests {
         assert_eq!((decoder.table.size_max, newest(&mut decoder)), (8192, Ok(Some(199))));
         assert_eq!(decoded(&mut decoder, &bytes("3f e2 3f")), Err(DecodeError::TableSize));
         assert_eq!(decoded(&mut decoder, &bytes("20 be")), Err(DecodeError::Index));
+        // A peer begins with 4096 bytes, and may have them until it knows of less.
+        assert_eq!(
+            decoded(&mut Decoder::new(0), &bytes("3f e1 1f 40 01 61 01 62 be")).map(|f| f.len()),
+            Ok(2)
+        );
     }
 
     #[test]

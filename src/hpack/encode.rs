@@ -44,6 +44,10 @@ pub struct Encoder {
     smallest: Option<usize>,
     /// Of each field that was kept out of the table, a part of its hash, at a place that another part says.
     seen: [u16; SEEN],
+    /// The entry that the last block began with.
+    first: u32,
+    /// The entry that was written last in this block.
+    last: Option<u32>,
 }
 
 /// What the peer's dynamic table holds (RFC 7541 section 2.3.2).
@@ -69,6 +73,8 @@ struct Entry {
     hash: u32,
     /// The next older one of its list.
     older: u32,
+    /// The entry that was written behind this one when it was written last.
+    follower: u32,
 }
 
 /// A field to be written, with the hashes of its name, and of both.
@@ -80,11 +86,11 @@ struct Sent<'a> {
     hash: u64,
 }
 
-/// What the dynamic table has of a field; indexes count as the peer does.
+/// What the dynamic table has of a field: the number of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
-    Field(usize),
-    Name(usize),
+    Field(u32),
+    Name(u32),
     Nothing,
 }
 
@@ -120,6 +126,8 @@ impl Encoder {
             peer_max: TABLE_BYTES,
             smallest: None,
             seen: [0; SEEN],
+            first: 0,
+            last: None,
         }
     }
 
@@ -138,6 +146,7 @@ impl Encoder {
 
     /// Begins a block.
     pub fn begin(&mut self, out: &mut Vec<u8>) {
+        self.last = None;
         let Some(smallest) = self.smallest.take() else { return };
         if smallest < self.table.size_max {
             integer::encode(smallest, 0x20, 5, out);
@@ -170,6 +179,14 @@ impl Encoder {
     }
 
     fn write(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        // A server says the same things in the same order, mostly: what came behind the field before is looked at first, and
+        // most fields cost no more than that.
+        let guess = self.last.map_or(Some(self.first), |last| Some(self.table.entry(last)?.follower));
+        if let Some(number) = guess.filter(|guess| self.table.is_at(*guess, name, value)) {
+            integer::encode(self.table.index(number), 0x80, 7, out);
+            self.last = Some(number);
+            return;
+        }
         let name_hash = statics::hash(0, name);
         let fixed = statics::find(name, name_hash);
         if let Some((index, Habit::Secret)) = fixed {
@@ -178,8 +195,12 @@ impl Encoder {
         let sent = Sent { name, value, name_hash, hash: statics::hash(name_hash, value) };
         let found = self.table.find(&sent);
         let named = match (found, fixed) {
-            (Found::Field(index), _) => return integer::encode(index, 0x80, 7, out),
-            (_, Some((index, _))) | (Found::Name(index), None) => index,
+            (Found::Field(number), _) => {
+                integer::encode(self.table.index(number), 0x80, 7, out);
+                return self.follow(number);
+            }
+            (_, Some((index, _))) => index,
+            (Found::Name(number), None) => self.table.index(number),
             (Found::Nothing, None) => 0,
         };
         let is_first_of_name = named == 0;
@@ -189,6 +210,15 @@ impl Encoder {
         }
         literal(INDEXED, named, name, value, out);
         self.table.insert(&sent);
+        self.follow(self.table.newest);
+    }
+
+    /// Remembers what comes behind what.
+    fn follow(&mut self, number: u32) {
+        match self.last.replace(number) {
+            None => self.first = number,
+            Some(last) => self.table.set_follower(last, number),
+        }
     }
 
     fn write_secret(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
@@ -205,23 +235,45 @@ impl Encoder {
 }
 
 impl Table {
+    /// How many are newer; one that has gone has as many as there are, at least.
+    fn age(&self, number: u32) -> usize {
+        self.newest.wrapping_sub(number) as usize
+    }
+
+    /// As the peer counts.
+    fn index(&self, number: u32) -> usize {
+        FIRST_DYNAMIC_INDEX + self.age(number)
+    }
+
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        self.entries.get(self.age(number))
+    }
+
+    fn is_at(&self, number: u32, name: &[u8], value: &[u8]) -> bool {
+        self.entry(number).is_some_and(|entry| entry.is(name, value))
+    }
+
+    fn set_follower(&mut self, number: u32, follower: u32) {
+        let age = self.age(number);
+        if let Some(entry) = self.entries.get_mut(age) {
+            entry.follower = follower;
+        }
+    }
+
     fn find(&self, sent: &Sent) -> Found {
         let mut found = Found::Nothing;
         let (mut number, mut youngest) = (self.lists[sent.name_hash as usize % LISTS], 0);
         loop {
-            // The newest is 0 old. What is older than all entries has gone, and what is younger than the one before is a number
-            // that came round again.
-            let age = self.newest.wrapping_sub(number) as usize;
-            let Some(entry) = self.entries.get(age).filter(|_| age >= youngest) else { return found };
-            let index = FIRST_DYNAMIC_INDEX + age;
-            let (name, value) = entry.text.split_at(entry.name_len);
-            if entry.hash == sent.hash as u32 && name == sent.name && value == sent.value {
-                return Found::Field(index);
+            // What is younger than the one before it in the list is a number that came round again.
+            let entry = self.entry(number).filter(|_| self.age(number) >= youngest);
+            let Some(entry) = entry else { return found };
+            if entry.hash == sent.hash as u32 && entry.is(sent.name, sent.value) {
+                return Found::Field(number);
             }
-            if found == Found::Nothing && name == sent.name {
-                found = Found::Name(index);
+            if found == Found::Nothing && entry.name() == sent.name {
+                found = Found::Name(number);
             }
-            (number, youngest) = (entry.older, age + 1);
+            (number, youngest) = (entry.older, self.age(number) + 1);
         }
     }
 
@@ -241,6 +293,7 @@ impl Table {
             name_len: sent.name.len(),
             hash: sent.hash as u32,
             older: std::mem::replace(list, self.newest),
+            follower: self.newest,
         });
     }
 
@@ -258,6 +311,16 @@ impl Table {
     }
 }
 
+impl Entry {
+    fn name(&self) -> &[u8] {
+        &self.text[..self.name_len]
+    }
+
+    fn is(&self, name: &[u8], value: &[u8]) -> bool {
+        self.name() == name && self.text[self.name_len..] == *value
+    }
+}
+
 fn literal(kind: Literal, name_index: usize, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     integer::encode(name_index, kind.first, kind.prefix, out);
     if name_index == 0 {
@@ -271,7 +334,7 @@ fn text(text: &[u8], out: &mut Vec<u8>) {
     let encoded = huffman::encoded_len(text);
     if encoded < text.len() {
         integer::encode(encoded, 0x80, 7, out);
-        huffman::encode(text, out);
+        huffman::encode(text, encoded, out);
     } else {
         integer::encode(text.len(), 0, 7, out);
         out.extend_from_slice(text);
@@ -399,6 +462,37 @@ mod tests {
 
         assert!(lengths[1] > 20 && lengths[1] < lengths[0], "{lengths:?}");
         assert_eq!(lengths[2..], [5, 5]);
+    }
+
+    #[test]
+    fn what_comes_next_is_looked_for_where_it_was_last_time() {
+        let mut pair = Pair::new();
+        let (mut turned, mut fewer) = (USUAL, USUAL.to_vec());
+        turned.reverse();
+        fewer.remove(3);
+        for fields in [&USUAL[..], &turned, &fewer, &[("etag", "1"), USUAL[4], ("etag", "2"), USUAL[1]]] {
+            pair.send(200, fields);
+
+            let indexed = fields.iter().filter(|(name, _)| *name != "etag");
+            let mut number = pair.encoder.first;
+            for (name, value) in indexed {
+                assert!(pair.encoder.table.is_at(number, name.as_bytes(), value.as_bytes()), "{name}");
+                number = pair.encoder.table.entry(number).unwrap().follower;
+            }
+        }
+        // What was there and has gone is no guess.
+        for n in 0..200 {
+            pair.send(200, &[("vary", &n.to_string()), ("server", "nginx")]);
+        }
+    }
+
+    #[test]
+    fn a_string_is_in_huffman_code_only_where_that_is_shorter() {
+        for (value, length) in [("", 0), ("a", 1), ("aa", 2), ("aaa", 0x80 | 2), ("<>{}", 4), ("503", 3)] {
+            let mut out = Vec::new();
+            text(value.as_bytes(), &mut out);
+            assert_eq!((out[0], out.len() - 1), (length, usize::from(length & 0x7f)), "{value}");
+        }
     }
 
     #[test]

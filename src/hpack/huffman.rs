@@ -8,7 +8,7 @@ const END: usize = 256;
 const SYMBOLS: usize = END + 1;
 const BITS_MAX: usize = 30;
 /// Codes of up to so many bits, which are those of nearly all that is sent, are found at once.
-const SHORT_BITS: u32 = 8;
+const SHORT_BITS: usize = 8;
 
 /// Bits of each symbol's code (appendix B).
 const LENGTHS: [u8; SYMBOLS] = [
@@ -71,7 +71,7 @@ impl Code {
                     code.symbols[place] = symbol as u16;
                     place += 1;
                     let behind = next + (1 << (32 - length));
-                    if length <= SHORT_BITS as usize {
+                    if length <= SHORT_BITS {
                         let mut start = (next >> 24) as usize;
                         while start < (behind >> 24) as usize {
                             code.short[start] = (symbol as u8, length as u8);
@@ -88,56 +88,77 @@ impl Code {
         code
     }
 
-    /// The symbol whose code `bits` begin with, and the length of that.
-    fn symbol(&self, bits: u32) -> (usize, u32) {
-        let (symbol, length) = self.short[(bits >> (32 - SHORT_BITS)) as usize];
-        if length > 0 {
-            return (usize::from(symbol), u32::from(length));
-        }
-        let mut length = SHORT_BITS as usize + 1;
+    /// The symbol whose code `bits` begin with, and the length of that, which is more than [`SHORT_BITS`].
+    #[cold]
+    fn long(&self, bits: u32) -> Result<(u8, u8), BadHuffman> {
+        let mut length = SHORT_BITS + 1;
         while bits > self.last[length] {
             // Ends by itself: the last of all is u32::MAX.
             length += 1;
         }
         let (first, place) = self.first[length];
         let symbol = self.symbols[place + ((bits - first) >> (32 - length)) as usize];
-        (usize::from(symbol), length as u32)
+        Ok((u8::try_from(symbol).map_err(|_| BadHuffman)?, length as u8))
+    }
+}
+
+/// What was read of a text and not understood yet: `have` bits, in the highest of `bits`.
+struct Window {
+    bits: u64,
+    have: u32,
+}
+
+impl Window {
+    /// The symbol that comes next, and the length of its code.
+    fn next(&self) -> Result<(u8, u8), BadHuffman> {
+        let (symbol, length) = CODE.short[(self.bits >> (64 - SHORT_BITS)) as usize];
+        if length > 0 { Ok((symbol, length)) } else { CODE.long((self.bits >> 32) as u32) }
+    }
+
+    fn skip(&mut self, length: u8) {
+        self.bits <<= length;
+        self.have -= u32::from(length);
     }
 }
 
 /// Appends what `text` stands for: at most 8/5 of its length.
 pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), BadHuffman> {
-    out.reserve(text.len() * 8 / 5);
-    // What was read of it and not yet understood: so many bits, in the highest.
-    let (mut bits, mut have, mut rest) = (0u64, 0, text);
+    let mut end = out.len();
+    // The shortest codes have 5 bits. A place that is there is written to for less than one that is pushed.
+    out.resize(end + text.len() * 8 / 5, 0);
+    let (mut window, mut rest) = (Window { bits: 0, have: 0 }, text);
     while let Some((word, behind)) = rest.split_first_chunk() {
-        bits |= u64::from(u32::from_be_bytes(*word)) << (32 - have);
-        have += 32;
+        window.bits |= u64::from(u32::from_be_bytes(*word)) << (32 - window.have);
+        window.have += 32;
         rest = behind;
-        while have >= 32 {
-            let (symbol, length) = CODE.symbol((bits >> 32) as u32);
-            out.push(u8::try_from(symbol).map_err(|_| BadHuffman)?);
-            bits <<= length;
-            have -= length;
+        while window.have >= 32 {
+            let (symbol, length) = window.next()?;
+            window.skip(length);
+            out[end] = symbol;
+            end += 1;
         }
     }
     for byte in rest {
-        bits |= u64::from(*byte) << (56 - have);
-        have += 8;
+        window.bits |= u64::from(*byte) << (56 - window.have);
+        window.have += 8;
     }
     loop {
-        // Behind the end come ones only, as if the symbol that ends a string were there whole.
-        bits |= u64::MAX >> have;
-        let (symbol, length) = CODE.symbol((bits >> 32) as u32);
-        if length > have {
+        // Section 5.2: padding is the beginning of the symbol that ends a string, which is of ones, and shorter than a byte.
+        // So ones behind the end change nothing that is whole.
+        window.bits |= u64::MAX >> window.have;
+        if window.have < 8 && window.bits == u64::MAX {
             break;
         }
-        out.push(u8::try_from(symbol).map_err(|_| BadHuffman)?);
-        bits <<= length;
-        have -= length;
+        let (symbol, length) = window.next()?;
+        if u32::from(length) > window.have {
+            return Err(BadHuffman);
+        }
+        window.skip(length);
+        out[end] = symbol;
+        end += 1;
     }
-    // Section 5.2: padding is shorter than a byte, and of ones.
-    if have < 8 && bits == u64::MAX { Ok(()) } else { Err(BadHuffman) }
+    out.truncate(end);
+    Ok(())
 }
 
 /// How many bytes [`encode`] makes of `text`.
@@ -146,8 +167,12 @@ pub(super) fn encoded_len(text: &[u8]) -> usize {
     bits.div_ceil(8)
 }
 
-/// Appends the code of `text`.
-pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
+/// Appends the code of `text`, which has `encoded_len` bytes.
+pub(super) fn encode(text: &[u8], encoded_len: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + encoded_len, 0);
+    let (words, last) = out[start..].as_chunks_mut();
+    let mut words = words.iter_mut();
     // The lowest `have` of them are still to be written.
     let (mut bits, mut have) = (0u64, 0);
     for byte in text {
@@ -156,13 +181,17 @@ pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
         have += u32::from(LENGTHS[symbol]);
         if have >= 32 {
             have -= 32;
-            out.extend_from_slice(&((bits >> have) as u32).to_be_bytes());
+            let Some(word) = words.next() else { return };
+            *word = ((bits >> have) as u32).to_be_bytes();
         }
     }
-    let padding = have.next_multiple_of(8) - have;
-    bits = ((bits + 1) << padding) - 1;
-    let bytes = ((bits << (32 - have - padding)) as u32).to_be_bytes();
-    out.extend_from_slice(&bytes[..((have + padding) / 8) as usize]);
+    // Ones behind the end.
+    let ones = 32 - have;
+    let word = ((((bits + 1) << ones) - 1) as u32).to_be_bytes();
+    match words.next() {
+        Some(whole) => *whole = word,
+        None => last.copy_from_slice(&word[..last.len()]),
+    }
 }
 
 #[cfg(test)]
@@ -176,8 +205,7 @@ mod tests {
 
     fn written(text: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(text, &mut out);
-        assert_eq!(out.len(), encoded_len(text));
+        encode(text, encoded_len(text), &mut out);
         out
     }
 

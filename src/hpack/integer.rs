@@ -26,15 +26,16 @@ pub(super) fn decode(first: u8, prefix: u32, rest: &mut &[u8]) -> Result<usize, 
 /// Writes `value` behind the bits of `first` that are above `prefix`.
 pub(super) fn encode(value: usize, first: u8, prefix: u32, out: &mut Vec<u8>) {
     let full = u8::MAX >> (8 - prefix);
-    if value < usize::from(full) {
-        // Below `full`, which is a byte.
-        out.push(first | value as u8);
-        return;
+    match value.checked_sub(usize::from(full)) {
+        None => out.push(first | value as u8),
+        Some(left) => encode_rest(left, first | full, out),
     }
-    out.push(first | full);
-    let mut left = value - usize::from(full);
+}
+
+fn encode_rest(mut left: usize, first: u8, out: &mut Vec<u8>) {
+    out.push(first);
     while left >= 0x80 {
-        out.push(0x80 | (left & 0x7f) as u8);
+        out.push(0x80 | left as u8);
         left >>= 7;
     }
     out.push(left as u8);

@@ -138,16 +138,23 @@ const fn is_same(one: &[u8], other: &[u8]) -> bool {
 pub(super) const fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut hash = mixed(seed, bytes.len() as u64);
     let mut rest = bytes;
-    while let Some((word, behind)) = rest.split_first_chunk() {
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
         hash = mixed(hash, u64::from_le_bytes(*word));
         rest = behind;
     }
-    let mut word = 0;
-    while let [byte, behind @ ..] = rest {
-        word = word << 8 | *byte as u64;
-        rest = behind;
-    }
-    mixed(hash, word)
+    // What is left is less than a word: the last word has it again, and of short ones the first and last half.
+    let last = match (bytes.last_chunk::<8>(), bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(word), _, _) => u64::from_le_bytes(*word),
+        (None, Some(first), Some(last)) => {
+            (u32::from_le_bytes(*first) as u64) << 32 | u32::from_le_bytes(*last) as u64
+        }
+        _ => match bytes {
+            [one] => *one as u64,
+            [one, .., last] => (*one as u64) << 16 | (bytes[bytes.len() / 2] as u64) << 8 | *last as u64,
+            [] => 0,
+        },
+    };
+    mixed(hash, last)
 }
 
 const fn mixed(hash: u64, word: u64) -> u64 {
