@@ -40,6 +40,7 @@ targets! {
     discovery: a_set_of_servers_is_bounded_and_no_failure_takes_from_it,
     frames: frames_are_counted_however_they_are_cut,
     grpc_answer: a_grpc_answer_is_read_as_a_simple_reader_reads_it,
+    hpack: field_blocks_are_read_as_a_simple_reader_reads_them,
     http1_head: a_head_is_read_as_a_simple_reader_reads_it,
     path: every_reading_of_a_path_finds_the_segments_of_its_route,
     range: a_range_is_never_outside_the_body,
