@@ -271,7 +271,7 @@ struct Turn(Arc<Watch>);
 
 impl proxy::Turn for Turn {
     /// hyper cannot send any over HTTP/2.
-    fn interim(&self, _: &[u8]) {}
+    fn interim(&self, _: http::StatusCode, _: &http::HeaderMap) {}
 
     fn ended(&self) {
         self.0.request_ends();

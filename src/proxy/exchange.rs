@@ -378,7 +378,7 @@ impl Exchange {
             return;
         }
         if let Some(turn) = &self.turn {
-            turn.interim(&forward::interim_to_client(interim.status, &interim.headers));
+            turn.interim(interim.status, &forward::interim_to_client(&interim.headers));
         }
     }
 
