@@ -38,7 +38,7 @@ targets! {
     config: any_text_is_a_configuration_or_a_list_of_mistakes,
     cookies: cookies_are_read_as_the_server_reads_them,
     discovery: a_set_of_servers_is_bounded_and_no_failure_takes_from_it,
-    frames: frames_are_counted_however_they_are_cut,
+    frames: a_connection_stays_in_bounds_whatever_its_frames,
     grpc_answer: a_grpc_answer_is_read_as_a_simple_reader_reads_it,
     hpack: field_blocks_are_read_as_a_simple_reader_reads_them,
     http1_head: a_head_is_read_as_a_simple_reader_reads_it,

@@ -30,7 +30,7 @@ use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
 use crate::state::Local;
 
-pub use reply::{raw_reason, raw_refusal};
+pub use reply::{early_refusal, raw_reason, raw_refusal};
 pub use tunnel::{ClientSide, Offer};
 
 /// The connection that a request came by: the same for all requests of it.
