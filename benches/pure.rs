@@ -13,9 +13,12 @@ use bytes::Bytes;
 use criterion::Criterion;
 use criterion::criterion_group;
 use criterion::criterion_main;
+use http::HeaderName;
 use http::HeaderValue;
 use http::Response;
+use http::StatusCode;
 use http::Version;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, SERVER};
 use tidegate::config;
 use tidegate::config::Config;
 use tidegate::config::HostPattern;
@@ -27,6 +30,8 @@ use tidegate::filter::forward;
 use tidegate::filter::guard;
 use tidegate::front::http1::head::Scan;
 use tidegate::front::http1::head::parse;
+use tidegate::hpack::Decoder;
+use tidegate::hpack::Encoder;
 use tidegate::net::descriptors::Descriptors;
 use tidegate::net::descriptors::Wants;
 use tidegate::router::Router;
@@ -139,6 +144,64 @@ fn heads(c: &mut Criterion) {
         b.iter(|| {
             let verdict = guard::check_response(black_box(&answer), false);
             (verdict, forward::to_client(&answer, Version::HTTP_11, &id))
+        });
+    });
+    group.finish();
+}
+
+/// The same browser's head over HTTP/2, and a usual response: what each of them is after those before it.
+fn field_blocks(c: &mut Criterion) {
+    let head = read(&Bytes::from_static(BROWSER.as_bytes()), &Limits::default());
+    let mut encoder = Encoder::new();
+    let mut block = |out: &mut Vec<u8>| {
+        out.clear();
+        encoder.begin(out);
+        for (name, value) in head.headers.iter().filter(|(name, _)| *name != CONNECTION) {
+            encoder.field(name, value, out);
+        }
+    };
+    let mut blocks = [(); 3].map(|()| Vec::new());
+    blocks.iter_mut().for_each(&mut block);
+    let [first, second, next] = &blocks;
+    let read = |decoder: &mut Decoder, block: &[u8]| {
+        decoder.decode(black_box(block), |field| {
+            black_box(field.header().expect("an ordinary field"));
+        })
+    };
+    let mut group = c.benchmark_group("hpack");
+    group.bench_function("decode/browser-first", |b| {
+        b.iter(|| read(&mut Decoder::new(4096), first));
+    });
+    let mut decoder = Decoder::new(4096);
+    // From the third on, what varies is in the table too, and nothing changes that.
+    for block in [first, second] {
+        read(&mut decoder, block).expect("a well-formed block");
+    }
+    group.bench_function("decode/browser-next", |b| b.iter(|| read(&mut decoder, next)));
+
+    let usual = [
+        (SERVER, "nginx"),
+        (DATE, "Sun, 06 Nov 1994 08:49:37 GMT"),
+        (CONTENT_TYPE, "image/jpeg"),
+        (CONTENT_LENGTH, "48123"),
+        (ETAG, "\"5f-0\""),
+        (CACHE_CONTROL, "max-age=600"),
+    ]
+    .map(|(name, value)| (name, HeaderValue::from_static(value)));
+    let id = HeaderName::from_static("x-request-id");
+    let (mut encoder, mut out, mut request) = (Encoder::new(), Vec::new(), 0u128);
+    group.bench_function("encode/response", |b| {
+        b.iter(|| {
+            out.clear();
+            encoder.begin(&mut out);
+            encoder.status(StatusCode::OK, &mut out);
+            for (name, value) in &usual {
+                encoder.field(name, value, &mut out);
+            }
+            request = request.wrapping_add(0x1234_5678_9abc_def0_1234_5678_9abc_def1);
+            let value = HeaderValue::try_from(format!("{request:032x}")).expect("digits");
+            encoder.field(&id, &value, &mut out);
+            black_box(out.len())
         });
     });
     group.finish();
@@ -329,5 +392,5 @@ fn config(servers: usize, balance: &str, registry: &Registry) -> Config {
     config::parse(&text, "bench.toml".as_ref(), &registry.names().collect::<Vec<_>>()).expect("it is well")
 }
 
-criterion_group!(benches, router, heads, picks, pools);
+criterion_group!(benches, router, heads, field_blocks, picks, pools);
 criterion_main!(benches);

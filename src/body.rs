@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::clock::Deadline;
 
@@ -36,8 +35,6 @@ pub enum Body {
     Empty,
     /// One piece, in memory; `None` once it has been read.
     Full(Option<Bytes>),
-    /// As it arrives from hyper.
-    Incoming(Incoming),
     /// Anything else.
     Wrapped(Wrapped),
 }
@@ -71,9 +68,6 @@ impl HttpBody for Body {
         match self.get_mut() {
             Body::Empty => Poll::Ready(None),
             Body::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Body::Incoming(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|f| f.map(|r| r.map_err(Into::into)))
-            }
             Body::Wrapped(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -82,7 +76,6 @@ impl HttpBody for Body {
         match self {
             Body::Empty => true,
             Body::Full(bytes) => bytes.is_none(),
-            Body::Incoming(incoming) => incoming.is_end_stream(),
             Body::Wrapped(body) => body.is_end_stream(),
         }
     }
@@ -91,7 +84,6 @@ impl HttpBody for Body {
         match self {
             Body::Empty => SizeHint::with_exact(0),
             Body::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Body::Incoming(incoming) => incoming.size_hint(),
             Body::Wrapped(body) => body.size_hint(),
         }
     }

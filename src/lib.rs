@@ -8,6 +8,7 @@ pub mod config;
 pub mod fields;
 pub mod filter;
 pub mod front;
+pub mod hpack;
 pub mod http1;
 pub mod net;
 pub mod observe;

@@ -18,6 +18,7 @@ pub mod cookies;
 pub mod discovery;
 pub mod frames;
 pub mod grpc_answer;
+pub mod hpack;
 pub mod http1_head;
 pub mod path;
 pub mod range;

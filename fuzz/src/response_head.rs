@@ -6,6 +6,7 @@ use httparse::{EMPTY_HEADER, Status};
 use tidegate::answer::Answer;
 use tidegate::filter::forward::{interim_to_client, to_client};
 use tidegate::filter::guard::check_response;
+use tidegate::http1::text;
 
 use super::head;
 
@@ -83,7 +84,8 @@ fn names_nothing(head: &response::Parts, sent: &[httparse::Header<'_>]) {
 }
 
 fn is_one_interim_head(head: &response::Parts) {
-    let wire = interim_to_client(head.status, &head.headers);
+    let mut wire = Vec::new();
+    text::interim(&mut wire, head.status, &interim_to_client(&head.headers));
     let mut fields = vec![EMPTY_HEADER; 4096];
     let mut read = httparse::Response::new(&mut fields);
     match read.parse(&wire) {

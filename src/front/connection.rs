@@ -1,39 +1,21 @@
 //! One client connection: TLS, protocol, requests, end.
 
-use std::convert::Infallible;
-use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::BytesMut;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::body::{self, Body};
 use crate::clock::Deadline;
-use crate::config::Limits;
-use crate::front::LINGER;
 use crate::front::accept::Accepted;
 use crate::front::http1::{self, Parked};
-use crate::front::streams::Streams;
-use crate::front::watch::{Awaits, Watch, Watched};
+use crate::front::http2::{self, PREFACE};
 use crate::net::Stream;
-use crate::proxy::{self, Client};
-use crate::state::{Local, Stage};
-
-/// RFC 9113 section 3.4: what an HTTP/2 client says first.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Receive windows. The connection's must stay at 1 MiB or above: h2 budgets small DATA frames by it.
-const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
-const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+use crate::state::Local;
 
 /// What the bytes of a connection mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,34 +183,10 @@ async fn serve(accepted: &Rc<Accepted>, stream: Stream, first: BytesMut, protoco
         Speaks::Http1 => http1::serve(local, client, Parked { stream, requests: 0 }, first).await,
         Speaks::Http2 => {
             // Boxed: its state is thousands of bytes, and most connections do not have it.
-            Box::pin(serve_http2(local, client, stream, first)).await;
+            Box::pin(http2::serve(local, client, stream, first)).await;
             None
         }
     }
-}
-
-async fn serve_http2(local: Rc<Local>, client: Rc<Client>, stream: Stream, prefix: BytesMut) {
-    let watch = Arc::new(Watch::default());
-    let turn = Rc::new(Turn(watch.clone()));
-    let listener = client.listener;
-    let io = TokioIo::new(Watched::new(stream, prefix.freeze(), watch.clone()));
-    let view = local.snapshot();
-    let limits = &view.config.limits;
-    let too_slow = view.listeners[listener].handles.refusal("slow-reader");
-    let streams = Streams::new(&local, &watch, limits.write_idle, too_slow);
-    let service = {
-        let (local, watch, streams) = (local.clone(), watch.clone(), streams.clone());
-        service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            watch.request_begins();
-            let (head, body) = request.into_parts();
-            let (local, client, turn) = (local.clone(), client.clone(), turn.clone());
-            let serving =
-                proxy::serve(local, client, head.into(), Body::Incoming(body), streams.begins(), turn, None);
-            async { Ok::<_, Infallible>(serving.await.into_response()) }
-        })
-    };
-    let conn = http2_builder(limits, streams).serve_connection(io, service);
-    run(&local, listener, &watch, pin!(conn)).await;
 }
 
 /// Reads on until it is clear whether the client speaks HTTP/2.
@@ -251,132 +209,4 @@ async fn protocol_of(local: &Local, stream: &mut Stream, first: &mut BytesMut) -
         }
     })
     .await
-}
-
-fn http2_builder(limits: &Limits, streams: Streams) -> http2::Builder<Streams> {
-    let mut builder = http2::Builder::new(streams);
-    builder
-        .auto_date_header(false)
-        .max_concurrent_streams(limits.http2_streams)
-        .max_pending_accept_reset_streams(limits.http2_resets)
-        .max_header_list_size(limits.http2_header_list)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .max_send_buf_size(body::PIECE);
-    builder
-}
-
-/// However a request ends, its connection hears of it.
-struct Turn(Arc<Watch>);
-
-impl proxy::Turn for Turn {
-    /// hyper cannot send any over HTTP/2.
-    fn interim(&self, _: &[u8]) {}
-
-    fn ended(&self) {
-        self.0.request_ends();
-    }
-}
-
-/// Polls the connection to its end, holding the client to its limits and the process to its drain.
-async fn run<I, S>(
-    local: &Rc<Local>,
-    listener: usize,
-    watch: &Watch,
-    mut conn: Pin<&mut http2::Connection<I, S, Streams>>,
-) where
-    http2::Connection<I, S, Streams>: Future<Output = hyper::Result<()>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = Body>,
-    Streams: hyper::rt::bounds::Http2ServerConnExec<S::Future, Body>,
-{
-    let snapshot = local.snapshot();
-    let limits = &snapshot.config.limits;
-    let mut stage = local.stage.clone();
-    let mut draining = pin!(async move { stage.wait_for(|s| *s != Stage::Serving).await.is_ok() });
-    let mut goodbye = false;
-    let mut awaits = Awaits::Nothing;
-    let mut deadline = local.timers.deadline(Duration::MAX);
-    let outcome = poll_fn(|cx| {
-        if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
-            return Poll::Ready(Some(outcome));
-        }
-        let requests_max = limits.requests_per_connection;
-        // What was on its way when we said goodbye is still served; who goes on after that does not listen.
-        if watch.requests() > requests_max.saturating_add(u64::from(limits.http2_streams)) {
-            return Poll::Ready(None);
-        }
-        if !goodbye && (watch.requests() >= requests_max || draining.as_mut().poll(cx).is_ready()) {
-            goodbye = true;
-            // GOAWAY tells the client that nothing of its was lost.
-            conn.as_mut().graceful_shutdown();
-            cx.waker().wake_by_ref();
-        }
-        let now = match watch.awaits() {
-            Awaits::Rest(_) | Awaits::Head(_) if goodbye => Awaits::Linger,
-            other => other,
-        };
-        if now != awaits {
-            awaits = now;
-            deadline = local.timers.deadline(limit_of(now, limits));
-        }
-        if now == Awaits::Nothing || deadline.poll_elapsed(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if matches!(now, Awaits::Rest(_)) {
-            goodbye = true;
-            conn.as_mut().graceful_shutdown();
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if now == Awaits::Linger {
-            // One more poll: why it ended is known only when it has.
-            watch.stop_lingering();
-            if let Poll::Ready(outcome) = conn.as_mut().poll(cx) {
-                return Poll::Ready(Some(outcome));
-            }
-        }
-        Poll::Ready(None)
-    })
-    .await;
-    let reason = match outcome {
-        _ if watch.has_flooded() => Some("http2-flood"),
-        Some(Err(error)) if is_flood(&error) => Some("http2-flood"),
-        _ if watch.has_erred() => Some("malformed"),
-        Some(Err(error)) if is_mistake(&error) => {
-            debug!(%error, "refused over http/2");
-            Some("malformed")
-        }
-        None if matches!(awaits, Awaits::Head(_)) => Some("slow-head"),
-        None if matches!(awaits, Awaits::Write(_)) => Some("slow-reader"),
-        _ => None,
-    };
-    if let Some(counter) = reason.and_then(|reason| snapshot.listeners[listener].handles.refusal(reason)) {
-        local.cells.inc(counter);
-    }
-}
-
-/// h2 has limits of its own: on resets, on CONTINUATION, on empty DATA.
-fn is_flood(error: &hyper::Error) -> bool {
-    h2_error(error)
-        .is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
-}
-
-/// h2 has told the client what it did wrong.
-fn is_mistake(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|error| error.is_go_away() && error.is_library())
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    error.source()?.downcast_ref()
-}
-
-fn limit_of(awaits: Awaits, limits: &Limits) -> Duration {
-    match awaits {
-        Awaits::Head(_) => limits.head_timeout,
-        Awaits::Rest(_) => limits.keep_alive,
-        Awaits::Write(_) => limits.write_idle,
-        Awaits::Linger => LINGER,
-        Awaits::Nothing => Duration::MAX,
-    }
 }

@@ -4,10 +4,8 @@
 //! [`crate::proxy::serve`], whatever protocol it came by.
 pub mod accept;
 mod connection;
-pub mod frames;
 pub mod http1;
-mod streams;
-mod watch;
+pub mod http2;
 
 use std::time::Duration;
 

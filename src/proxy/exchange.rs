@@ -372,13 +372,13 @@ impl Exchange {
     }
 
     /// What a server says before its response goes to a client that can hear it: HTTP/1.0 has no interim responses
-    /// (RFC 9110 section 15.2), and hyper cannot send them over HTTP/2. `100 Continue` it sends by itself.
+    /// (RFC 9110 section 15.2). `100 Continue` is ours to say.
     pub fn interim(&self, interim: &Interim) {
-        if self.head.version != Version::HTTP_11 || interim.status == StatusCode::CONTINUE {
+        if self.head.version < Version::HTTP_11 || interim.status == StatusCode::CONTINUE {
             return;
         }
         if let Some(turn) = &self.turn {
-            turn.interim(&forward::interim_to_client(interim.status, &interim.headers));
+            turn.interim(interim.status, &forward::interim_to_client(&interim.headers));
         }
     }
 

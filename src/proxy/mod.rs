@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::Method;
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::answer::Answer;
 use crate::body::{Body, Meter, Room};
@@ -30,7 +30,7 @@ use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
 use crate::state::Local;
 
-pub use reply::{raw_reason, raw_refusal};
+pub use reply::{early_refusal, raw_reason, raw_refusal};
 pub use tunnel::{ClientSide, Offer};
 
 /// The connection that a request came by: the same for all requests of it.
@@ -73,9 +73,8 @@ impl Client {
 
 /// A request's turn on its connection.
 pub trait Turn {
-    /// Sends an interim response, whole and in the form of HTTP/1.1, before the final one. It is left out where it
-    /// cannot be sent.
-    fn interim(&self, bytes: &[u8]);
+    /// Sends an interim response with these fields before the final one. It is left out where it cannot be sent.
+    fn interim(&self, status: StatusCode, fields: &HeaderMap);
 
     /// The response has ended, however it has.
     fn ended(&self);

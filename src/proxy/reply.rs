@@ -2,7 +2,7 @@
 //! `Proxy-Status` (RFC 9209).
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
 use crate::body::{Body, End};
 use crate::filter::forward::X_REQUEST_ID;
@@ -191,6 +191,23 @@ pub fn raw_refusal(status: StatusCode) -> Bytes {
         text.len(),
         proxy_status(&words),
     ))
+}
+
+/// The same as a response, for a protocol that has another form. It ends its request and not the connection.
+pub fn early_refusal(status: StatusCode) -> Response<Body> {
+    let id = format!("{:032x}", fastrand::u128(..));
+    let words = Words { status, reason: raw_reason(status), error: "http_request_error" };
+    let mut response = Response::new(Body::full(text(status, words.reason, &id)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let proxy_status_name = HeaderName::from_static("proxy-status");
+    for (name, value) in [(X_REQUEST_ID, id), (proxy_status_name, proxy_status(&words))] {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    response
 }
 
 fn text(status: StatusCode, reason: &str, id: &str) -> String {

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::support::certs::Cert;
+use crate::support::frames::{self, END_HEADERS, END_STREAM, FrameClient, HEADERS};
 use crate::support::http2::{self, rest, talk};
 use crate::support::origin::Conn;
 use crate::support::wire::{self, Message};
@@ -143,18 +144,60 @@ fn an_http_1_0_client_gets_none() {
     assert_eq!((answer.status(), answer.text(), answer.field("link")), (200, "plain".to_owned(), None));
 }
 
-#[test]
-fn an_http_2_client_gets_the_final_response_alone() {
-    let origin = saying([HINTS, &ok("whole")].concat());
-    let proxy = Proxy::before(&origin);
-
-    talk(proxy.public(), 65_535, async |requests, _| {
-        for _ in 0..3 {
-            let mut answer = http2::get(&requests, "/").await.unwrap();
-            assert_eq!((answer.status().as_u16(), answer.headers().get("link")), (200, None));
-            assert_eq!(rest(answer.body_mut()).await.unwrap().0, b"whole");
+/// Fields of the interim heads that precede a stream's final one, which is read to its end.
+fn heads(client: &mut FrameClient, stream: u32) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    loop {
+        let frame = client.until("an answer", |f| f.stream == stream && f.kind < 2);
+        if frame.kind == HEADERS {
+            statuses.push(frame.status());
         }
+        if frame.flags & END_STREAM != 0 {
+            return statuses;
+        }
+    }
+}
+
+#[test]
+fn an_http_2_client_gets_hints_while_there_is_nothing_else_to_hear() {
+    let gate = Gate::default();
+    let origin = hints_then_gate(&gate);
+    let proxy = Proxy::before(&origin);
+    let mut client = FrameClient::connect(proxy.public());
+
+    client.send(frames::get(1, "/"));
+    let hints = client.until("hints", |f| f.stream == 1);
+    assert_eq!((hints.kind, hints.flags, hints.status()), (HEADERS, END_HEADERS, 103));
+    assert!(!gate.is_open(), "they must not wait for the final response");
+    gate.open();
+    assert_eq!(heads(&mut client, 1), [200]);
+    // And whoever does not look for them is not disturbed.
+    talk(proxy.public(), 65_535, async |requests, _| {
+        let mut answer = http2::get(&requests, "/").await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers().get("link")), (200, None));
+        assert_eq!(rest(answer.body_mut()).await.unwrap().0, b"late");
     });
+}
+
+#[test]
+fn an_http_2_client_that_waits_to_be_told_is_told_to_send_its_body() {
+    let origin = Origin::start(|request| ok(&request.body));
+    let proxy = Proxy::before(&origin);
+    let mut client = FrameClient::connect(proxy.public());
+
+    client.send(frames::post(1, "/", &[("expect", "100-continue")]));
+    let told = client.until("to be told", |f| f.stream == 1);
+    assert_eq!((told.kind, told.flags, told.status()), (HEADERS, END_HEADERS, 100));
+    client.send(frames::frame(frames::DATA, END_STREAM, 1, b"body"));
+    assert_eq!(client.body(1), (200, b"body".to_vec()));
+
+    // One that has sent it already need not be told.
+    let whole = [
+        frames::post(3, "/", &[("expect", "100-continue")]),
+        frames::frame(frames::DATA, END_STREAM, 3, b"body"),
+    ];
+    client.send(whole.concat());
+    assert_eq!(heads(&mut client, 3), [200]);
 }
 
 #[test]

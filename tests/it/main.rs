@@ -21,6 +21,7 @@ mod dns;
 mod embedding;
 mod faults;
 mod floods;
+mod h2spec;
 mod headers;
 mod health;
 mod hostile;

@@ -43,22 +43,15 @@ pub fn to_client(head: &Parts, version: Version, request_id: &HeaderValue) -> An
     answer
 }
 
-/// An interim response for the client, whole: HTTP/1.1 alone has this form. Its fields are those of [`to_client`], but
-/// never a length: nothing follows it (RFC 9112 §6.3). `Via` and our request id are left to the final response.
-pub fn interim_to_client(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
-    debug_assert!(status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS);
+/// The fields of an interim response, for the client. They are those of [`to_client`], but never a length: nothing
+/// follows it (RFC 9112 §6.3). `Via` and our request id are left to the final response.
+pub fn interim_to_client(headers: &HeaderMap) -> HeaderMap {
     let named = Named::of(headers);
     let is_kept = |name: &str| !(is_of_connection(name) || name == "content-length" || named.has(name));
-    // The space before a reason is part of the line also where there is none (RFC 9112 §4).
-    let reason = status.canonical_reason().unwrap_or_default();
-    let mut out = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    let mut out = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| is_kept(name.as_str())) {
-        // A value holds no CR, LF or NUL.
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            out.extend_from_slice(part);
-        }
+        out.append(name.clone(), value.clone());
     }
-    out.extend_from_slice(b"\r\n");
     out
 }
 

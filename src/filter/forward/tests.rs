@@ -371,7 +371,13 @@ fn an_interim_response_has_no_length_and_nothing_of_the_servers_connection() {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         let headers: HeaderMap = fields.iter().map(pair).collect();
-        String::from_utf8(interim_to_client(StatusCode::from_u16(status).unwrap(), &headers)).unwrap()
+        let mut text = Vec::new();
+        crate::http1::text::interim(
+            &mut text,
+            StatusCode::from_u16(status).unwrap(),
+            &interim_to_client(&headers),
+        );
+        String::from_utf8(text).unwrap()
     };
 
     let fields = [

@@ -12,12 +12,15 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
 use crate::front::http1::head::{self, BadHead, Scan};
 use crate::http1::coding::Source;
+use crate::http1::text;
 use crate::net::Stream;
+
 use crate::proxy;
 
 /// What is read at once where it is not known how much will come.
@@ -239,8 +242,10 @@ impl Wire {
 }
 
 impl proxy::Turn for Wire {
-    fn interim(&self, bytes: &[u8]) {
-        self.0.borrow_mut().queue(bytes);
+    fn interim(&self, status: StatusCode, fields: &HeaderMap) {
+        let mut bytes = Vec::new();
+        text::interim(&mut bytes, status, fields);
+        self.0.borrow_mut().queue(&bytes);
     }
 
     fn ended(&self) {}

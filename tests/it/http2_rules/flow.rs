@@ -15,7 +15,7 @@ fn a_window_grows_by_something_and_not_beyond_its_end() {
     let stage = Stage::new();
     stage.play(vec![
         ("the connection's by nothing", grant(0, 0), Connection(&[PROTOCOL_ERROR])),
-        ("a stream's by nothing", all(&[get(1, "/wait"), grant(1, 0)]), Connection(&[PROTOCOL_ERROR])),
+        ("a stream's by nothing", all(&[get(1, "/wait"), grant(1, 0)]), Reset(PROTOCOL_ERROR)),
         (
             "the connection's beyond",
             all(&[grant(0, MOST), grant(0, MOST)]),

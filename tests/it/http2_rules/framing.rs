@@ -17,6 +17,12 @@ fn a_frame_of_a_wrong_size_ends_the_connection() {
         ("an unknown frame too large", frame(0xbb, 0, 0, &big), wrong()),
         ("PRIORITY of 4 bytes", frame(PRIORITY, 0, 1, [0; 4]), wrong()),
         ("PRIORITY of 6 bytes", frame(PRIORITY, 0, 1, [0; 6]), wrong()),
+        // Section 6.3: where there is a stream, it alone is spoilt.
+        (
+            "PRIORITY of 4 bytes on an open stream",
+            all(&[get(1, "/wait"), frame(PRIORITY, 0, 1, [0; 4])]),
+            Reset(FRAME_SIZE_ERROR),
+        ),
         ("RST_STREAM of 3", all(&[post(1, "/", &[]), frame(RST_STREAM, 0, 1, [0; 3])]), wrong()),
         ("RST_STREAM of 5", all(&[post(1, "/", &[]), frame(RST_STREAM, 0, 1, [0; 5])]), wrong()),
         ("SETTINGS of 3 bytes", frame(SETTINGS, 0, 0, [0; 3]), wrong()),
@@ -314,7 +320,7 @@ fn under_tls_the_same_rules_hold() {
     for (bytes, code) in [
         (frame(PING, 0, 0, [0; 7]), FRAME_SIZE_ERROR),
         (frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
-        (all(&[get(1, "/"), frame(DATA, 0, 1, b"x")]), STREAM_CLOSED),
+        (all(&[get(1, "/wait"), frame(RST_STREAM, 0, 1, [0; 4]), frame(DATA, 0, 1, b"x")]), STREAM_CLOSED),
     ] {
         let mut client = connect();
         client.send(bytes);

@@ -155,7 +155,7 @@ impl Stage {
 }
 
 /// The first frame that says what becomes of stream 1.
-fn first_word(client: &mut FrameClient) -> Result<Frame, String> {
+pub fn first_word(client: &mut FrameClient) -> Result<Frame, String> {
     loop {
         let Some(frame) = client.next() else { return Err("the connection ended".to_owned()) };
         match frame.kind {
@@ -166,7 +166,7 @@ fn first_word(client: &mut FrameClient) -> Result<Frame, String> {
     }
 }
 
-fn goes_away(client: &mut FrameClient, codes: &[u32]) -> Result<(), String> {
+pub fn goes_away(client: &mut FrameClient, codes: &[u32]) -> Result<(), String> {
     let mut told = None;
     while let Some(frame) = client.next() {
         match frame.kind {
@@ -192,7 +192,7 @@ fn frame_of_ping() -> Vec<u8> {
 }
 
 /// A request on a stream that nobody has used yet is served.
-fn goes_on(client: &mut FrameClient) -> Result<(), String> {
+pub fn goes_on(client: &mut FrameClient) -> Result<(), String> {
     client.send(get(1001, "/next"));
     loop {
         match client.next() {

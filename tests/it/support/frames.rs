@@ -132,10 +132,16 @@ impl FrameClient {
         FrameClient::dial(address).greet(&[])
     }
 
+    /// Under TLS. Nothing is said yet.
+    #[track_caller]
+    pub fn dial_tls(address: SocketAddr, name: &str, trust: &Trust) -> FrameClient {
+        FrameClient { stream: Box::new(trust.http2().dial(dial(address), name)) }
+    }
+
     /// Under TLS; it has said hello.
     #[track_caller]
     pub fn connect_tls(address: SocketAddr, name: &str, trust: &Trust) -> FrameClient {
-        FrameClient { stream: Box::new(trust.http2().dial(dial(address), name)) }.greet(&[])
+        FrameClient::dial_tls(address, name, trust).greet(&[])
     }
 
     /// Says hello with these settings.
