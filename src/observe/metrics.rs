@@ -5,7 +5,7 @@
 //! a look-up; a scrape sums the shards. Asking twice for the same series gives
 //! the same handle, so a reload keeps the numbers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -348,6 +348,8 @@ struct Series {
     by_name: HashMap<SeriesName, u32>,
     /// The first cell that belongs to nobody.
     next: u32,
+    /// Metrics that had more series than there was room for.
+    full: HashSet<Family>,
 }
 
 impl Series {
@@ -368,7 +370,7 @@ impl Store {
         Store {
             shards: (0..=workers).map(|_| Arc::new(Shard::new())).collect(),
             stated: Shard::new(),
-            series: Mutex::new(Series { by_name: HashMap::new(), next: CELLS_RESERVED }),
+            series: Mutex::new(Series { by_name: HashMap::new(), next: CELLS_RESERVED, full: HashSet::new() }),
             descriptions: FAMILIES.iter().map(describe).collect(),
         }
     }
@@ -387,7 +389,10 @@ impl Store {
         let cells =
             if definition.kind == Kind::Histogram || kind == Kind::Histogram { HISTOGRAM_CELLS } else { 1 };
         let Some(start) = series.allot(cells) else {
-            tracing::warn!(metric = definition.name, "too many series: this one is not counted");
+            // Once for each metric: with 100,000 routes there are hundreds of thousands of them.
+            if series.full.insert(family) {
+                tracing::warn!(metric = definition.name, "too many series: some of this metric are not counted");
+            }
             return 0;
         };
         series.by_name.insert(name, start);
