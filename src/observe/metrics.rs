@@ -370,7 +370,11 @@ impl Store {
         Store {
             shards: (0..=workers).map(|_| Arc::new(Shard::new())).collect(),
             stated: Shard::new(),
-            series: Mutex::new(Series { by_name: HashMap::new(), next: CELLS_RESERVED, full: HashSet::new() }),
+            series: Mutex::new(Series {
+                by_name: HashMap::new(),
+                next: CELLS_RESERVED,
+                full: HashSet::new(),
+            }),
             descriptions: FAMILIES.iter().map(describe).collect(),
         }
     }
@@ -391,7 +395,10 @@ impl Store {
         let Some(start) = series.allot(cells) else {
             // Once for each metric: with 100,000 routes there are hundreds of thousands of them.
             if series.full.insert(family) {
-                tracing::warn!(metric = definition.name, "too many series: some of this metric are not counted");
+                tracing::warn!(
+                    metric = definition.name,
+                    "too many series: some of this metric are not counted"
+                );
             }
             return 0;
         };

@@ -37,8 +37,10 @@ pub use head::BadHead;
 /// Why a lease's connection is there.
 const HELD: &str = "a lease holds its connection until it is given back";
 
-/// What is read at once while a head is awaited: most heads, and little of a body that may have to wait.
+/// What is read at once while a head is awaited and its body may have to wait: most heads, with the whole of a small body.
 const HEAD_PIECE: usize = 4 * 1024;
+/// The same while something of the client's waits already: most heads, and hardly any of a body.
+const SMALL_HEAD_PIECE: usize = 1024;
 /// What is read at once of a body for a reader that takes what it is given.
 const FREE_PIECE: usize = 64 * 1024;
 /// The same where it is read on demand or memory is short.
@@ -82,7 +84,8 @@ pub struct Lease {
 pub enum Pace {
     /// In large pieces, each counted in the worker's room until the next is asked for.
     Free,
-    /// In small pieces, the smaller the less there is in this room, which is the client's. Whoever reads counts them.
+    /// In small pieces, the smaller the less there is in this room, which is the client's. Whoever reads counts them; what is
+    /// read and not given yet counts here.
     OnDemand(Arc<Room>),
 }
 
@@ -324,6 +327,23 @@ impl Lease {
         Ok(())
     }
 
+    /// Where what waits is counted.
+    fn room(&self) -> &Room {
+        match &self.pace {
+            Pace::Free => &self.room,
+            Pace::OnDemand(room) => room,
+        }
+    }
+
+    /// What may be read at once while a head is awaited.
+    fn head_piece_max(&self) -> usize {
+        match &self.pace {
+            Pace::Free => FREE_PIECE,
+            Pace::OnDemand(room) if room.held() == 0 => HEAD_PIECE,
+            Pace::OnDemand(_) => SMALL_HEAD_PIECE,
+        }
+    }
+
     /// What may be read of the body at once.
     fn piece_max(&self) -> usize {
         match &self.pace {
@@ -353,7 +373,7 @@ impl Call<'_> {
         cx: &mut Context<'_>,
         interims: &RefCell<Vec<Interim>>,
     ) -> Poll<Result<Parts, CallError>> {
-        let piece_max = if let Pace::Free = self.lease.pace { FREE_PIECE } else { HEAD_PIECE };
+        let piece_max = self.lease.head_piece_max();
         let conn = self.lease.conn();
         conn.write(cx, &mut self.sending).map_err(|RequestCut| CallError::RequestCut)?;
         loop {

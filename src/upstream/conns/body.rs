@@ -1,7 +1,7 @@
 //! A response's body, read from its connection by whoever wants it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,8 +17,9 @@ use crate::upstream::side::InFlight;
 pub(super) struct LeasedBody {
     coding: Coding,
     lease: Option<Lease>,
-    /// Bytes of the piece that was given last: they count until the next is asked for.
-    given: usize,
+    /// Bytes that are counted in the room: of the piece that was given last, until the next is asked for, where its reader
+    /// takes what comes; of what came with the head or behind a piece, where it is read on demand.
+    counted: usize,
     /// The server is busy until its response has ended.
     busy: InFlight,
     /// What times count from.
@@ -28,7 +29,9 @@ pub(super) struct LeasedBody {
 impl LeasedBody {
     /// Of a body that has not ended.
     pub(super) fn new(coding: Coding, lease: Lease, busy: InFlight, epoch: Instant) -> Self {
-        LeasedBody { coding, lease: Some(lease), given: 0, busy, epoch }
+        let mut body = LeasedBody { coding, lease: Some(lease), counted: 0, busy, epoch };
+        body.count(0);
+        body
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -40,25 +43,26 @@ impl LeasedBody {
         self.coding.poll(cx, &mut lease.conn().reader(piece_max))
     }
 
-    /// Whoever asks for a piece has done with the one before.
-    fn take_back(&mut self) {
-        let given = std::mem::take(&mut self.given);
-        if let Some(lease) = &self.lease {
-            lease.room.give_back(given);
-        }
+    /// Of a piece of so many bytes that is given away now, and of what is there beside it.
+    fn count(&mut self, given: usize) {
+        let Some(lease) = &mut self.lease else { return };
+        let waiting = match lease.pace {
+            Pace::Free => given,
+            // Who reads on demand counts what it has by itself.
+            Pace::OnDemand(_) => lease.conn().unread(),
+        };
+        lease.room().take(waiting);
+        lease.room().give_back(std::mem::replace(&mut self.counted, waiting));
     }
 
-    fn give(&mut self, bytes: usize) {
-        if let Some(lease) = &self.lease
-            && let Pace::Free = lease.pace
-        {
-            lease.room.take(bytes);
-            self.given = bytes;
+    fn uncount(&mut self) {
+        if let Some(lease) = &self.lease {
+            lease.room().give_back(std::mem::take(&mut self.counted));
         }
     }
 
     fn end(&mut self) {
-        self.take_back();
+        self.uncount();
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
@@ -73,16 +77,23 @@ impl HttpBody for LeasedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.take_back();
-        let mut frame = ready!(self.poll(cx));
+        let mut frame = match self.poll(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                // Whoever asks for a piece has done with the one before.
+                self.count(0);
+                return Poll::Pending;
+            }
+        };
         match &mut frame {
             Some(Err(_)) => {
+                self.uncount();
                 self.lease = None;
                 let now = self.epoch.elapsed();
                 self.busy.cut(now);
             }
             _ if self.coding.is_ended() => self.end(),
-            Some(Ok(frame)) => self.give(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Ok(frame)) => self.count(frame.data_ref().map_or(0, Bytes::len)),
             None => {}
         }
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
@@ -102,6 +113,6 @@ impl HttpBody for LeasedBody {
 
 impl Drop for LeasedBody {
     fn drop(&mut self) {
-        self.take_back();
+        self.uncount();
     }
 }

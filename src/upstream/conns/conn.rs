@@ -140,6 +140,11 @@ impl Conn {
         }
     }
 
+    /// Bytes that were read and not used.
+    pub(super) fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
     /// All of a body of `bytes`, if it has come already.
     pub(super) fn take_whole(&mut self, bytes: u64) -> Option<Bytes> {
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.unread.len())?;
