@@ -1,7 +1,7 @@
 //! What is refused before anyone acts on it.
 //!
-//! hyper lets through what two readers of a request could read in two ways. Every head passes here once, in
-//! both directions, and the rules are the same for HTTP/1.1 and HTTP/2. What is merely not to be passed
+//! What two readers of a request could read in two ways stops here. Every head passes once, in both directions,
+//! and the rules are the same for HTTP/1.1 and HTTP/2. What is merely not to be passed
 //! on (hop-by-hop fields, names with `_`) is left out by `forward` and not refused here.
 
 mod framing;
@@ -240,7 +240,7 @@ fn check_target(head: &RequestHead, limits: &Limits) -> Result<(), Refusal> {
     if path == "*" {
         return if head.method == Method::OPTIONS { Ok(()) } else { Err(Refusal::Target) };
     }
-    // hyper passes on raw UTF-8. `#` never gets here (http::Uri drops fragments), but costs nothing.
+    // http::Uri takes raw UTF-8, and drops fragments: who makes one has looked for `#` before.
     let is_odd = |b: u8| !(0x21..0x7f).contains(&b) || b == b'#';
     // http::Uri says `/` for the path of `?x`, which only a URL may have (RFC 9112 §3.2.2).
     let is_url = head.version <= Version::HTTP_11 && uri.authority().is_some();

@@ -35,7 +35,7 @@ fn may_colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Details are of our own rooms: hyper's and h2's frames would bury them.
+/// Details are of our own rooms: those of libraries would bury them.
 fn filter(level: Level) -> Targets {
     let level = match level {
         Level::Error => LevelFilter::ERROR,

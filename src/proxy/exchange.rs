@@ -580,8 +580,7 @@ pub fn note_stored(local: &Local, view: &View, outcome: Result<(), CacheReason>)
     });
 }
 
-/// What is left of an answer to HEAD that has a body (RFC 9110 section 9.3.2): its length. hyper leaves it out by itself,
-/// but not over HTTP/2.
+/// What is left of an answer to HEAD that has a body (RFC 9110 section 9.3.2): its length.
 fn left_out(body: &Body, answer: &mut Answer) -> Body {
     if let Some(length) = body.size_hint().exact().filter(|_| !answer.has_length()) {
         answer.append(&header::CONTENT_LENGTH, &length.into());
