@@ -49,8 +49,7 @@ struct Played {
 /// Some requests are answered at once, some have a body read, some are left to wait.
 fn play(bytes: &[u8], piece: usize, choice: u8) -> Played {
     let limits = Limits::default();
-    let mut session: Session<()> = Session::new(Rules::new(&limits));
-    session.refill(Instant::now());
+    let mut session: Session<()> = Session::new(Rules::new(&limits), Instant::now());
     let mut played = Played { outcome: Ok(()), requests: 0, data: Vec::new(), said: Vec::new(), earned: 0 };
     let mut unread = Vec::new();
     'all: for piece in bytes.chunks(piece.max(1)) {

@@ -179,7 +179,7 @@ impl Connection {
         let limits = &view.config.limits;
         let now = Instant::now();
         Connection {
-            session: Session::new(Rules::new(limits)),
+            session: Session::new(Rules::new(limits), now),
             ready: Ready::new(limits.http2_streams as usize, task),
             local,
             view,
@@ -219,7 +219,7 @@ impl Connection {
     /// Does all that can be done now.
     fn take_turn(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
         let now = Instant::now();
-        self.session.refill(now);
+        self.session.tick(now);
         self.leave_in_time();
         self.ready.look();
         for round in 1.. {
@@ -640,8 +640,9 @@ impl Connection {
             (self.clock.awaits, self.clock.since) = (awaits, Instant::now());
         }
         let due = self.clock.since + self.limit_of(awaits);
-        let stalled = self.clock.stalled.filter(|_| self.stage == Stage::Open);
-        let first = stalled.map_or(due, |stalled| stalled.min(due));
+        let while_open = |at: Option<Instant>| at.filter(|_| self.stage == Stage::Open);
+        let (stalled, unfinished) = (while_open(self.clock.stalled), while_open(self.session.due()));
+        let first = [stalled, unfinished].into_iter().flatten().fold(due, Instant::min);
         let now = ready!(self.clock.poll(cx, &self.local, first));
         if stalled.is_some_and(|stalled| stalled <= now) {
             self.reset_stalled(now);

@@ -4,7 +4,8 @@
 //! says here what is to be sent. Errors of a stream are settled here; one of the connection is returned, and then
 //! [`Session::fail`] has the last word.
 
-use std::time::Instant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -34,6 +35,10 @@ const CONTINUATIONS: usize = 32;
 const TABLE_BYTES: usize = 4096;
 /// Bytes of frames that answer the client's; beyond, it is not read until it has taken some.
 const REPLIES_MAX: usize = super::outbox::FULL_BYTES + 16 * 1024;
+/// How long a client may go on with a request that has been answered: what it sends is bounded by its window.
+const STOP_AFTER: Duration = Duration::from_secs(1);
+/// So many of those at once; beyond, the oldest is told to stop before its time.
+const UNFINISHED_MAX: usize = 128;
 /// What we ask to know when the client has heard that we go (RFC 9113 section 6.8).
 const FAREWELL_PING: [u8; 8] = *b"farewell";
 
@@ -122,6 +127,10 @@ pub struct Session<T> {
     /// The highest stream that was acted upon.
     processed: u32,
     farewell: Farewell,
+    /// Streams that we have ended and the client has not, and when it is told not to go on.
+    unfinished: VecDeque<(u32, Instant)>,
+    /// When it was last looked at the clock.
+    now: Instant,
     /// It has said that it opens no more streams.
     client_leaves: bool,
 }
@@ -169,7 +178,7 @@ impl Rules {
 
 impl<T: Default> Session<T> {
     /// Behind the client's preface. Our settings go out first (RFC 9113 section 3.4).
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, now: Instant) -> Self {
         let mut out = Outbox::default();
         let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         out.text(|text| {
@@ -197,13 +206,25 @@ impl<T: Default> Session<T> {
             resets: 0,
             processed: 0,
             farewell: Farewell::None,
+            unfinished: VecDeque::new(),
+            now,
             client_leaves: false,
         }
     }
 
-    /// Time has passed: some of what the client may cost comes back.
-    pub fn refill(&mut self, now: Instant) {
+    /// Time has passed: some of what the client may cost comes back, and who still sends for what has been answered
+    /// is told to stop.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = now;
         self.budget.refill(now);
+        while self.unfinished.front().is_some_and(|(_, due)| *due <= now) {
+            self.stop_oldest();
+        }
+    }
+
+    /// When the next client is told to stop.
+    pub fn due(&self) -> Option<Instant> {
+        self.unfinished.front().map(|(_, due)| *due)
     }
 
     /// So many bytes have been written.
@@ -323,7 +344,7 @@ impl<T: Default> Session<T> {
             Standing::Closed(Closed::Cut) | Standing::Forgotten => {
                 self.discarded(length);
                 if is_last {
-                    self.streams.amend(header.stream, Closed::Ended);
+                    self.finished(header.stream, Closed::Ended);
                 }
                 return Ok(Event::Settled);
             }
@@ -416,7 +437,7 @@ impl<T: Default> Session<T> {
             Standing::Closed(Closed::Cut) | Standing::Forgotten => {
                 self.decode(block, |_| ())?;
                 if ends_stream {
-                    self.streams.amend(id, Closed::Ended);
+                    self.finished(id, Closed::Ended);
                 }
                 Ok(Event::Settled)
             }
@@ -479,6 +500,10 @@ impl<T: Default> Session<T> {
                 self.close(slot, Closed::Reset);
                 if was_taken_up { Ok(()) } else { self.blame().map_err(Fault::Connection) }
             }
+            Standing::Closed(Closed::Cut) => {
+                self.finished(id, Closed::Reset);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -535,6 +560,18 @@ impl<T: Default> Session<T> {
     fn blame(&mut self) -> Result<(), Code> {
         self.resets += 1;
         if self.resets > self.rules.resets { Err(Code::EnhanceYourCalm) } else { Ok(()) }
+    }
+
+    fn stop_oldest(&mut self) {
+        if let Some((id, _)) = self.unfinished.pop_front() {
+            self.out.text(|text| frame::put_reset(text, id, Code::None));
+        }
+    }
+
+    /// The client has ended a stream that we have ended before.
+    fn finished(&mut self, id: u32, how: Closed) {
+        self.streams.amend(id, how);
+        self.unfinished.retain(|(unfinished, _)| *unfinished != id);
     }
 
     fn close(&mut self, slot: Slot, how: Closed) {
@@ -730,14 +767,18 @@ impl<T: Default> Session<T> {
         });
     }
 
-    /// The response is whole. A client that has not sent all of its request need not (section 8.1).
+    /// The response is whole. A client that has not sent all of its request need not, and is told so (section 8.1), but
+    /// not at once: some lose the response when the reset comes with it (curl 7.88).
     fn end(&mut self, slot: Slot) {
         self.budget.answered();
         self.resets = self.resets.saturating_sub(1);
         let Some(stream) = self.streams.get(slot) else { return };
         if !stream.is_ended {
             let id = stream.id;
-            self.out.text(|text| frame::put_reset(text, id, Code::None));
+            if self.unfinished.len() == UNFINISHED_MAX {
+                self.stop_oldest();
+            }
+            self.unfinished.push_back((id, self.now + STOP_AFTER));
         }
         self.close(slot, Closed::Cut);
     }
@@ -788,7 +829,7 @@ mod tests {
 
     /// Of a client that has said hello; what it was told is forgotten.
     fn greeted(limits: &Limits) -> Session<()> {
-        let mut session = Session::new(Rules::new(limits));
+        let mut session = Session::new(Rules::new(limits), Instant::now());
         receive(&mut session, &frame(SETTINGS, 0, 0, b"")).unwrap();
         said(&mut session);
         session
@@ -836,7 +877,7 @@ mod tests {
 
     #[test]
     fn our_settings_come_first() {
-        let mut session: Session<()> = Session::new(Rules::new(&Limits::default()));
+        let mut session: Session<()> = Session::new(Rules::new(&Limits::default()), Instant::now());
         let said = said(&mut session);
         assert_eq!((said[0].0, said[0].1), (SETTINGS, 0));
         let pairs: Vec<_> = frame::settings(&said[0].3).collect();
@@ -955,21 +996,42 @@ mod tests {
     }
 
     #[test]
-    fn a_response_before_the_end_of_its_request_asks_for_no_more_of_it() {
+    fn a_response_before_the_end_of_its_request_asks_for_no_more_of_it_in_its_time() {
         let mut session = greeted(&Limits::default());
         let slot = receive(&mut session, &frame(HEADERS, END_HEADERS, 1, POST)).unwrap()[0];
         session.interim(slot, StatusCode::EARLY_HINTS, &HeaderMap::new());
         session.respond(slot, &ok(), Some(3), Then::More);
         session.send(slot, Bytes::from_static(b"abc"), Then::End);
 
-        let frames = said(&mut session);
-        let shape: Vec<_> = frames.iter().map(|(kind, flags, ..)| (*kind, *flags)).collect();
-        let expected = [(HEADERS, END_HEADERS), (HEADERS, END_HEADERS), (DATA, END_STREAM), (RST_STREAM, 0)];
-        assert_eq!(shape, expected);
-        assert_eq!(frames[3].3, word(0));
-        // What was on its way is no mistake.
-        receive(&mut session, &[frame(DATA, 0, 1, b"x"), frame(DATA, END_STREAM, 1, b"x")].concat()).unwrap();
+        let shape: Vec<_> = said(&mut session).iter().map(|(kind, flags, ..)| (*kind, *flags)).collect();
+        assert_eq!(shape, [(HEADERS, END_HEADERS), (HEADERS, END_HEADERS), (DATA, END_STREAM)]);
+        // What was on its way is no mistake. Only who goes on is told to stop.
+        receive(&mut session, &frame(DATA, 0, 1, b"x")).unwrap();
+        let due = session.due().unwrap();
+        session.tick(due - Duration::from_millis(1));
+        assert_eq!(said(&mut session), []);
+        session.tick(due);
+        assert_eq!(said(&mut session), [(RST_STREAM, 0, 1, word(0))]);
+        receive(&mut session, &frame(DATA, END_STREAM, 1, b"x")).unwrap();
         assert_eq!(receive(&mut session, &frame(DATA, 0, 1, b"x")), Err(Code::StreamClosed));
+    }
+
+    #[test]
+    fn who_stops_in_time_is_not_told_to_and_of_too_many_the_oldest_is_told_at_once() {
+        let mut session = greeted(&Limits::default());
+        for (id, end) in [(1, frame(DATA, END_STREAM, 1, b"x")), (3, frame(RST_STREAM, 0, 3, &word(8)))] {
+            let slot = receive(&mut session, &frame(HEADERS, END_HEADERS, id, POST)).unwrap()[0];
+            session.respond(slot, &ok(), None, Then::End);
+            receive(&mut session, &end).unwrap();
+            assert_eq!(session.due(), None);
+        }
+        said(&mut session);
+        for n in 0..=UNFINISHED_MAX as u32 {
+            let slot = receive(&mut session, &frame(HEADERS, END_HEADERS, 2 * n + 5, POST)).unwrap()[0];
+            session.respond(slot, &ok(), None, Then::End);
+        }
+        let resets: Vec<_> = said(&mut session).into_iter().filter(|frame| frame.0 == RST_STREAM).collect();
+        assert_eq!(resets, [(RST_STREAM, 0, 5, word(0))]);
     }
 
     #[test]

@@ -152,6 +152,22 @@ fn what_was_under_way_when_a_stream_was_refused_does_no_harm() {
 }
 
 #[test]
+fn who_goes_on_with_a_request_that_was_answered_is_told_to_stop_and_not_with_the_answer() {
+    let stage = Stage::new();
+    let mut client = stage.client();
+
+    client.send(post(1, "/..", &[]));
+    client.until("the end of a refusal", |f| f.stream == 1 && f.flags & END_STREAM != 0);
+    // A client that is told at once may lose the answer: curl 7.88 does.
+    client.ping_without(RST_STREAM);
+    let told = client.until("to be told", |f| f.kind == RST_STREAM);
+    assert_eq!((told.stream, told.code()), (1, NO_ERROR));
+
+    client.send(frame(DATA, END_STREAM, 1, b"x"));
+    assert_eq!(goes_on(&mut client), Ok(()));
+}
+
+#[test]
 fn a_stream_that_depends_on_itself_is_an_error() {
     let head = block(&[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "test")]);
     let flags = END_HEADERS | END_STREAM | PRIORITISED;
