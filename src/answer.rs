@@ -12,7 +12,7 @@ use crate::fields;
 use crate::http1::sending::COPIED_BYTES_MAX;
 
 /// Fields of ours behind those of a server or of the store.
-const ADDED_FIELDS: usize = 6;
+const ADDED_FIELDS: usize = 3;
 /// Bytes of their lines, and of those that the connection adds.
 const ADDED_BYTES: usize = 320;
 /// Bytes of the line of a field, mostly.
