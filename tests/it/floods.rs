@@ -167,8 +167,9 @@ fn a_stream_gets_on_however_much_of_the_others_waits() {
     let origin = Origin::start(move |_| ok(&big));
     let proxy = Proxy::before(&origin);
 
-    // Each takes a byte, so that a piece of each body waits: more than the connection's room. One is granted all.
-    let mut client = begun(&proxy, &window(1));
+    // Each takes more than comes with a head, and not the piece behind it: so that waits, and all of them are more than
+    // the connection's room. One is granted all.
+    let mut client = begun(&proxy, &window(1100));
     let requests: Vec<u8> = (0..100).flat_map(|n| request(2 * n + 1, "/")).collect();
     client.write_all(&requests).unwrap();
     let room = 256.0 * 1024.0;

@@ -95,14 +95,15 @@ fn serve(mut stream: TcpStream, record: &Mutex<Record>, gate: &Gate) {
     let _ = stream.set_read_timeout(Some(DEADLINE * 4));
     let mut conn = BufReader::new(stream.try_clone().unwrap());
     loop {
-        let is_big = match read_request(&mut conn) {
+        let (is_big, is_head) = match read_request(&mut conn) {
             Ok(request) => {
                 let (waits, is_big) = (request.target() == "/wait", request.target() == "/big");
+                let is_head = request.method() == "HEAD";
                 record.lock().unwrap().whole.push(request);
                 if waits {
                     gate.wait();
                 }
-                is_big
+                (is_big, is_head)
             }
             Err(Bad::Ended) => return,
             Err(Bad::Cut(request)) => return record.lock().unwrap().cut.push(request),
@@ -114,7 +115,9 @@ fn serve(mut stream: TcpStream, record: &Mutex<Record>, gate: &Gate) {
             return record.lock().unwrap().broken.push(format!("behind a request: {extra:?}"));
         }
         let body = if is_big { "x".repeat(BIG) } else { "ok".to_owned() };
-        if write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).is_err() {
+        let follows = if is_head { "" } else { &body };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{follows}", body.len());
+        if stream.write_all(answer.as_bytes()).is_err() {
             return;
         }
     }
