@@ -31,13 +31,21 @@ pub enum BadHead {
     TooLarge,
     /// Another major version.
     Version,
+    /// Another protocol: three words, of which the second is no target and the third no version of HTTP.
+    Foreign,
 }
 
 impl BadHead {
-    /// What the client gets.
+    /// True when the client is told. Who does not speak HTTP could not read it: a client of HTTP/2 whose preface is none
+    /// (RFC 9113 section 3.4) would take it for a frame.
+    pub fn is_answered(self) -> bool {
+        self != BadHead::Foreign
+    }
+
+    /// What the client gets, and what it is counted as.
     pub fn status(self) -> StatusCode {
         match self {
-            BadHead::Malformed => StatusCode::BAD_REQUEST,
+            BadHead::Malformed | BadHead::Foreign => StatusCode::BAD_REQUEST,
             BadHead::UriTooLong => StatusCode::URI_TOO_LONG,
             BadHead::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             BadHead::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -149,6 +157,8 @@ impl<'a> RequestLine<'a> {
             // RFC 9110 section 2.5: a higher minor version is the highest that we speak.
             [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::HTTP_11,
             [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(BadHead::Version),
+            [b'H' | b'h', ..] | [] => return Err(BadHead::Malformed),
+            _ if target.iter().all(u8::is_ascii_alphabetic) => return Err(BadHead::Foreign),
             _ => return Err(BadHead::Malformed),
         };
         if method.is_empty() || !method.iter().all(|b| fields::is_token_byte(*b)) {
@@ -287,6 +297,11 @@ mod tests {
             ("GET /\u{e9} HTTP/1.1\r\n\r\n", Malformed),
             ("G\u{e9}T / HTTP/1.1\r\n\r\n", Malformed),
             ("G(T / HTTP/1.1\r\n", Malformed),
+            ("GET / HTP/1.1\r\n", Malformed),
+            ("GET / http/1.1\r\n", Malformed),
+            ("GET /x FTP/1.1\r\n", Malformed),
+            ("INVALID CONNECTION PREFACE\r\n\r\n", Foreign),
+            ("HELO mail example\r\n", Foreign),
             ("G\0T / HTTP/1.1\r\nA: b", Malformed),
             (" / HTTP/1.1\r\n", Malformed),
             ("GET / HTTP/1.1\n\r\n", Malformed),

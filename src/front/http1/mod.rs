@@ -336,7 +336,7 @@ impl Connection {
                 return;
             }
             Ending::Linger => None,
-            Ending::Refuse(bad) => Some(bad.status()),
+            Ending::Refuse(bad) => bad.is_answered().then(|| bad.status()),
             Ending::SlowHead => Some(StatusCode::REQUEST_TIMEOUT),
         };
         let _ = self.local.timers.timeout(LINGER, farewell(stream, status)).await;

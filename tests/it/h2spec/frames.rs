@@ -296,6 +296,19 @@ fn a_preface_with_one_byte_changed_is_none() {
 }
 
 #[test]
+fn what_is_no_protocol_of_ours_is_closed_without_a_word() {
+    let stage = Stage::new();
+    for bytes in [&b"INVALID CONNECTION PREFACE\r\n\r\n"[..], b"HELO mail example\r\n"] {
+        let mut client = crate::support::Client::connect(stage.proxy.public());
+        client.send(bytes);
+
+        assert_eq!(client.rest(), b"", "{:?}", String::from_utf8_lossy(bytes));
+    }
+    let malformed = || stage.proxy.metric("tidegate_refusals_total", &["reason=\"malformed\""]);
+    crate::support::eventually("both are counted", || malformed() == 2.0);
+}
+
+#[test]
 fn whoever_was_promised_http_2_and_says_something_else_is_sent_away() {
     let cert = crate::support::certs::Cert::of(&["test"]);
     let listener = format!(
