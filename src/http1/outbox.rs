@@ -1,8 +1,11 @@
 //! What is to be written, gathered: one system call for all of it.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use tokio::io::AsyncWrite;
 
 /// Pieces of text (heads, sizes of chunks) and of bodies, in their order. Bodies are not copied.
 #[derive(Debug, Default)]
@@ -20,7 +23,7 @@ pub struct Outbox {
 
 /// Slices that are written at once: as many as a small vector of the kernel's holds without asking for memory
 /// (UIO_FASTIOV).
-pub const SLICES_MAX: usize = 8;
+const SLICES_MAX: usize = 8;
 /// Text before each, and text behind the last.
 const PIECES_MAX: usize = (SLICES_MAX - 1) / 2;
 /// No more is gathered beyond: what waits for the client is memory that it holds.
@@ -63,7 +66,7 @@ impl Outbox {
     }
 
     /// What is to be written, in order; how many slices of `into` are used.
-    pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+    fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
         let (mut count, mut skip, mut text) = (0, self.written, 0);
         let mut add = |bytes: &'a [u8]| {
             let skipped = skip.min(bytes.len());
@@ -80,6 +83,27 @@ impl Outbox {
         }
         add(&self.text[text..]);
         count
+    }
+
+    /// Writes some of it, at least one byte. One slice is sent, which is cheaper for the kernel than a vector of one.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        stream: Pin<&mut impl AsyncWrite>,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = self.slices(&mut slices);
+        let written = match &slices[..count] {
+            [one] => stream.poll_write(cx, one),
+            many => stream.poll_write_vectored(cx, many),
+        };
+        match ready!(written) {
+            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => Poll::Ready(written),
+        }
     }
 
     /// So many bytes have been written.

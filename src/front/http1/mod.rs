@@ -10,7 +10,6 @@ mod response;
 mod wire;
 
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -35,7 +34,7 @@ use crate::front::http1::wire::{BodyStage, Presence, Wire};
 use crate::front::{LINGER, LINGER_BYTES};
 use crate::http1::chunked::Chunked;
 use crate::http1::coding::Coding;
-use crate::http1::outbox::{Outbox, SLICES_MAX};
+use crate::http1::outbox::Outbox;
 use crate::http1::sending::{Framing, Head, Sending, Stage};
 use crate::net::Stream;
 use crate::proxy::{self, Client, ClientSide, Serving};
@@ -270,7 +269,7 @@ impl Connection {
             sending.gather(cx);
             let written = match sending.out.is_empty() {
                 true => self.wire.poll_flush(cx).map_ok(|()| 0),
-                false => self.poll_write(cx, &sending.out),
+                false => self.wire.poll_write(cx, &sending.out),
             };
             let Poll::Ready(written) = written else {
                 let limit = || self.local.timers.deadline(self.local.snapshot().config.limits.write_idle);
@@ -286,16 +285,6 @@ impl Connection {
                 Ok(0) => return Poll::Pending,
                 Ok(written) => sending.out.advance(written),
             }
-        }
-    }
-
-    /// Some of what there is, at least one byte.
-    fn poll_write(&self, cx: &mut Context<'_>, out: &Outbox) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = out.slices(&mut slices);
-        match ready!(self.wire.poll_write(cx, &slices[..count])) {
-            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => Poll::Ready(written),
         }
     }
 

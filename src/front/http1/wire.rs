@@ -4,7 +4,7 @@
 //! else the task. Who writes: the task alone. Nothing is kept here for a connection at rest.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::config::Limits;
 use crate::front::http1::head::{self, BadHead, Scan};
 use crate::http1::coding::Source;
+use crate::http1::outbox::Outbox;
 use crate::http1::text;
 use crate::net::Stream;
 
@@ -209,21 +210,17 @@ impl Wire {
         Presence::There
     }
 
-    /// Writes `pieces`, or some of them.
-    pub fn poll_write(&self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let state = &mut *self.0.borrow_mut();
-        let stream = state.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        match pieces {
-            [all] => Pin::new(stream).poll_write(cx, all),
-            _ => Pin::new(stream).poll_write_vectored(cx, pieces),
-        }
+    /// Writes some of `out`, at least one byte.
+    pub fn poll_write(&self, cx: &mut Context<'_>, out: &Outbox) -> Poll<io::Result<usize>> {
+        let stream = &mut self.0.borrow_mut().stream;
+        out.poll_write(cx, Pin::new(stream.as_mut().ok_or(io::ErrorKind::NotConnected)?))
     }
 
     /// TLS may hold back what the socket did not take at once.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0.borrow_mut().stream {
-            Some(stream @ Stream::Tls(_)) => Pin::new(stream).poll_flush(cx),
-            _ => Poll::Ready(Ok(())),
+            Some(stream) => Pin::new(stream).poll_flush(cx),
+            None => Poll::Ready(Ok(())),
         }
     }
 

@@ -588,13 +588,10 @@ impl Connection {
             }
         }
         // TLS may hold back what the socket did not take at once.
-        self.is_blocked = match &mut self.socket {
-            Stream::Plain(_) => false,
-            Stream::Tls(tls) => match Pin::new(tls).poll_flush(cx) {
-                Poll::Ready(Ok(())) => false,
-                Poll::Ready(Err(_)) => return Err(Ending::Gone),
-                Poll::Pending => true,
-            },
+        self.is_blocked = match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Ready(Ok(())) => false,
+            Poll::Ready(Err(_)) => return Err(Ending::Gone),
+            Poll::Pending => true,
         };
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! It has no task of its own: whoever waits for the response writes what is left of the request and reads what has come,
 //! in one poll. So nothing is read ahead of its reader, and the server feels a slow client at once.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,9 +13,8 @@ use http::response;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::http1::coding::Source;
-use crate::http1::outbox::{Outbox, SLICES_MAX};
 use crate::http1::sending::{Sending, Stage};
-use crate::net::{Counted, Stream};
+use crate::net::Counted;
 use crate::upstream::conns::head::{self, BadHead, Scan};
 use crate::upstream::limits::Leave;
 
@@ -64,9 +63,11 @@ impl Conn {
             if sending.stage() == Stage::Cut {
                 return Err(RequestCut);
             }
+            let stream = Pin::new(self.stream.get_mut());
             let written = match sending.out.is_empty() {
-                true => self.poll_flush(cx).map_ok(|()| 0),
-                false => self.poll_write(cx, &sending.out),
+                // TLS may hold back what the socket did not take at once.
+                true => stream.poll_flush(cx).map_ok(|()| 0),
+                false => sending.out.poll_write(cx, stream),
             };
             match written {
                 Poll::Pending | Poll::Ready(Ok(0)) => return Ok(()),
@@ -75,28 +76,6 @@ impl Conn {
             }
         }
         Ok(())
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, out: &Outbox) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = out.slices(&mut slices);
-        let stream = Pin::new(self.stream.get_mut());
-        let written = match &slices[..count] {
-            [one] => stream.poll_write(cx, one),
-            many => stream.poll_write_vectored(cx, many),
-        };
-        match ready!(written) {
-            Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => Poll::Ready(written),
-        }
-    }
-
-    /// TLS may hold back what the socket did not take at once.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.stream.get_mut() {
-            stream @ Stream::Tls(_) => Pin::new(stream).poll_flush(cx),
-            Stream::Plain(_) => Poll::Ready(Ok(())),
-        }
     }
 
     /// The next head, read in pieces of at most `piece_max` bytes.
