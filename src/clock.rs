@@ -4,6 +4,9 @@
 //! of our time-outs never fire, so they are entries in a table that the
 //! worker's sweep looks through every [`TICK`]. A time-out may therefore fire
 //! up to one tick late, never early.
+//!
+//! The clock itself costs a request as much as its routing, too, if every step asks. So each task of a worker reads it when
+//! it is polled, and all that happens until its next await is of that moment ([`Timers::now`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -27,13 +30,11 @@ pub fn unix_now() -> u64 {
     unix_seconds(SystemTime::now())
 }
 
-/// One worker's table of pending time-outs.
-#[derive(Default)]
+/// One worker's clock, and its table of pending time-outs.
 pub struct Timers {
     slots: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
-    /// When the last sweep was; a waiter that is polled meanwhile need not ask the clock again.
-    swept: Cell<Option<Instant>>,
+    now: Cell<Instant>,
 }
 
 /// The time-out of one wait, re-armed for each wait; nothing is in the table between waits.
@@ -56,7 +57,28 @@ struct Slot {
 impl Timers {
     /// An empty table.
     pub fn new() -> Rc<Self> {
-        Rc::default()
+        Rc::new(Timers {
+            slots: RefCell::default(),
+            free: RefCell::default(),
+            now: Cell::new(Instant::now()),
+        })
+    }
+
+    /// When the poll that asks began, if its task reads the clock; else when another one's did, a [`TICK`] ago at most.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Reads the clock: the first thing that a task does when it is polled.
+    #[inline]
+    pub fn read_clock(&self) {
+        self.now.set(Instant::now());
+    }
+
+    /// `future`, which reads the clock whenever it is polled.
+    pub fn in_time<F: Future>(self: &Rc<Self>, future: F) -> InTime<F> {
+        InTime { future, timers: self.clone() }
     }
 
     /// A time-out that fires `after` its first [`Deadline::poll_elapsed`].
@@ -71,7 +93,7 @@ impl Timers {
 
     /// Wakes every wait whose time has come. The worker calls it each [`TICK`].
     pub fn sweep(&self, now: Instant) {
-        self.swept.set(Some(now));
+        self.now.set(now);
         let mut due = Vec::new();
         for slot in self.slots.borrow_mut().iter_mut() {
             if slot.at.is_some_and(|at| at <= now) {
@@ -113,12 +135,12 @@ impl Deadline {
     /// Ready when the wait has lasted too long; arms it on the first call.
     pub fn poll_elapsed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at.get() else {
-            let at = Instant::now() + self.after;
+            let at = self.timers.now() + self.after;
             self.at.set(Some(at));
             self.slot.set(Some(self.timers.arm(at, cx.waker().clone())));
             return Poll::Pending;
         };
-        if self.timers.swept.get().is_some_and(|now| now >= at) {
+        if self.timers.now() >= at {
             return Poll::Ready(());
         }
         if let Some(index) = self.slot.get() {
@@ -157,6 +179,25 @@ pin_project! {
         #[pin]
         future: F,
         deadline: Deadline,
+    }
+}
+
+pin_project! {
+    /// See [`Timers::in_time`].
+    pub struct InTime<F> {
+        #[pin]
+        future: F,
+        timers: Rc<Timers>,
+    }
+}
+
+impl<F: Future> Future for InTime<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.timers.read_clock();
+        this.future.poll(cx)
     }
 }
 

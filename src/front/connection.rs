@@ -80,6 +80,7 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.accepted.local.timers.read_clock();
         loop {
             match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Over => return Poll::Ready(()),

@@ -12,9 +12,8 @@ use tokio::io::AsyncWrite;
 pub struct Outbox {
     /// All of the text.
     text: Vec<u8>,
-    /// Pieces of bodies, and how much of the text goes before each.
-    pieces: [(usize, Bytes); PIECES_MAX],
-    count: usize,
+    /// Pieces of bodies, and how much of the text goes before each. Small bodies have none: they are copied.
+    pieces: Vec<(usize, Bytes)>,
     /// Bytes in all.
     length: usize,
     /// Bytes that are written already.
@@ -47,17 +46,16 @@ impl Outbox {
         if data.is_empty() {
             return;
         }
-        let Some(piece) = self.pieces.get_mut(self.count) else {
+        if self.pieces.len() == PIECES_MAX {
             return self.text(|text| text.extend_from_slice(&data));
-        };
+        }
         self.length += data.len();
-        self.count += 1;
-        *piece = (self.text.len(), data);
+        self.pieces.push((self.text.len(), data));
     }
 
     /// True when it is time to write.
     pub fn is_full(&self) -> bool {
-        self.count == PIECES_MAX || self.length >= FULL_BYTES
+        self.pieces.len() == PIECES_MAX || self.length >= FULL_BYTES
     }
 
     /// True when all of it is written.
@@ -76,7 +74,7 @@ impl Outbox {
                 count += 1;
             }
         };
-        for (text_end, data) in &self.pieces[..self.count] {
+        for (text_end, data) in &self.pieces {
             add(&self.text[text..*text_end]);
             add(data);
             text = *text_end;
@@ -111,8 +109,8 @@ impl Outbox {
         self.written += written;
         if self.is_empty() {
             self.text.clear();
-            self.pieces[..self.count].fill_with(Default::default);
-            (self.count, self.length, self.written) = (0, 0, 0);
+            self.pieces.clear();
+            (self.length, self.written) = (0, 0);
         }
     }
 }

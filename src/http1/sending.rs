@@ -99,6 +99,11 @@ impl Sending {
         self.stage != Stage::Open && self.out.is_empty()
     }
 
+    /// The body, of a message that was not begun.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
     /// Takes what is there of the body, as long as there is room for it.
     pub fn gather(&mut self, cx: &mut Context<'_>) {
         while self.stage == Stage::Open && !self.out.is_full() {

@@ -1,7 +1,6 @@
 //! A request that the cache may answer: hit, or revalidate, or fetch for all who wait.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
@@ -15,11 +14,11 @@ use crate::cache::{
 };
 use crate::clock::unix_now;
 use crate::config::CacheMode;
+use crate::proxy::Step;
 use crate::proxy::exchange::{Exchange, note_stored};
 use crate::proxy::origin::{self, Conditions, Fetched};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
-use crate::proxy::{Fetch, Step};
 
 /// A request that the store has no answer for.
 pub struct Miss {
@@ -61,7 +60,7 @@ pub(super) fn look_up(x: &mut Exchange, out: Outgoing) -> Result<Step, Failure> 
         revalidate_behind(x, &miss);
         return Ok(Step::Answer(serve_stale(x, entry, CacheReason::StaleWhileRevalidate)));
     }
-    Ok(Step::Fetch(Fetch::Cached(out, miss)))
+    Ok(Step::Fill(out, miss))
 }
 
 /// Fetches what is not in the store, or waits for who does.
@@ -133,10 +132,11 @@ fn revalidate_behind(x: &Exchange, miss: &Miss) {
     let Join::Lead(leader) = joined else { return };
     let (key, stale) = (miss.key.clone(), miss.stale.clone());
     let miss = Miss { key, epoch: miss.epoch, why: miss.why, stale, observed: None };
-    tokio::task::spawn_local(async move {
+    let timers = behind.local.timers.clone();
+    tokio::task::spawn_local(timers.in_time(async move {
         // Nobody waits for the answer; what of it is stored is read to its end all the same.
         let _ = lead(&mut behind, leader, Outgoing::nothing(), &miss).await;
-    });
+    }));
 }
 
 /// Fetches, for this request and all that wait for the same. Dropping `leader` on any failure lets them go.
@@ -251,7 +251,9 @@ fn publish(x: &mut Exchange, leader: Leader, mut fetched: Fetched, miss: &Miss, 
 /// From the server into the flight, in a task of its own: the store may want what the client does not.
 fn pump(x: &Exchange, writer: Writer, body: Body) {
     let (local, view) = (x.local.clone(), x.view.clone());
-    tokio::task::spawn_local(async move { note_stored(&local, &view, pumped(writer, body).await) });
+    let timers = local.timers.clone();
+    let pumped = async move { note_stored(&local, &view, pumped(writer, body).await) };
+    tokio::task::spawn_local(timers.in_time(pumped));
 }
 
 /// At the server's pace while there is room, else at the readers'.
@@ -278,10 +280,10 @@ async fn pumped(mut writer: Writer, mut body: Body) -> Result<(), CacheReason> {
 
 /// Waits for another's fetch; goes alone when it cannot be shared, or takes too long.
 async fn follow(x: &mut Exchange, follower: Follower, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
-    let began = Instant::now();
+    let began = x.local.timers.now();
     let limit = x.local.keep.cache.collapse_wait();
     let followed = x.local.timers.timeout(limit, follower.wait(&x.head, x.rules())).await;
-    x.facts.queued = Some(began.elapsed());
+    x.facts.queued = Some(x.local.timers.now() - began);
     let followed = followed.unwrap_or(Followed::GoAlone(CacheReason::WaitedTooLong));
     let mut forward = Forward::new(miss.why);
     forward.collapsed = true;

@@ -349,6 +349,11 @@ impl Exchange {
         }
     }
 
+    /// Time since the request came.
+    pub fn age(&self) -> Duration {
+        self.local.timers.now() - self.facts.began
+    }
+
     /// When the request began, in seconds since 1970.
     pub fn began_unix(&self) -> u64 {
         unix_seconds(self.facts.time)
@@ -404,6 +409,14 @@ impl Exchange {
         answer.append(&X_REQUEST_ID, &self.request_id);
         status.append(&mut answer);
         answer
+    }
+
+    /// The last step of what has waited for a server.
+    pub fn conclude(self: Box<Self>, outcome: Result<Answer, Failure>) -> Answer {
+        match outcome {
+            Ok(answer) => self.finish(answer),
+            Err(failure) => self.fail(&failure),
+        }
     }
 
     /// The last step for what failed.
@@ -501,17 +514,12 @@ impl Exchange {
 }
 
 impl Facts {
-    /// Time since the request came.
-    pub fn age(&self) -> Duration {
-        self.began.elapsed()
-    }
-
     fn received_bytes(&self) -> u64 {
         self.received.as_ref().map_or(0, |meter| meter.bytes())
     }
 
     fn begin(local: &Local, sent: Rc<Meter>) -> Self {
-        let began = Instant::now();
+        let began = local.timers.now();
         Facts {
             began,
             time: local.time_of_day(began),

@@ -1,4 +1,4 @@
-//! The life of a request, step by step. [`steps`] is its table of contents, [`fetched`] the part that waits.
+//! The life of a request, step by step. [`steps`] is its table of contents; [`passed`] and [`cached::fetch`] are what waits.
 
 mod cached;
 mod exchange;
@@ -25,7 +25,6 @@ use crate::cache::RequestPlan;
 use crate::fields::RequestHead;
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::origin::Fetched;
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
 use crate::state::Local;
@@ -94,15 +93,10 @@ pub enum Serving {
 /// What a request comes to before any server is asked.
 enum Step {
     Answer(Answer),
-    Fetch(Fetch),
-}
-
-/// What a server is asked for.
-enum Fetch {
-    /// On behalf of the client alone.
+    /// A server is asked on behalf of the client alone.
     Pass(Outgoing),
-    /// For the cache too.
-    Cached(Outgoing, cached::Miss),
+    /// And for the cache too.
+    Fill(Outgoing, cached::Miss),
 }
 
 /// Answers one request. Never fails: a failure is an answer too. `sent` tells how much of the response
@@ -119,11 +113,14 @@ pub fn serve(
     let mut x = Exchange::begin(local, client, head, sent, turn);
     match steps(&mut x, body) {
         Ok(Step::Answer(response)) => Serving::Done(Some(x.finish(response))),
-        Ok(Step::Fetch(fetch)) => Serving::Fetching(Box::pin(async move {
-            match fetched(&mut x, fetch, offer).await {
-                Ok(response) => x.finish(response),
-                Err(failure) => x.fail(&failure),
-            }
+        // Each of its own size: what passes by the cache need not have room for what goes through it.
+        Ok(Step::Pass(out)) => Serving::Fetching(Box::pin(async move {
+            let outcome = passed(&mut x, out, offer).await;
+            x.conclude(outcome)
+        })),
+        Ok(Step::Fill(out, miss)) => Serving::Fetching(Box::pin(async move {
+            let outcome = cached::fetch(&mut x, out, miss).await;
+            x.conclude(outcome)
         })),
         Err(failure) => Serving::Done(Some(x.fail(&failure))),
     }
@@ -140,17 +137,7 @@ fn steps(x: &mut Exchange, body: Body) -> Result<Step, Failure> {
         RequestPlan::Lookup => cached::look_up(x, out),
         RequestPlan::Bypass(reason) => {
             x.note_bypass(reason);
-            Ok(Step::Fetch(Fetch::Pass(out)))
-        }
-    }
-}
-
-async fn fetched(x: &mut Exchange, fetch: Fetch, offer: Option<Offer>) -> Result<Answer, Failure> {
-    match fetch {
-        Fetch::Cached(out, miss) => cached::fetch(x, out, miss).await,
-        Fetch::Pass(out) => {
-            let fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
-            pass(x, fetched, offer).await
+            Ok(Step::Pass(out))
         }
     }
 }
@@ -166,14 +153,15 @@ impl Future for Serving {
     }
 }
 
-/// A response that the cache has no part in.
-async fn pass(x: &mut Exchange, mut fetched: Fetched, offer: Option<Offer>) -> Result<Answer, Failure> {
+/// A request that the cache has no part in.
+async fn passed(x: &mut Exchange, out: Outgoing, offer: Option<Offer>) -> Result<Answer, Failure> {
+    let mut fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
     if let Some(server_side) = fetched.tunnel.take() {
         tunnel::start(x, offer.ok_or(Failure::Upgrade)?, server_side);
     }
     if matches!(x.head.method, Method::GET | Method::HEAD) {
         return Ok(x.to_client(fetched));
     }
-    x.invalidate(&fetched.parts).await;
+    Box::pin(x.invalidate(&fetched.parts)).await;
     Ok(cached::answer_to_post(x, fetched))
 }

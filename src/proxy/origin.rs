@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, response};
@@ -17,14 +17,14 @@ use crate::config::HostHeader;
 use crate::filter::forward::{self, BodyLength, ForwardContext};
 use crate::filter::guard;
 use crate::http1::outbox::Outbox;
-use crate::http1::sending::{Framing, Head, Trailers};
+use crate::http1::sending::{Framing, Head, Sending, Trailers};
 use crate::net::Counted;
 use crate::net::dial::{DialError, DialLimits};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::{Bodies, Outgoing};
 use crate::proxy::reply::Failure;
 use crate::proxy::session;
-use crate::upstream::attempt::{self, Answer, AttemptError, Awaited, Failed, Target};
+use crate::upstream::attempt::{self, Answer, AttemptError, Awaited, Target};
 use crate::upstream::conns::Pace;
 use crate::upstream::course::{self, Course, Placed, Unplaced};
 use crate::upstream::interim::Interim;
@@ -77,7 +77,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
     // Borrowed of the view: a count of its own would be one that all workers write.
     let (upstream, pool): (&Upstream, _) =
         (&view.upstreams[x.upstream_index()], &view.pools[x.upstream_index()]);
-    let mut course = Course::begin(upstream, pool, &local.cells, local.keep.now());
+    let mut course = Course::begin(upstream, pool, &local.cells, local.now());
     let Outgoing { body, meter, length, wants_websocket } = out;
     let mut bodies = Bodies::new(body, meter, &x.head.method, &upstream.config, &local.room);
     let mut last = None;
@@ -90,9 +90,10 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
         x.facts.attempts = course.attempts;
         let (body, meter) = bodies.next();
         let head = head(x, course.server(server), length, wants_websocket, &conditions);
-        let began = Instant::now();
-        let outcome = attempt(x, &course, picked, head, body, &meter).await;
-        let now = local.keep.now();
+        let began = local.timers.now();
+        let mut request = Some(Sending::new(head, body));
+        let outcome = attempt(x, &course, picked, &mut request, &meter).await;
+        let now = local.now();
         match outcome {
             Ok((answer, in_flight)) => {
                 let status = answer.head.status.as_u16();
@@ -110,8 +111,8 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
                 let arrived = Arrived { course: &course, server, answer, in_flight };
                 return received(x, arrived, &meter, wants_websocket);
             }
-            Err(Failed { error, body }) => {
-                bodies.give_back(body);
+            Err(error) => {
+                bodies.give_back(request.filter(|_| error.is_unsent()).map(Sending::into_body));
                 let error = bodies.fault(error);
                 note_failure(x, course.server(server), &error);
                 if let AttemptError::Dial(DialError::Shortage(cause)) = &error {
@@ -125,7 +126,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
                     cause: Cause::of(&error),
                     word: error.as_str(),
                     blames_server: error.blames_server() && !was_short,
-                    took: began.elapsed(),
+                    took: local.timers.now() - began,
                 };
                 course.failed(server, &failure, now);
                 let answer = match is_late {
@@ -155,7 +156,7 @@ fn head_of(answer: &Answer) -> course::Head {
 
 /// A place at a server; waits for one where all are full.
 async fn place(x: &mut Exchange, course: &mut Course<'_>, upstream: &Upstream) -> Result<Picked, Failure> {
-    let placed = course.place(&asks(x), x.local.keep.now(), &mut x.local.rng.borrow_mut());
+    let placed = course.place(&asks(x), x.local.now(), &mut x.local.rng.borrow_mut());
     let picked = match placed.map_err(unplaced)? {
         Placed::Picked(picked) => picked,
         Placed::Waits(place) => called(x, course, upstream, place).await?,
@@ -171,20 +172,21 @@ async fn called(
     upstream: &Upstream,
     place: Place,
 ) -> Result<Picked, Failure> {
-    let (began, timers) = (Instant::now(), x.local.timers.clone());
+    let timers = x.local.timers.clone();
+    let began = timers.now();
     let limit = upstream.config.queue.timeout.min(time_left(upstream, x).unwrap_or(Duration::MAX));
     let found = timers
         .timeout(limit, async {
             loop {
                 place.called().await;
-                let (now, rng) = (x.local.keep.now(), &mut x.local.rng.borrow_mut());
+                let (now, rng) = (x.local.now(), &mut x.local.rng.borrow_mut());
                 if let Some(found) = course.look(&place, &asks(x), now, rng) {
                     break found;
                 }
             }
         })
         .await;
-    x.facts.queued = Some(x.facts.queued.unwrap_or_default() + began.elapsed());
+    x.facts.queued = Some(x.facts.queued.unwrap_or_default() + (timers.now() - began));
     match found {
         Ok(Ok(picked)) => {
             place.leave();
@@ -218,10 +220,9 @@ async fn attempt(
     x: &Exchange,
     course: &Course<'_>,
     picked: Picked,
-    head: Head,
-    body: Body,
+    request: &mut Option<Sending>,
     meter: &Rc<Meter>,
-) -> Result<(Answer, InFlight), Failed> {
+) -> Result<(Answer, InFlight), AttemptError> {
     let Picked { server, in_flight, leave, .. } = picked;
     let (upstream, member) = (x.upstream(), course.server(server));
     let interims = RefCell::default();
@@ -240,7 +241,7 @@ async fn attempt(
         interims: &interims,
         descriptors: &x.local.keep.descriptors,
     };
-    let sending = pin!(attempt::send(&target, leave, head, body, meter));
+    let sending = pin!(attempt::send(&target, leave, request, meter));
     let sending = passing(&interims, x, sending);
     let limit = upstream.config.try_timeout.into_iter().chain(time_left(upstream, x)).min();
     let answer = match limit {
@@ -250,7 +251,7 @@ async fn attempt(
             Err(_) => {
                 let is_client = meter.end().is_none() && meter.is_awaited();
                 let on = if is_client { Awaited::Client } else { Awaited::Server };
-                Err(Failed { error: AttemptError::TryTimedOut { after, on }, body: None })
+                Err(AttemptError::TryTimedOut { after, on })
             }
         },
     }?;
@@ -259,7 +260,7 @@ async fn attempt(
 
 /// What `total-timeout` leaves; `None` where there is none.
 fn time_left(upstream: &Upstream, x: &Exchange) -> Option<Duration> {
-    upstream.config.total_timeout.map(|total| total.saturating_sub(x.facts.age()))
+    upstream.config.total_timeout.map(|total| total.saturating_sub(x.age()))
 }
 
 fn is_late(upstream: &Upstream, x: &Exchange) -> bool {
@@ -348,7 +349,7 @@ fn received(
     let Answer { head: parts, lease, connect, first_byte } = answer;
     (x.facts.connect, x.facts.first_byte) = (connect, Some(first_byte));
     if let Err(bad) = guard::check_response(&parts, wants_websocket) {
-        course.blame(server, bad.as_str(), x.local.keep.now());
+        course.blame(server, bad.as_str(), x.local.now());
         return Err(Failure::BadResponse(bad));
     }
     let cookie = session::bind(x, course, server, &parts);

@@ -21,7 +21,7 @@ pub fn bind(
         Sticky::Learn(rules) => fields::set_cookies(&parts.headers, &rules.cookie).last(),
         Sticky::Cookie(_) | Sticky::Hash(_) => None,
     };
-    let value = course.bind(&asks(x), server, opened, x.local.keep.now())?;
+    let value = course.bind(&asks(x), server, opened, x.local.now())?;
     let Sticky::Cookie(StickyCookie { name, max_age, .. }) = sticky else { return None };
     let secure = if x.client.is_tls { Secure::Yes } else { Secure::No };
     sticky::set_cookie(name, value, secure, *max_age).ok()

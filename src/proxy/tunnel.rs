@@ -31,12 +31,12 @@ pub fn start(x: &Exchange, offer: Offer, server: Tunnel) {
     // The connection counts as one, and a drain waits for it, as long as the tunnel lives.
     let connection = x.client.clone();
     let (timers, idle) = (x.local.timers.clone(), x.view.config.limits.tunnel_idle);
-    tokio::task::spawn_local(async move {
+    tokio::task::spawn_local(x.local.timers.in_time(async move {
         // Bound first, so dropped last: after the sockets.
         let _busy = (server.in_flight, server.leave, connection);
         let Ok(client) = offer.await else { return debug!("the client of a tunnel has gone") };
         join(client, (server.stream, server.unread), &timers, idle).await;
-    });
+    }));
 }
 
 /// Until both ways have ended, one has failed, or both have been silent for `idle`.

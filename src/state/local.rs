@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -95,6 +95,12 @@ impl Local {
             pool.side(upstream).tick();
         }
         self.moment.set((now, SystemTime::now()));
+    }
+
+    /// Time since the process began, as [`Timers::now`] knows it.
+    #[inline]
+    pub fn now(&self) -> Duration {
+        self.timers.now().saturating_duration_since(self.keep.began())
     }
 
     /// True when the process takes no new work.

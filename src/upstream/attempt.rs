@@ -7,13 +7,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::response::Parts;
 
-use crate::body::{Body, End, Meter, Room};
+use crate::body::{End, Meter, Room};
 use crate::clock::Timers;
-use crate::http1::sending;
+use crate::http1::sending::Sending;
 use crate::net::Counted;
 use crate::net::descriptors::Descriptors;
 use crate::net::dial::{self, DialError, DialLimits};
@@ -60,14 +60,6 @@ pub struct Answer {
     pub first_byte: Duration,
 }
 
-/// An attempt that came to nothing.
-pub struct Failed {
-    /// Why.
-    pub error: AttemptError,
-    /// The request's body, when not one byte of it was sent.
-    pub body: Option<Body>,
-}
-
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum AttemptError {
@@ -108,40 +100,34 @@ pub enum Awaited {
     Client,
 }
 
-/// Sends a request over a kept-alive connection, or a new one where there is none, with `leave` where connections are
-/// limited.
+/// Sends `request` over a kept-alive connection, or a new one where there is none, with `leave` where connections are
+/// limited. What is left of it when the response comes goes with the lease.
 ///
 /// # Errors
 /// There is no answer, or none that can be read.
 pub async fn send(
     target: &Target<'_>,
     leave: Option<Leave>,
-    head: sending::Head,
-    body: Body,
+    request: &mut Option<Sending>,
     meter: &Meter,
-) -> Result<Answer, Failed> {
+) -> Result<Answer, AttemptError> {
     let conns = target.conns;
     let found = match target.afresh {
         true => Err(None),
-        false => conns.take(Instant::now(), target.pace, target.room),
+        false => conns.take(target.timers.now(), target.pace, target.room),
     };
     let spare = match found {
-        Ok(lease) => return exchange(target, lease, head, body, meter, None).await,
+        Ok(lease) => return exchange(target, lease, request, meter, None).await,
         Err(spare) => spare,
     };
-    let unsent = |error, body| Err(Failed { error, body: Some(body) });
-    let leave = match leave.map_or_else(|| conns.leave_to_dial(spare), |leave| Some(Some(leave))) {
-        Some(leave) => leave,
-        None => return unsent(AttemptError::NoLeave, body),
-    };
-    let began = Instant::now();
-    let stream = match dial(target).await {
-        Ok(stream) => stream,
-        Err(error) => return unsent(AttemptError::Dial(error), body),
-    };
-    let connect = began.elapsed();
+    let leave = leave.map_or_else(|| conns.leave_to_dial(spare), |leave| Some(Some(leave)));
+    let leave = leave.ok_or(AttemptError::NoLeave)?;
+    let began = target.timers.now();
+    // Boxed: most requests find a connection, and need not hold what it takes to make one.
+    let stream = Box::pin(dial(target)).await.map_err(AttemptError::Dial)?;
+    let connect = target.timers.now() - began;
     let lease = conns.open(stream, leave, target.pace, target.room);
-    exchange(target, lease, head, body, meter, Some(connect)).await
+    exchange(target, lease, request, meter, Some(connect)).await
 }
 
 async fn dial(target: &Target<'_>) -> Result<Counted, DialError> {
@@ -153,14 +139,13 @@ async fn dial(target: &Target<'_>) -> Result<Counted, DialError> {
 async fn exchange(
     target: &Target<'_>,
     mut lease: Lease,
-    head: sending::Head,
-    body: Body,
+    request: &mut Option<Sending>,
     meter: &Meter,
     connect: Option<Duration>,
-) -> Result<Answer, Failed> {
-    let began = Instant::now();
+) -> Result<Answer, AttemptError> {
+    let began = target.timers.now();
     let reused = lease.reused;
-    let mut call = lease.call(head, body);
+    let mut call = lease.call(request);
     let outcome = loop {
         let progress = meter.progress();
         let head = poll_fn(|cx| call.poll(cx, target.interims));
@@ -169,20 +154,17 @@ async fn exchange(
             // The clock runs from the last piece of the request: a slow upload is the client's pace.
             // One that waits for the client has a limit of its own.
             Err(_) if meter.progress() != progress || meter.is_awaited() => {}
-            Err(_) => {
-                let error = AttemptError::FirstByteTimedOut { after: target.first_byte };
-                return Err(Failed { error, body: None });
-            }
+            Err(_) => return Err(AttemptError::FirstByteTimedOut { after: target.first_byte }),
         }
     };
     match outcome {
         Ok(head) => {
             call.answered();
-            Ok(Answer { head, lease, connect, first_byte: began.elapsed() })
+            Ok(Answer { head, lease, connect, first_byte: target.timers.now() - began })
         }
         Err(error) => {
             let may_be_stale = reused && !call.was_heard();
-            Err(Failed { error: judge(error, may_be_stale, meter), body: None })
+            Err(judge(error, may_be_stale, meter))
         }
     }
 }
@@ -220,6 +202,11 @@ impl AttemptError {
             | AttemptError::TryTimedOut { on: Awaited::Client, .. }
             | AttemptError::RequestBody(_) => false,
         }
+    }
+
+    /// True when not one byte of the request was sent.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, AttemptError::Dial(_) | AttemptError::NoLeave)
     }
 
     /// A word for the log and the metrics.

@@ -22,7 +22,7 @@ use crate::body::{Body, End, Meter, Room};
 use crate::fields;
 use crate::http1::chunked::Chunked;
 use crate::http1::coding::Coding;
-use crate::http1::sending::{self, Sending};
+use crate::http1::sending::Sending;
 use crate::net::Counted;
 use crate::upstream::interim::{INTERIMS_MAX, Interim};
 use crate::upstream::limits::{Leave, Quota};
@@ -54,6 +54,8 @@ const TRAILERS_MAX: usize = 100;
 /// The idle connections of one worker to one server.
 pub struct Conns {
     idle: RefCell<Vec<Idle>>,
+    /// A moment not long ago: of the last request or sweep. Idle connections count from there.
+    now: Cell<Instant>,
     idle_max: usize,
     idle_timeout: Duration,
     /// `None`: as many as there are requests.
@@ -92,7 +94,7 @@ pub enum Pace {
 /// One request on a connection, from its first byte to the head of its final response.
 pub struct Call<'a> {
     lease: &'a mut Lease,
-    sending: Sending,
+    request: &'a mut Option<Sending>,
     scan: Scan,
     interims: usize,
 }
@@ -124,6 +126,7 @@ impl Conns {
     ) -> Rc<Self> {
         Rc::new(Conns {
             idle: RefCell::default(),
+            now: Cell::new(Instant::now()),
             idle_max,
             idle_timeout,
             quota,
@@ -143,6 +146,7 @@ impl Conns {
         pace: &Pace,
         room: &Arc<Room>,
     ) -> Result<Lease, Option<Leave>> {
+        self.now.set(now);
         let mut spare = None;
         loop {
             let Some(Idle { mut conn, since }) = self.idle.borrow_mut().pop() else { return Err(spare) };
@@ -225,6 +229,7 @@ impl Conns {
 
     /// Closes what has been idle for too long, or was closed by the server.
     pub fn sweep(&self, now: Instant) {
+        self.now.set(now);
         let is_kept = |i: &mut Idle| now.duration_since(i.since) < self.idle_timeout && i.conn.is_quiet();
         let gone: Vec<_> = self.idle.borrow_mut().extract_if(.., |i| !is_kept(i)).collect();
         gone.into_iter().for_each(|i| drop(self.close(i.conn)));
@@ -255,9 +260,9 @@ impl Conns {
 }
 
 impl Lease {
-    /// Begins a request.
-    pub fn call(&mut self, head: sending::Head, body: Body) -> Call<'_> {
-        Call { sending: Sending::new(head, body), lease: self, scan: Scan::default(), interims: 0 }
+    /// Begins a request, which is taken when its response comes before all of it is sent.
+    pub fn call<'a>(&'a mut self, request: &'a mut Option<Sending>) -> Call<'a> {
+        Call { lease: self, request, scan: Scan::default(), interims: 0 }
     }
 
     /// The body of the response that `head` begins, whose request was of `method`; `request` tells whether that one's body
@@ -301,7 +306,7 @@ impl Lease {
         if is_wanted || home.idle.borrow().len() >= home.idle_max || !conn.is_quiet() {
             drop(home.close(conn));
         } else {
-            home.idle.borrow_mut().push(Idle { conn, since: Instant::now() });
+            home.idle.borrow_mut().push(Idle { conn, since: home.now.get() });
         }
     }
 
@@ -375,7 +380,9 @@ impl Call<'_> {
     ) -> Poll<Result<Parts, CallError>> {
         let piece_max = self.lease.head_piece_max();
         let conn = self.lease.conn();
-        conn.write(cx, &mut self.sending).map_err(|RequestCut| CallError::RequestCut)?;
+        if let Some(request) = self.request {
+            conn.write(cx, request).map_err(|RequestCut| CallError::RequestCut)?;
+        }
         loop {
             let head = ready!(conn.poll_head(cx, &mut self.scan, piece_max)).map_err(CallError::NoHead)?;
             if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -392,9 +399,7 @@ impl Call<'_> {
 
     /// The final head is there; what is left of the request is sent while the response is read.
     pub fn answered(self) {
-        if !self.sending.is_done() {
-            self.lease.request = Some(Box::new(self.sending));
-        }
+        self.lease.request = self.request.take().filter(|request| !request.is_done()).map(Box::new);
     }
 
     /// True when an interim response has come: the server has seen the request.
@@ -442,7 +447,7 @@ mod tests {
 
     use super::*;
     use crate::http1::outbox::Outbox;
-    use crate::http1::sending::{Framing, Trailers};
+    use crate::http1::sending::{Framing, Head, Trailers};
     use crate::net::Stream;
     use crate::net::descriptors::{Descriptors, Wants};
     use crate::upstream::pool_state::PoolState;
@@ -563,9 +568,10 @@ mod tests {
                 let mut lease = open(&conns, stream, None);
                 let out = Outbox::new(b"POST / HTTP/1.1\r\n\r\n".to_vec());
                 let framing = Framing::Length(length as u64);
-                let head = sending::Head { out, framing, trailers: Trailers::Drop };
+                let head = Head { out, framing, trailers: Trailers::Drop };
 
-                let mut call = lease.call(head, Body::full(vec![b'x'; length]));
+                let mut request = Some(Sending::new(head, Body::full(vec![b'x'; length])));
+                let mut call = lease.call(&mut request);
                 let interims = RefCell::default();
                 assert!(std::future::poll_fn(|cx| call.poll(cx, &interims)).await.is_ok());
                 call.answered();

@@ -177,7 +177,7 @@ impl Connection {
     fn new(local: Rc<Local>, client: Rc<Client>, socket: Stream, first: BytesMut, task: Waker) -> Self {
         let view = local.snapshot();
         let limits = &view.config.limits;
-        let now = Instant::now();
+        let now = local.timers.now();
         Connection {
             session: Session::new(Rules::new(limits), now),
             ready: Ready::new(limits.http2_streams as usize, task),
@@ -218,7 +218,7 @@ impl Connection {
 
     /// Does all that can be done now.
     fn take_turn(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        let now = Instant::now();
+        let now = self.local.timers.now();
         self.session.tick(now);
         self.leave_in_time();
         self.ready.look();
@@ -634,7 +634,7 @@ impl Connection {
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ending>> {
         let awaits = self.awaits();
         if awaits != self.clock.awaits {
-            (self.clock.awaits, self.clock.since) = (awaits, Instant::now());
+            (self.clock.awaits, self.clock.since) = (awaits, self.local.timers.now());
         }
         let due = self.clock.since + self.limit_of(awaits);
         let while_open = |at: Option<Instant>| at.filter(|_| self.stage == Stage::Open);
@@ -723,7 +723,7 @@ impl Clock {
             {
                 ready!(alarm.poll_elapsed(cx));
             }
-            let now = Instant::now();
+            let now = local.timers.now();
             if now >= due {
                 self.alarm = None;
                 return Poll::Ready(now);

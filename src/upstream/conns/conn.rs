@@ -127,7 +127,12 @@ impl Conn {
     /// All of a body of `bytes`, if it has come already.
     pub(super) fn take_whole(&mut self, bytes: u64) -> Option<Bytes> {
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.unread.len())?;
-        Some(self.unread.split_to(bytes).freeze())
+        // With nothing behind it, as nearly always, it needs no count of who else has a part of it.
+        let whole = match bytes == self.unread.len() {
+            true => std::mem::take(&mut self.unread),
+            false => self.unread.split_to(bytes),
+        };
+        Some(whole.freeze())
     }
 
     /// The connection in the hands of a body's reader, which is given pieces of at most `piece_max` bytes.

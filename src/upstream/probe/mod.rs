@@ -156,7 +156,8 @@ impl Prober {
     async fn probe(&self, subject: &Subject) -> Result<(), Failure> {
         let _turn = self.turns.acquire().await;
         let after = subject.health.timeout;
-        let answer = self.timers.timeout(after, subject.ask(&self.timers)).await;
+        let asked = self.timers.timeout(after, subject.ask(&self.timers));
+        let answer = self.timers.in_time(asked).await;
         answer.unwrap_or(Err(Failure::TimedOut { after }))
     }
 }
