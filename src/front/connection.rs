@@ -45,7 +45,6 @@ impl Connection {
     pub fn new(accepted: Rc<Accepted>, tcp: TcpStream) -> Self {
         let view = accepted.local.snapshot();
         let phase = match view.listeners[accepted.listener].tls {
-            _ if tcp.set_nodelay(true).is_err() => Phase::Over,
             Some(_) => Phase::Busy(Box::pin(secure(accepted.clone(), tcp))),
             None => {
                 let limit = accepted.local.timers.deadline(view.config.limits.head_timeout);

@@ -14,36 +14,38 @@ pub enum BadBlock {
     TooMany,
 }
 
+/// Bytes of a field of usual size: room for so many is made at once.
+const USUAL_BYTES: usize = 32;
+
 /// The fields of a block that ends in an empty line (RFC 9112 section 5), in their order. A name is a token right before its
 /// colon; a value is one line, without the blanks around it and without control characters but tabs.
 ///
 /// # Errors
 /// They are none, or more than `fields_max`.
 pub fn fields(block: &Bytes, fields_max: usize) -> Result<HeaderMap, BadBlock> {
-    let lines = memchr::memchr_iter(b'\n', block).count();
-    if lines > fields_max.saturating_add(1) {
-        return Err(BadBlock::TooMany);
-    }
-    let mut map = HeaderMap::with_capacity(lines);
+    let mut map = HeaderMap::with_capacity(fields_max.min(block.len() / USUAL_BYTES + 2));
     let mut rest = &block[..];
     loop {
-        let end = memchr::memchr(b'\n', rest).ok_or(BadBlock::Malformed)?;
-        let line = rest[..end].strip_suffix(b"\r").ok_or(BadBlock::Malformed)?;
-        rest = &rest[end + 1..];
-        if line.is_empty() {
-            return if rest.is_empty() { Ok(map) } else { Err(BadBlock::Malformed) };
+        if let [b'\r', b'\n', behind @ ..] = rest {
+            return if behind.is_empty() { Ok(map) } else { Err(BadBlock::Malformed) };
         }
-        let (name, value) = field(block, line).ok_or(BadBlock::Malformed)?;
+        if map.len() == fields_max {
+            return Err(BadBlock::TooMany);
+        }
+        let (name, value, next) = field(block, rest).ok_or(BadBlock::Malformed)?;
         map.try_append(name, value).map_err(|_| BadBlock::TooMany)?;
+        rest = next;
     }
 }
 
-/// The field that `line` is, which is a part of `block`.
-fn field(block: &Bytes, line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
-    let colon = line.iter().position(|b| !fields::is_token_byte(*b)).filter(|end| line[*end] == b':')?;
-    let name = HeaderName::from_bytes(&line[..colon]).ok()?;
-    let value = block.slice_ref(trim(&line[colon + 1..]));
-    Some((name, HeaderValue::from_maybe_shared(value).ok()?))
+/// The first field of `rest`, which is a part of `block`, and what follows it.
+fn field<'a>(block: &Bytes, rest: &'a [u8]) -> Option<(HeaderName, HeaderValue, &'a [u8])> {
+    let colon = rest.iter().position(|b| !fields::is_token_byte(*b)).filter(|end| rest[*end] == b':')?;
+    let name = HeaderName::from_bytes(&rest[..colon]).ok()?;
+    let rest = &rest[colon + 1..];
+    let end = memchr::memchr(b'\n', rest)?;
+    let value = block.slice_ref(trim(rest[..end].strip_suffix(b"\r")?));
+    Some((name, HeaderValue::from_maybe_shared(value).ok()?, &rest[end + 1..]))
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {

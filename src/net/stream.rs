@@ -107,6 +107,27 @@ impl Stream {
         Poll::Ready(Ok(if is_roomy { Bytes::copy_from_slice(&piece) } else { piece.freeze() }))
     }
 
+    /// The same of what has a known end: `bytes_max` is all that is to come of it. What is there behind that goes into
+    /// `behind`.
+    ///
+    /// It asks for one byte more than it wants: a read that gets less than it could tells the driver that the socket is
+    /// empty, which else takes another system call to find out.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn poll_last_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes_max: usize,
+        behind: &mut BytesMut,
+    ) -> Poll<io::Result<Bytes>> {
+        let mut piece = ready!(self.poll_piece(cx, bytes_max + 1))?;
+        if piece.len() > bytes_max {
+            behind.extend_from_slice(&piece.split_off(bytes_max));
+        }
+        Poll::Ready(Ok(piece))
+    }
+
     /// Reads what still comes and throws it away, until the end or until `left` bytes, which it counts down.
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<()> {
         while *left > 0 {

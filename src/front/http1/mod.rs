@@ -192,7 +192,10 @@ impl Connection {
         let expects = head.version == Version::HTTP_11 && head.has(&header::EXPECT);
         let wire = || self.wire.clone();
         let (stage, body) = match guard::framing(head) {
-            Ok(guard::Framing::None | guard::Framing::Length(0)) => (BodyStage::Ended, Body::Empty),
+            Ok(guard::Framing::None | guard::Framing::Length(0)) => {
+                asker.has_no_body();
+                (BodyStage::Ended, Body::Empty)
+            }
             Ok(guard::Framing::Length(bytes)) => {
                 (BodyStage::Open, Body::wrap(RequestBody::new(wire(), Coding::of_length(bytes))))
             }
@@ -235,6 +238,8 @@ impl Connection {
             // Its client has no other way to tell.
             Stage::Cut if sending.framing() == Framing::UntilClose => Err(Ending::Reset),
             Stage::Whole if asker.keeps() && self.wire.body() == BodyStage::Ended => Ok(()),
+            // Nothing can come that the close would answer with a reset.
+            Stage::Whole if asker.has_said_all() && !self.wire.has_unread() => Err(Ending::Drop),
             _ => Err(Ending::Linger),
         }
     }

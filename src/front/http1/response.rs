@@ -15,6 +15,8 @@ pub struct Asker {
     takes_trailers: bool,
     /// The connection may carry another request after this one.
     keeps: bool,
+    /// The client itself has said that nothing follows its head.
+    has_said_all: bool,
 }
 
 impl Asker {
@@ -31,7 +33,18 @@ impl Asker {
             version: head.version,
             takes_trailers: head.version == Version::HTTP_11 && has(header::TE, "trailers"),
             keeps,
+            has_said_all: false,
         }
+    }
+
+    /// Its request has no body.
+    pub fn has_no_body(&mut self) {
+        self.has_said_all = !self.keeps;
+    }
+
+    /// Whether the client has promised to send nothing more.
+    pub fn has_said_all(&self) -> bool {
+        self.has_said_all
     }
 
     /// Whether another request may follow.

@@ -24,8 +24,11 @@ use crate::net::Stream;
 
 use crate::proxy;
 
-/// What is read at once where it is not known how much will come.
-const READ_BYTES: usize = 16 * 1024;
+/// What is read at once where it is not known how much will come: nearly every head, and a small body behind it, which is
+/// copied. More of it would cost more than reading it into a place of its own.
+const READ_BYTES: usize = 8 * 1024;
+/// The most that is read at once of a body in chunks.
+const MORE_BYTES: usize = 16 * 1024;
 /// The most that is read of a body in one piece.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of interim responses that may wait for a client that reads slowly: one head of a server is no larger.
@@ -303,12 +306,18 @@ impl Source for Reader<'_> {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
-        self.poll_stream(|stream| stream.poll_piece(cx, bytes_max.min(PIECE_BYTES_MAX)))
+        let mut unread = std::mem::take(&mut self.0.unread);
+        let outcome = self.poll_stream(|stream| match bytes_max <= PIECE_BYTES_MAX {
+            true => stream.poll_last_piece(cx, bytes_max, &mut unread),
+            false => stream.poll_piece(cx, PIECE_BYTES_MAX),
+        });
+        self.0.unread = unread;
+        outcome
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut unread = std::mem::take(&mut self.0.unread);
-        let outcome = self.poll_stream(|stream| stream.poll_into(cx, READ_BYTES, &mut unread));
+        let outcome = self.poll_stream(|stream| stream.poll_into(cx, MORE_BYTES, &mut unread));
         self.0.unread = unread;
         outcome
     }

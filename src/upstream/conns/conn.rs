@@ -18,8 +18,11 @@ use crate::net::Counted;
 use crate::upstream::conns::head::{self, BadHead, Scan};
 use crate::upstream::limits::Leave;
 
-/// The most that is read at once where what is read has to be understood.
-const READ_BYTES: usize = 16 * 1024;
+/// The most that is read at once where what is read has to be understood: nearly every head, and a small body behind it. What
+/// comes behind a head is copied, and more of it would cost more than reading it into a place of its own.
+const READ_BYTES: usize = 8 * 1024;
+/// The most that is read at once of a body in chunks.
+const MORE_BYTES: usize = 16 * 1024;
 
 /// A socket, and what was read of it and not used.
 pub(super) struct Conn {
@@ -193,12 +196,16 @@ impl Source for Reader<'_> {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
-        let read = ready!(self.conn.stream.get_mut().poll_piece(cx, bytes_max.min(self.piece_max)));
+        let Conn { stream, unread, .. } = &mut *self.conn;
+        let read = ready!(match bytes_max <= self.piece_max {
+            true => stream.get_mut().poll_last_piece(cx, bytes_max, unread),
+            false => stream.get_mut().poll_piece(cx, self.piece_max),
+        });
         Poll::Ready(self.heard(read, Bytes::is_empty))
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let bytes_max = READ_BYTES.min(self.piece_max);
+        let bytes_max = MORE_BYTES.min(self.piece_max);
         let read = ready!(self.conn.stream.get_mut().poll_into(cx, bytes_max, &mut self.conn.unread));
         Poll::Ready(self.heard(read, |read| *read == 0))
     }
