@@ -46,6 +46,7 @@ targets! {
     range: a_range_is_never_outside_the_body,
     request_head: a_request_that_passes_reaches_the_server_as_exactly_one,
     response_head: a_response_that_passes_is_exactly_one_head,
+    server_head: what_a_server_says_is_read_as_a_simple_reader_reads_it,
     vary: a_response_answers_only_requests_that_say_the_same,
 }
 

@@ -24,4 +24,5 @@ pub mod path;
 pub mod range;
 pub mod request_head;
 pub mod response_head;
+pub mod server_head;
 pub mod vary;

@@ -10,8 +10,8 @@ use tidegate::filter::guard::{Checked, check_request};
 use super::head;
 
 /// Fields that travel on as they are, unless `Connection` names them.
-const PASSING: [&str; 8] =
-    ["accept", "authorization", "content-type", "range", "trailer", "user-agent", "x-a", "x-forwardedness"];
+const PASSING: [&str; 7] =
+    ["accept", "authorization", "content-type", "range", "user-agent", "x-a", "x-forwardedness"];
 
 /// Fields that no server may get from a client, however it spells them.
 const NEVER: [&str; 8] = [
@@ -35,6 +35,19 @@ const OURS: [&str; 8] = [
     "x-forwarded-proto",
     "x-real-ip",
     "x-request-id",
+];
+
+/// Some of what a server needs before the body.
+const OF_THE_HEAD: [&str; 9] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "host",
+    "if-match",
+    "te",
+    "trailer",
+    "transfer-encoding",
 ];
 
 pub fn holds(data: &[u8]) {
@@ -63,6 +76,7 @@ pub fn holds(data: &[u8]) {
         NEVER.iter().for_each(|name| assert!(one(name).is_empty(), "{name}"));
         assert!(read.headers.iter().all(|field| !field.name.contains('_')));
         speaks_for_itself(&head, &sent);
+        announces_what_may_pass(&head, &sent);
         keeps_the_rest(&head, &sent);
     }
 }
@@ -143,6 +157,27 @@ fn speaks_for_itself(head: &request::Parts, sent: &HeaderMap) {
     let forwarded = head::all(sent, "forwarded")[0];
     assert!(forwarded.starts_with(b"for=192.0.2.1;proto=http;host="));
     assert!(!forwarded.contains(&b','), "one hop");
+}
+
+/// Trailers that the client has announced, without those that would be left out.
+fn announces_what_may_pass(head: &request::Parts, sent: &HeaderMap) {
+    let names = |headers: &HeaderMap| -> Vec<String> {
+        let lines = headers.get_all("trailer").iter().filter_map(|line| line.to_str().ok());
+        let names = lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase());
+        names.filter(|name| !name.is_empty()).collect()
+    };
+    let (mut announced, announces) = (names(&head.headers).into_iter(), names(sent));
+    assert!(announces.iter().all(|name| announced.any(|before| before == *name)), "{announces:?}");
+    assert!(announces.iter().all(|name| http::HeaderName::try_from(name).is_ok() && !name.contains('_')));
+    for name in NEVER.iter().chain(&OURS).chain(&OF_THE_HEAD) {
+        assert!(!announces.iter().any(|announced| announced == name), "{name}");
+    }
+    // Neither as a field nor as a trailer (RFC 9110 section 7.6.1).
+    let named = head::elements(&head.headers, "connection");
+    assert!(!announces.iter().any(|name| named.contains(&name.clone().into_bytes())), "{named:?}");
+    let is_kept = !named.iter().any(|name| [&b"trailer"[..], b"x-a"].contains(&&name[..]));
+    let count = |names: &[String]| names.iter().filter(|name| *name == "x-a" && is_kept).count();
+    assert_eq!(count(&announces), count(&names(&head.headers)), "x-a");
 }
 
 fn keeps_the_rest(head: &request::Parts, sent: &HeaderMap) {

@@ -135,7 +135,7 @@ pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>, out: &mut Vec<u8>) -> V
     text::field(out, &header::HOST, ctx.host_header.as_bytes());
     for (name, value) in &head.headers {
         match Fate::of(name.as_str()) {
-            Fate::Keep | Fate::Condition if named.has(name.as_str()) => {}
+            Fate::Keep | Fate::Condition | Fate::Trailer if named.has(name.as_str()) => {}
             Fate::Keep => text::field(out, name, value.as_bytes()),
             Fate::Drop => {}
             Fate::DropUnlessTrusted if ctx.peer.is_trusted => text::field(out, name, value.as_bytes()),
@@ -143,7 +143,7 @@ pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>, out: &mut Vec<u8>) -> V
             Fate::Condition if ctx.conditions.is_some() => {}
             Fate::Condition => text::field(out, name, value.as_bytes()),
             Fate::Te => wants_trailers |= asks_for_trailers(value),
-            Fate::Trailer => put_trailer(out, value, &mut trailers),
+            Fate::Trailer => put_trailer(out, value, &named, &mut trailers),
             Fate::MaxForwards if head.method == Method::OPTIONS => put_max_forwards(out, value),
             Fate::MaxForwards => text::field(out, name, value.as_bytes()),
             Fate::Cookie if std::mem::replace(&mut has_cookie, true) => {}
@@ -254,7 +254,7 @@ fn may_be_trailer(name: &str) -> bool {
     is_kept && !is_of_the_head && !name.starts_with("content-") && !name.starts_with("if-")
 }
 
-/// The fields that `Connection` names, but for the words that everyone says and that name no field to keep.
+/// The fields and trailers that `Connection` names, but for the words that everyone says and that name no field to keep.
 struct Named<'a>(Vec<&'a str>);
 
 impl<'a> Named<'a> {
@@ -271,8 +271,9 @@ impl<'a> Named<'a> {
     }
 }
 
-fn put_trailer(out: &mut Vec<u8>, value: &HeaderValue, names: &mut Vec<HeaderName>) {
-    let announced = fields::of(value.to_str().unwrap_or_default()).filter(|name| may_be_trailer(name));
+fn put_trailer(out: &mut Vec<u8>, value: &HeaderValue, named: &Named<'_>, names: &mut Vec<HeaderName>) {
+    let may_pass = |name: &&str| may_be_trailer(name) && !named.has(name);
+    let announced = fields::of(value.to_str().unwrap_or_default()).filter(may_pass);
     let allowed: Vec<&str> =
         announced.filter(|name| name.parse().map(|name| names.push(name)).is_ok()).collect();
     if !allowed.is_empty() {

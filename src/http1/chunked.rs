@@ -159,11 +159,11 @@ impl Chunked {
             return if is_hopeful { Ok(None) } else { Err(BadChunk) };
         };
         let line = bytes[..newline].strip_suffix(b"\r").ok_or(BadChunk)?;
-        let line = match self.padding {
-            Padding::Skipped => line.trim_ascii_end(),
+        let unpadded = match self.padding {
+            Padding::Skipped => trim_end(line),
             Padding::Refused => line,
         };
-        let (size, extension_bytes) = parse_size(line)?;
+        let (size, extension_bytes) = parse_size(unpadded)?;
         self.extension_bytes += extension_bytes;
         if line.len() > LINE_BYTES_MAX || self.extension_bytes > EXTENSION_BYTES_MAX {
             return Err(BadChunk);
@@ -248,6 +248,11 @@ fn trim(bytes: &[u8]) -> &[u8] {
     &bytes[blanks..]
 }
 
+fn trim_end(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().rev().take_while(|b| is_blank(b)).count();
+    &bytes[..bytes.len() - blanks]
+}
+
 fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
@@ -303,7 +308,11 @@ mod tests {
 
         assert_eq!(data(Chunked::of_response(0, 0)), Ok(Next::Data(Bytes::from("abc"))));
         assert_eq!(data(Chunked::new(0, 0)), Err(BadChunk));
-        assert_eq!(Chunked::of_response(0, 0).next(&mut BytesMut::from("3 a\r\n")), Err(BadChunk));
+        let longest = format!("3{}\r\nabc", " ".repeat(LINE_BYTES_MAX - 1));
+        assert!(Chunked::of_response(0, 0).next(&mut BytesMut::from(&longest[..])).is_ok());
+        for text in ["3 a\r\n", "3\r\r\n", "3\x0c\r\n", "3 \n\r\n", &longest.replacen(' ', "  ", 1)] {
+            assert_eq!(Chunked::of_response(0, 0).next(&mut BytesMut::from(text)), Err(BadChunk), "{text:?}");
+        }
     }
 
     #[test]

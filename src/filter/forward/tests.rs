@@ -161,6 +161,17 @@ fn only_harmless_trailers_are_announced() {
 }
 
 #[test]
+fn no_trailer_is_announced_that_connection_names() {
+    for (connection, expected) in
+        [("x-other", &["trailer: X-Sum, X-More"][..]), ("x-sum", &["trailer: X-More"]), ("Trailer", &[])]
+    {
+        let fields = [("connection", connection), ("trailer", "X-Sum, X-More")];
+        let sent = Given::trusted().sends_of_client(&parts(Version::HTTP_11, "GET", &fields));
+        assert_eq!(sent, expected, "{connection}");
+    }
+}
+
+#[test]
 fn max_forwards_is_one_less_for_options_alone() {
     for (method, value, expected) in [
         ("OPTIONS", "3", "max-forwards: 2"),

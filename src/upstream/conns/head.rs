@@ -62,7 +62,11 @@ impl Scan {
 /// It is none.
 pub fn parse(head: &Bytes) -> Result<Parts, BadHead> {
     let line_end = memchr::memchr(b'\r', head).ok_or(BadHead::StatusLine)?;
-    let (line, fields) = (head.slice(..line_end), head.slice((line_end + 2).min(head.len())..));
+    // A CR that ends no line would take a byte of what follows with it.
+    if !head[line_end..].starts_with(b"\r\n") {
+        return Err(BadHead::StatusLine);
+    }
+    let (line, fields) = (head.slice(..line_end), head.slice(line_end + 2..));
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.version, parts.status) = status(&line)?;
     if let Some(reason) = reason(&line, parts.status)? {
@@ -183,7 +187,9 @@ mod tests {
             ("HTTP/1.1 099\r\n\r\n", StatusLine),
             ("HTTP/1.1 200\tOK\r\n\r\n", StatusLine),
             ("HTTP/1.1 200 O\0K\r\n\r\n", StatusLine),
-            ("HTTP/1.1 200 O\rK\r\n\r\n", Field),
+            ("HTTP/1.1 200 O\rK\r\n\r\n", StatusLine),
+            ("HTTP/1.1 200 OK\r\r\n\r\n", StatusLine),
+            ("HTTP/1.1 200 OK\rXA: b\r\n\r\n", StatusLine),
             ("HTTP/1.1 200 OK\n", BareLf),
             ("HTTP/1.1 200 OK\r\nA: b\n", BareLf),
             ("HTTP/1.1 200 OK\r\n A: b\r\n\r\n", Field),

@@ -27,6 +27,9 @@ fn a_chunk_that_is_none_cuts_the_body() {
         "2\rok\r\n0\r\n\r\n",
         "2\r\nok\r0\r\n\r\n",
         "2;a\rb\r\nok\r\n0\r\n\r\n",
+        "2\r\r\nok\r\n0\r\n\r\n",
+        "2;a\r\r\nok\r\n0\r\n\r\n",
+        "2\r\nok\r\n0\r\r\n\r\n",
         // A size that is none.
         "\r\nok\r\n0\r\n\r\n",
         "zz\r\nok\r\n0\r\n\r\n",
@@ -38,6 +41,7 @@ fn a_chunk_that_is_none_cuts_the_body() {
         "2_0\r\nok\r\n0\r\n\r\n",
         "2,\r\nok\r\n0\r\n\r\n",
         "2\0\r\nok\r\n0\r\n\r\n",
+        "2\x0c\r\nok\r\n0\r\n\r\n",
         "10000000000000002\r\nok\r\n0\r\n\r\n",
         "ffffffffffffffffff\r\nok\r\n0\r\n\r\n",
         // Data of another size.
@@ -85,6 +89,7 @@ fn what_is_too_much_around_a_body_cuts_it() {
     let many_trailers: String = (0..120).map(|n| format!("X-{n}: 1\r\n")).collect();
     examine(vec![
         chunked(&format!("2;{long}\r\nok\r\n0\r\n\r\n"), Outcome::Cut),
+        chunked(&format!("2{}\r\nok\r\n0\r\n\r\n", " ".repeat(4096)), Outcome::Cut),
         chunked(&format!("{}0\r\n\r\n", "1;aaaaaaaa\r\na\r\n".repeat(3000)), Outcome::Cut),
         chunked(&format!("2\r\nok\r\n0\r\nX-A: {}\r\n\r\n", "a".repeat(70_000)), Outcome::Cut),
         chunked(&format!("2\r\nok\r\n0\r\n{many_trailers}\r\n"), Outcome::Cut),
@@ -100,6 +105,7 @@ fn a_chunked_body_that_is_only_odd_is_whole() {
         ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
         ("2;a=b;c=\"d\"\r\nok\r\n0;e\r\n\r\n", "ok"),
         ("2 \r\nok\r\n0\r\n\r\n", "ok"),
+        ("2\t \r\nok\r\n0 \r\n\r\n", "ok"),
         ("1\r\no\r\n1\r\nk\r\n0\r\nX-A: 1\r\n\r\n", "ok"),
         ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n"),
     ];

@@ -39,6 +39,8 @@ fn a_status_line_that_is_none_is_answered_502() {
         ("a control character in the reason", "HTTP/1.1 200 O\x01K"),
         ("DEL in the reason", "HTTP/1.1 200 O\x7fK"),
         ("a CR in the reason", "HTTP/1.1 200 O\rK"),
+        ("a CR and a field in the reason", "HTTP/1.1 200 OK\rXX-A: 1"),
+        ("two CRs", "HTTP/1.1 200 OK\r"),
         ("a leading space", " HTTP/1.1 200 OK"),
         ("a leading NUL", "\0HTTP/1.1 200 OK"),
         ("a leading word", "garbage HTTP/1.1 200 OK"),
