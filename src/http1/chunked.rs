@@ -160,7 +160,8 @@ impl Chunked {
         };
         let line = bytes[..newline].strip_suffix(b"\r").ok_or(BadChunk)?;
         let line = match self.padding {
-            Padding::Skipped => line.trim_ascii_end(),
+            // Blanks alone: a CR before the CRLF is the end of a line for some.
+            Padding::Skipped => trim_end(line),
             Padding::Refused => line,
         };
         let (size, extension_bytes) = parse_size(line)?;
@@ -248,6 +249,11 @@ fn trim(bytes: &[u8]) -> &[u8] {
     &bytes[blanks..]
 }
 
+fn trim_end(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().rev().take_while(|b| is_blank(b)).count();
+    &bytes[..bytes.len() - blanks]
+}
+
 fn is_blank(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
@@ -303,7 +309,10 @@ mod tests {
 
         assert_eq!(data(Chunked::of_response(0, 0)), Ok(Next::Data(Bytes::from("abc"))));
         assert_eq!(data(Chunked::new(0, 0)), Err(BadChunk));
-        assert_eq!(Chunked::of_response(0, 0).next(&mut BytesMut::from("3 a\r\n")), Err(BadChunk));
+        for other in ["3 a\r\n", "3\r\r\n", "3 \r\r\n", "3;a\r\r\n", "3\x0c\r\n", "3\x0b\r\n"] {
+            let read = Chunked::of_response(0, 0).next(&mut BytesMut::from(other));
+            assert_eq!(read, Err(BadChunk), "{other:?}");
+        }
     }
 
     #[test]
