@@ -160,6 +160,7 @@ impl Chunked {
         };
         let line = bytes[..newline].strip_suffix(b"\r").ok_or(BadChunk)?;
         let unpadded = match self.padding {
+            // Blanks alone: a CR before the CRLF is the end of a line for some.
             Padding::Skipped => trim_end(line),
             Padding::Refused => line,
         };
@@ -310,7 +311,16 @@ mod tests {
         assert_eq!(data(Chunked::new(0, 0)), Err(BadChunk));
         let longest = format!("3{}\r\nabc", " ".repeat(LINE_BYTES_MAX - 1));
         assert!(Chunked::of_response(0, 0).next(&mut BytesMut::from(&longest[..])).is_ok());
-        for text in ["3 a\r\n", "3\r\r\n", "3\x0c\r\n", "3 \n\r\n", &longest.replacen(' ', "  ", 1)] {
+        for text in [
+            "3 a\r\n",
+            "3\r\r\n",
+            "3 \r\r\n",
+            "3;a\r\r\n",
+            "3\x0c\r\n",
+            "3\x0b\r\n",
+            "3 \n\r\n",
+            &longest.replacen(' ', "  ", 1),
+        ] {
             assert_eq!(Chunked::of_response(0, 0).next(&mut BytesMut::from(text)), Err(BadChunk), "{text:?}");
         }
     }

@@ -22,7 +22,7 @@ use tidegate::config;
 use tidegate::filter::guard::check_response;
 use tidegate::http1::chunked::BadChunk;
 use tidegate::http1::outbox::Outbox;
-use tidegate::http1::sending::{self, Framing, Trailers};
+use tidegate::http1::sending::{self, Framing, Sending, Trailers};
 use tidegate::net::descriptors::{Descriptors, Wants};
 use tidegate::net::{Counted, Stream};
 use tidegate::state::{Keep, Snapshot};
@@ -157,7 +157,8 @@ impl World {
         let mut seen = Seen::default();
         let out = Outbox::new(REQUEST.to_vec());
         let request = sending::Head { out, framing: Framing::Empty, trailers: Trailers::Drop };
-        let (mut call, interims) = (lease.call(request, Body::Empty), RefCell::default());
+        let mut request = Some(Sending::new(request, Body::Empty));
+        let (mut call, interims) = (lease.call(&mut request), RefCell::default());
         let answer = server.until(|cx| call.poll(cx, &interims)).await;
         seen.interims =
             interims.take().iter().map(|one| (one.status.as_u16(), fields(&one.headers))).collect();

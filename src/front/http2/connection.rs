@@ -519,10 +519,7 @@ impl Connection {
 
     /// Sends one piece of a response, if there is one and the client takes it.
     fn send(&mut self, slot: Slot, mut sending: Sending, cx: &mut Context<'_>, now: Instant) {
-        let room = self.session.room(slot);
-        if room == 0 {
-            return self.shut(slot, sending, now);
-        }
+        // Before the window: an end needs none (RFC 9113 section 6.9.1), and whose server is silent takes all there is.
         if sending.rest.is_empty() {
             match sending.poll_data(cx) {
                 Poll::Pending => return self.put_back(slot, Step::Sending(sending)),
@@ -530,6 +527,10 @@ impl Connection {
                 Poll::Ready(Piece::End(trailers)) => return self.finish(slot, trailers),
                 Poll::Ready(Piece::Cut) => return self.session.reset(slot, Code::Internal),
             }
+        }
+        let room = self.session.room(slot);
+        if room == 0 {
+            return self.shut(slot, sending, now);
         }
         let part = sending.rest.split_to(sending.rest.len().min(room).min(body::PIECE));
         let is_last = sending.rest.is_empty() && sending.body.is_end_stream();

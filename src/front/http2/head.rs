@@ -124,8 +124,8 @@ impl Trailers {
     /// The next field.
     pub fn take(&mut self, field: &Field<'_>) {
         self.0.take(field);
-        // Section 8.1.
-        self.0.is_malformed |= field.pseudo().is_some();
+        // Section 8.1; and what the guard sees in a head, for nobody shows it trailers.
+        self.0.is_malformed |= field.pseudo().is_some() || is_odd(field);
     }
 
     /// The trailers, after the last field.
@@ -255,6 +255,12 @@ fn is_of_connection(name: &HeaderName, value: &HeaderValue) -> bool {
         "te" => !value.as_bytes().eq_ignore_ascii_case(b"trailers"),
         _ => false,
     }
+}
+
+/// Section 8.2.1: blanks around a value; and a quote in a name, which [`HeaderName`] takes.
+fn is_odd(field: &Field<'_>) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(field.value.first()) || is_blank(field.value.last()) || field.name.contains(&b'"')
 }
 
 /// `1*DIGIT` (RFC 9110 section 8.6): `parse` alone would take a sign.
@@ -418,6 +424,10 @@ mod tests {
         for fields in [(":path", "/"), (":status", "200"), (":x", "1"), ("X", "1"), ("connection", "close")] {
             assert_eq!(read(&[("x", "1"), fields]).unwrap_err(), BadHead::Malformed, "{fields:?}");
         }
+        for odd in [("x", " 1"), ("x", "1\t"), ("x", " "), ("x\"y", "1")] {
+            assert_eq!(read(&[odd]).unwrap_err(), BadHead::Malformed, "{odd:?}");
+        }
+        assert_eq!(read(&[("x", "1 \t1"), ("y", "")]).unwrap().len(), 2);
         let too_many = BadHead::TooLarge(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
         assert_eq!(read(&[("x", "1"), ("x", "1"), ("x", "1")]).unwrap_err(), too_many);
     }

@@ -28,8 +28,11 @@ fn a_chunk_that_is_none_cuts_the_body() {
         "2\r\nok\r0\r\n\r\n",
         "2;a\rb\r\nok\r\n0\r\n\r\n",
         "2\r\r\nok\r\n0\r\n\r\n",
+        "2 \r\r\nok\r\n0\r\n\r\n",
         "2;a\r\r\nok\r\n0\r\n\r\n",
         "2\r\nok\r\n0\r\r\n\r\n",
+        // A blank that is none.
+        "2\x0c\r\nok\r\n0\r\n\r\n",
         // A size that is none.
         "\r\nok\r\n0\r\n\r\n",
         "zz\r\nok\r\n0\r\n\r\n",

@@ -269,6 +269,9 @@ fn trailers_end_a_stream_and_hold_no_pseudo_fields() {
         ("an unknown one", after(trailers(END_STREAM, &[(":x", "1")])), Stream(&[PROTOCOL_ERROR])),
         ("upper case", after(trailers(END_STREAM, &[("X", "1")])), Stream(&[PROTOCOL_ERROR])),
         ("CR LF", after(trailers(END_STREAM, &[("x", "1\r\ny: 2")])), Stream(&[PROTOCOL_ERROR])),
+        ("a blank before", after(trailers(END_STREAM, &[("x", " 1")])), Stream(&[PROTOCOL_ERROR])),
+        ("a quote in a name", after(trailers(END_STREAM, &[("x\"y", "1")])), Stream(&[PROTOCOL_ERROR])),
+        ("a tab behind", after(trailers(END_STREAM, &[("x", "1\t")])), Stream(&[PROTOCOL_ERROR])),
         ("connection", after(trailers(END_STREAM, &[("connection", "close")])), Stream(&[PROTOCOL_ERROR])),
     ]);
 }

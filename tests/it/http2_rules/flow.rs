@@ -1,6 +1,8 @@
 //! Flow control (RFC 9113 sections 5.2, 6.5.2 and 6.9).
 
-use crate::support::eventually;
+use std::io::Write;
+
+use crate::support::{self, Gate, Origin, eventually};
 
 use super::*;
 use Then::*;
@@ -87,6 +89,41 @@ fn no_more_is_sent_than_there_is_a_window_for() {
     client.send(grant(1, 1));
     let last = data(&mut client);
     assert_eq!(last.payload, b"k");
+}
+
+#[test]
+fn the_end_of_a_body_needs_no_window() {
+    for (window, data, end) in [
+        (2, "ok", "0\r\n\r\n"),
+        (2, "ok", "0\r\nX-Sum: 1\r\n\r\n"),
+        (0, "", "0\r\n\r\n"),
+        (0, "", "0\r\nX-Sum: 1\r\n\r\n"),
+    ] {
+        let gate = Gate::default();
+        let server = Origin::raw({
+            let gate = gate.clone();
+            move |_, conn| {
+                let first =
+                    if data.is_empty() { String::new() } else { format!("{:x}\r\n{data}\r\n", data.len()) };
+                let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{first}");
+                conn.get_mut().write_all(head.as_bytes()).unwrap();
+                gate.wait();
+                conn.get_mut().write_all(end.as_bytes()).unwrap();
+                support::Then::Keep
+            }
+        });
+        let proxy = Proxy::before(&server);
+        let mut client = FrameClient::dial(proxy.public()).greet(&setting(4, window));
+        client.send(get(1, "/"));
+        let last = if data.is_empty() { HEADERS } else { DATA };
+        let frame = client.until("all that the window takes", |f| f.stream == 1 && f.kind == last);
+        assert!(frame.kind == HEADERS || frame.payload == data.as_bytes(), "{frame:?}");
+
+        gate.open();
+
+        let end = client.until("the end", |f| f.stream == 1);
+        assert!(end.flags & END_STREAM != 0 && (end.kind == HEADERS || end.payload.is_empty()), "{end:?}");
+    }
 }
 
 #[test]
