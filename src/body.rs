@@ -21,6 +21,10 @@ use crate::clock::Deadline;
 pub use replay::Replay;
 pub use room::{PIECE, Room, Share};
 
+/// The longest that a body may be said to be, in bytes: a reader that counts with a sign would take more for less than
+/// nothing.
+pub const LENGTH_MAX: u64 = i64::MAX as u64;
+
 /// Why a body ended before its end. Whoever reads it must not make it look whole.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 

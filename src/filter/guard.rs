@@ -16,6 +16,7 @@ use http::StatusCode;
 use http::Version;
 use http::header;
 
+use crate::body::LENGTH_MAX;
 use crate::config::Limits;
 use crate::fields;
 use crate::fields::RequestHead;
@@ -410,11 +411,12 @@ pub fn max_forwards(value: &HeaderValue) -> Option<u64> {
     is_number.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
-/// `Content-Length = 1*DIGIT` (RFC 9110 §8.6).
+/// `Content-Length = 1*DIGIT` (RFC 9110 §8.6), of no more than [`LENGTH_MAX`].
 pub(super) fn content_length(value: &HeaderValue) -> Option<u64> {
     let digits = value.to_str().ok()?;
     // `parse` alone would take a sign.
-    if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+    let is_number = digits.bytes().all(|b| b.is_ascii_digit());
+    if is_number { digits.parse().ok().filter(|length| *length <= LENGTH_MAX) } else { None }
 }
 
 /// Whether an `Upgrade` is for websocket, and for nothing else.

@@ -6,6 +6,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
+use crate::body::LENGTH_MAX;
 use crate::fields;
 use crate::http1::block;
 use crate::http1::lines::Lines;
@@ -196,7 +197,8 @@ fn parse_size(line: &[u8]) -> Result<(u64, usize), BadChunk> {
         return Err(BadChunk);
     }
     let digit = |b: u8| u64::from((b as char).to_digit(16).unwrap_or(0));
-    Ok((size.iter().fold(0, |size, b| size << 4 | digit(*b)), extension.len()))
+    let size = size.iter().fold(0, |size, b| size << 4 | digit(*b));
+    if size > LENGTH_MAX { Err(BadChunk) } else { Ok((size, extension.len())) }
 }
 
 /// The digits, and what may become an extension: blanks stand before the `;` of one, and nowhere else.

@@ -291,7 +291,11 @@ impl Lease {
                 }
                 None => Body::wrap(LeasedBody::new(Coding::Length(bytes), self, busy, epoch)),
             },
-            coding => Body::wrap(LeasedBody::new(coding, self, busy, epoch)),
+            coding => {
+                let named = fields::elements(&head.headers, header::CONNECTION);
+                let named = named.filter_map(|token| token.parse().ok()).collect();
+                Body::wrap(LeasedBody::new(coding, self, busy, epoch).without(named))
+            }
         }
     }
 

@@ -120,7 +120,9 @@ fn read_final(bytes: &[u8], head: Head, asks: &Asks, mut found: Found) -> Found 
     if has_none {
         found.outcome = Outcome::Whole;
     } else if codings > 0 {
+        let named = head.clone();
         read_chunks(behind, &mut found);
+        found.trailers.retain(|(name, _)| !named.names("connection", name.as_bytes()));
     } else if let Some(&length) = lengths.first() {
         let is_there = length <= behind.len() as u64;
         found.outcome = if is_there { Outcome::Whole } else { Outcome::Cut };
@@ -172,7 +174,8 @@ fn is_good(head: &Head, asks: &Asks) -> bool {
 
 fn number(digits: &[u8]) -> Option<u64> {
     let is_number = digits.iter().all(u8::is_ascii_digit);
-    if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None }
+    let number = if is_number { std::str::from_utf8(digits).ok()?.parse().ok() } else { None };
+    number.filter(|number| *number <= i64::MAX as u64)
 }
 
 /// A head, and its bytes.
@@ -313,7 +316,8 @@ fn size_of(line: &[u8]) -> Option<(u64, usize)> {
     if digits > 16 || !is_extension(extension) {
         return None;
     }
-    Some((u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?, extension.len()))
+    let size = u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
+    (size <= i64::MAX as u64).then_some((size, extension.len()))
 }
 
 /// `*( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`.

@@ -75,6 +75,8 @@ fn a_body_has_one_length() {
         (&[("content-length", "+3")], Some(ContentLength)),
         (&[("content-length", "")], Some(ContentLength)),
         (&[("content-length", "99999999999999999999")], Some(ContentLength)),
+        (&[("content-length", "9223372036854775808")], Some(ContentLength)),
+        (&[("content-length", "9223372036854775807")], None),
         (&[("transfer-encoding", "chunked")], None),
         (&[("transfer-encoding", "Chunked")], None),
         (&[("transfer-encoding", "chunked"), ("content-length", "3")], Some(ContentLength)),

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{BodyError, End};
@@ -24,14 +25,23 @@ pub(super) struct LeasedBody {
     busy: InFlight,
     /// What times count from.
     epoch: Instant,
+    /// No trailers, because `Connection` names them.
+    hop_by_hop: Vec<HeaderName>,
 }
 
 impl LeasedBody {
     /// Of a body that has not ended.
     pub(super) fn new(coding: Coding, lease: Lease, busy: InFlight, epoch: Instant) -> Self {
-        let mut body = LeasedBody { coding, lease: Some(lease), counted: 0, busy, epoch };
+        let mut body =
+            LeasedBody { coding, lease: Some(lease), counted: 0, busy, epoch, hop_by_hop: Vec::new() };
         body.count(0);
         body
+    }
+
+    /// The same; fields that are called so go no further than here (RFC 9110 section 7.6.1).
+    pub(super) fn without(mut self, hop_by_hop: Vec<HeaderName>) -> Self {
+        self.hop_by_hop = hop_by_hop;
+        self
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -98,6 +108,7 @@ impl HttpBody for LeasedBody {
         }
         if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
             fields::clean_trailers(trailers);
+            self.hop_by_hop.iter().for_each(|name| drop(trailers.remove(name)));
         }
         Poll::Ready(frame)
     }

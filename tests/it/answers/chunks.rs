@@ -47,6 +47,7 @@ fn a_chunk_that_is_none_cuts_the_body() {
         "2\x0c\r\nok\r\n0\r\n\r\n",
         "10000000000000002\r\nok\r\n0\r\n\r\n",
         "ffffffffffffffffff\r\nok\r\n0\r\n\r\n",
+        "8000000000000002\r\nok\r\n0\r\n\r\n",
         // Data of another size.
         "2\r\nokX\r\n0\r\n\r\n",
         "2\r\nok!!\r\n0\r\n\r\n",
@@ -125,7 +126,8 @@ fn a_trailer_that_belongs_into_a_head_reaches_nobody() {
     let announced: String =
         fields.lines().filter_map(|l| l.split(':').next()).map(|n| format!("{n}, ")).collect();
     let says = format!(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: {announced}X-Sum\r\n\r\n2\r\nok\r\n0\r\n{fields}X-Sum: 1\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: {announced}X-Sum\r\nConnection: x-hop\r\n\r\n\
+         2\r\nok\r\n0\r\n{fields}X-Sum: 1\r\nX-Hop: 1\r\n\r\n"
     );
     let server = Server::start(move |_, conn| {
         let _ = conn.get_mut().write_all(says.as_bytes());

@@ -156,6 +156,8 @@ fn a_size_is_hexadecimal_digits_and_nothing_else() {
         "three",
         "10000000000000003",
         "100000000000000000000000000000003",
+        "8000000000000003",
+        "ffffffffffffffff",
         "fffffffffffffffff",
         "ffffffffffffffffffffffffffffffff",
     ];
@@ -184,15 +186,8 @@ fn a_size_is_hexadecimal_digits_and_nothing_else() {
 
 #[test]
 fn a_size_beyond_the_limit_is_refused_before_its_data() {
-    // Each is 3 to a reader of 16, 32 or 63 bits.
-    let sizes = [
-        "10003",
-        "100000003",
-        "8000000000000003",
-        "7fffffffffffffff",
-        "ffffffffffffffff",
-        "fffffffffffffffd",
-    ];
+    // Each is 3 to a reader of 16 or 32 bits, or the last that there is.
+    let sizes = ["10003", "100000003", "7fffffffffffffff"];
     let zeros = format!("{}3", "0".repeat(200));
     let long = refused("many zeros", chunked(&format!("{zeros}\r\nabc\r\n0\r\n\r\n")), &[400]).or(served(
         "",

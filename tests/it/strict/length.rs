@@ -117,6 +117,8 @@ fn what_is_not_one_number_is_refused() {
         "=3",
         ":3",
         "3:",
+        "9223372036854775811",
+        "18446744073709551615",
         "18446744073709551619",
         "340282366920938463463374607431768211459",
         "99999999999999999999999999999999999",
@@ -126,9 +128,8 @@ fn what_is_not_one_number_is_refused() {
 
 #[test]
 fn a_length_beyond_the_routes_limit_is_refused_before_the_body() {
-    // Each is 3 to a reader of 16, 32 or 63 bits.
-    let values =
-        ["65539", "4294967299", "9223372036854775811", "9223372036854775807", "18446744073709551615"];
+    // Each is 3 to a reader of 16 or 32 bits, or the last that there is.
+    let values = ["65539", "4294967299", "9223372036854775807"];
     let exact = format!("{}", BODY_MAX + 1);
     let all = values.into_iter().chain([exact.as_str()]);
     check(all.map(|value| refused(format!("length {value:?}"), of(value), &[413, 400])));
