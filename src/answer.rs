@@ -1,39 +1,30 @@
-//! A response on its way to a client, in the form that its connection writes.
+//! A response on its way to a client.
 //!
-//! Over HTTP/1.1 a head is text in the end. What is only passed on, from a server or from the store, is made text at
-//! once, without a map in between. What we say ourselves, and all that goes over HTTP/2, has its fields in a map.
+//! Over HTTP/1.1 a head is text in the end, and what is in the store is text already. So what is passed on is made text at
+//! once, without a map in between; over HTTP/2 its lines are read off again, which costs less than a map too.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, response};
+use std::iter;
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header, response};
 use hyper::ext::ReasonPhrase;
 
 use crate::body::Body;
 use crate::fields;
 use crate::http1::sending::COPIED_BYTES_MAX;
 
-/// Fields of ours behind those of a server or of the store.
-const ADDED_FIELDS: usize = 3;
-/// Bytes of their lines, and of those that the connection adds.
+/// Bytes of the lines of ours behind those of a server or of the store, and of those that the connection adds.
 const ADDED_BYTES: usize = 320;
 /// Bytes of the line of a field, mostly.
 const LINE_BYTES: usize = 48;
 
 /// What a client gets.
 pub struct Answer {
-    head: Head,
+    head: Written,
     /// What follows the head.
     pub body: Body,
 }
 
-/// A response's head, in one form or the other.
-pub enum Head {
-    /// As fields.
-    Parts(response::Parts),
-    /// As text, for HTTP/1.1 alone.
-    Written(Written),
-}
-
-/// The status line and the fields of a response, as HTTP/1.1 writes them. What its connection says is left to that: where
+/// The status line and the fields of a response's head, as HTTP/1.1 writes them. What its connection says is left to that: where
 /// the body ends, whether another request may follow, and the empty line.
 #[derive(Debug, Clone)]
 pub struct Written {
@@ -45,97 +36,52 @@ pub struct Written {
 }
 
 impl Answer {
-    /// Without a body, and with room for so many fields, in the form that suits `version`.
-    pub fn new(status: StatusCode, phrase: Option<&ReasonPhrase>, version: Version, fields: usize) -> Self {
-        if version <= Version::HTTP_11 {
-            return Written::new(status, phrase, fields * LINE_BYTES + ADDED_BYTES).into();
-        }
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = status;
-        *response.headers_mut() = HeaderMap::with_capacity(fields + ADDED_FIELDS);
-        response.into()
+    /// Without a body, and with room for so many fields.
+    pub fn new(status: StatusCode, phrase: Option<&ReasonPhrase>, fields: usize) -> Self {
+        Written::new(status, phrase, fields * LINE_BYTES + ADDED_BYTES).into()
     }
 
     /// Its status.
     pub fn status(&self) -> StatusCode {
-        match &self.head {
-            Head::Parts(parts) => parts.status,
-            Head::Written(written) => written.status,
-        }
+        self.head.status
     }
 
     /// Adds a field behind the others.
     pub fn append(&mut self, name: &HeaderName, value: &HeaderValue) {
-        match &mut self.head {
-            Head::Written(written) => written.put(name, value.as_bytes()),
-            Head::Parts(parts) => {
-                let fits = parts.headers.try_append(name.clone(), value.clone()).is_ok();
-                debug_assert!(fits, "a head of more fields than the guard lets through");
-            }
-        }
+        self.head.put(name, value.as_bytes());
     }
 
     /// Adds a field whose value `write` makes: visible ASCII.
     pub fn append_with(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
-        if let Head::Written(written) = &mut self.head {
-            return written.put_with(name, write);
-        }
-        let mut value = Vec::new();
-        write(&mut value);
-        let value = HeaderValue::from_maybe_shared(Bytes::from(value));
-        debug_assert!(value.is_ok(), "a value that is no text");
-        value.into_iter().for_each(|value| self.append(name, &value));
+        self.head.put_with(name, write);
     }
 
     /// Whether it has a `Date`.
     pub fn has_date(&self) -> bool {
-        match &self.head {
-            Head::Parts(parts) => parts.headers.contains_key(header::DATE),
-            Head::Written(written) => written.has_date,
-        }
+        self.head.has_date
     }
 
     /// Whether it says how long its body is, or would be.
     pub fn has_length(&self) -> bool {
-        match &self.head {
-            Head::Parts(parts) => parts.headers.contains_key(header::CONTENT_LENGTH),
-            Head::Written(written) => written.length.is_some(),
-        }
+        self.head.length.is_some()
     }
 
-    /// Its head as text, and its body.
-    pub fn into_written(self) -> (Written, Body) {
-        let written = match self.head {
-            Head::Parts(parts) => Written::of(&parts),
-            Head::Written(written) => written,
-        };
-        (written, self.body)
-    }
-
-    /// Its head as fields, as it was made for HTTP/2.
-    pub fn into_response(self) -> Response<Body> {
-        match self.head {
-            Head::Parts(parts) => Response::from_parts(parts, self.body),
-            Head::Written(written) => {
-                debug_assert!(false, "a head was written for a client of HTTP/2");
-                let mut response = Response::new(self.body);
-                *response.status_mut() = written.status;
-                response
-            }
-        }
+    /// Its head, and its body.
+    pub fn into_parts(self) -> (Written, Body) {
+        (self.head, self.body)
     }
 }
 
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
         let (parts, body) = response.into_parts();
-        Answer { head: Head::Parts(parts), body }
+        Answer { head: Written::of(&parts), body }
     }
 }
 
 impl From<Written> for Answer {
-    fn from(written: Written) -> Self {
-        Answer { head: Head::Written(written), body: Body::Empty }
+    fn from(head: Written) -> Self {
+        Answer { head, body: Body::Empty }
     }
 }
 
@@ -225,6 +171,23 @@ impl Written {
         self.closes
     }
 
+    /// Its fields, names in small letters, in their order.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = &self.text[..];
+        let mut line = move || {
+            let (line, next) = rest.split_at(memchr::memchr(b'\n', rest)? + 1);
+            rest = next;
+            line.strip_suffix(b"\r\n")
+        };
+        // The status line.
+        line();
+        iter::from_fn(move || {
+            let line = line()?;
+            let colon = memchr::memchr(b':', line)?;
+            Some((&line[..colon], line[colon + 1..].strip_prefix(b" ")?))
+        })
+    }
+
     /// What is written.
     pub fn text(&self) -> &[u8] {
         &self.text
@@ -245,28 +208,26 @@ fn names_close(connection: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn text(answer: Answer) -> (String, Option<u64>, bool) {
-        let written = answer.into_written().0;
-        let (length, closes) = (written.length(), written.closes());
-        (String::from_utf8(written.into_text()).unwrap(), length, closes)
-    }
-
     #[test]
-    fn a_head_is_the_same_text_however_it_was_made() {
-        let fields = [("a", "b"), ("date", "x"), ("content-length", "7"), ("connection", "x, Close")];
-        let mut written = Answer::new(StatusCode::NOT_FOUND, None, Version::HTTP_11, 0);
-        let mut parts = Answer::new(StatusCode::NOT_FOUND, None, Version::HTTP_2, 0);
-        for answer in [&mut written, &mut parts] {
-            assert!(!answer.has_date() && !answer.has_length());
-            for (name, value) in fields {
-                answer.append(&HeaderName::from_static(name), &HeaderValue::from_static(value));
-            }
-            assert!(answer.has_date() && answer.has_length());
+    fn a_head_is_the_same_text_however_it_was_made_and_its_fields_are_found_in_it() {
+        let fields = [("a", "b: c"), ("date", "x"), ("empty", ""), ("content-length", "7")];
+        let mut appended = Answer::new(StatusCode::NOT_FOUND, None, 0);
+        let mut response = Response::builder().status(404);
+        assert!(!appended.has_date() && !appended.has_length());
+        for (name, value) in fields.into_iter().chain([("connection", "x, Close")]) {
+            appended.append(&HeaderName::from_static(name), &HeaderValue::from_static(value));
+            response = response.header(name, value);
         }
 
-        let expected = "HTTP/1.1 404 Not Found\r\na: b\r\ndate: x\r\ncontent-length: 7\r\n".to_owned();
-        assert_eq!(text(written), (expected.clone(), Some(7), true));
-        assert_eq!(text(parts), (expected, Some(7), true));
+        for answer in [appended, response.body(Body::Empty).unwrap().into()] {
+            assert!(answer.has_date() && answer.has_length());
+            let head = answer.into_parts().0;
+            let text = "HTTP/1.1 404 Not Found\r\na: b: c\r\ndate: x\r\nempty: \r\ncontent-length: 7\r\n";
+            assert_eq!(std::str::from_utf8(head.text()).unwrap(), text);
+            assert_eq!((head.length(), head.closes()), (Some(7), true));
+            let found: Vec<_> = head.fields().collect();
+            assert_eq!(found, fields.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        }
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub fn holds(data: &[u8]) {
         encoder.begin(&mut written);
         encoder.status(StatusCode::FOUND, &mut written);
         for (name, value) in &headers {
-            encoder.field(name, value, &mut written);
+            encoder.field(name.as_str().as_bytes(), value.as_bytes(), &mut written);
         }
         let mut copies = Vec::new();
         self::read(&mut again, &written, &mut copies).expect("what we write is right");

@@ -6,7 +6,6 @@ use http::HeaderValue;
 use http::Method;
 use http::Response;
 use http::StatusCode;
-use http::Version;
 use http::header;
 use http::response;
 
@@ -42,7 +41,7 @@ pub fn respond(entry: &Entry, req: &RequestHead, age: u64) -> Answer {
     match slice(entry, req) {
         // A part that does not answer is not found in the first place.
         Slice::Stored | Slice::Absent if req.method == Method::HEAD => head(stored, age).into(),
-        Slice::Stored | Slice::Absent => whole(entry, req, age),
+        Slice::Stored | Slice::Absent => whole(entry, age),
         Slice::Bytes { body, first, complete } => {
             let mut response = head(stored, age);
             let length = body.end - body.start;
@@ -65,16 +64,12 @@ pub fn respond(entry: &Entry, req: &RequestHead, age: u64) -> Answer {
     }
 }
 
-/// The stored response as it is. For HTTP/1.1 its head is ready but for the age.
-fn whole(entry: &Entry, req: &RequestHead, age: u64) -> Answer {
+/// The stored response as it is: its head is ready but for the age.
+fn whole(entry: &Entry, age: u64) -> Answer {
     let stored = &*entry.head;
-    let mut answer = if req.version <= Version::HTTP_11 {
-        let mut written = Written::again(stored.status, &stored.text, stored.meta.content_length);
-        written.put_number(&header::AGE, age);
-        written.into()
-    } else {
-        Answer::from(head(stored, age))
-    };
+    let mut written = Written::again(stored.status, &stored.text, stored.meta.content_length);
+    written.put_number(&header::AGE, age);
+    let mut answer = Answer::from(written);
     answer.body = entry.body.to_body();
     answer
 }

@@ -19,7 +19,7 @@ use crate::filter::guard::content_length;
 /// (RFC 9110 §7.6.1), with one `Content-Length` (none in 204, RFC 9110 §8.6) and our `Via` and request id. How the
 /// body is framed is decided by whoever writes it, from the length that is left here.
 pub fn to_client(head: &Parts, version: Version, request_id: &HeaderValue) -> Answer {
-    let mut answer = Answer::new(head.status, head.extensions.get(), version, head.headers.len());
+    let mut answer = Answer::new(head.status, head.extensions.get(), head.headers.len());
     let named = Named::of(&head.headers);
     let may_have_length = !(head.status == StatusCode::NO_CONTENT || head.status.is_informational());
     for (name, value) in &head.headers {

@@ -14,10 +14,6 @@ fn parts(version: Version, method: &str, fields: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-fn text(headers: &HeaderMap) -> Vec<String> {
-    headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect()
-}
-
 struct Given {
     peer: Peer,
     client_ip: &'static str,
@@ -321,10 +317,7 @@ fn answers(status: u16, version: Version, fields: &[(&str, &str)]) -> Vec<String
     }
     let head = response.body(()).unwrap().into_parts().0;
     let answer = to_client(&head, version, &HeaderValue::from_static("id"));
-    if version == Version::HTTP_2 {
-        return text(answer.into_response().headers());
-    }
-    let written = String::from_utf8(answer.into_written().0.into_text()).unwrap();
+    let written = String::from_utf8(answer.into_parts().0.into_text()).unwrap();
     written.lines().skip(1).map(str::to_owned).collect()
 }
 

@@ -246,7 +246,7 @@ impl Connection {
 
     /// The head of the response, and what will follow it.
     fn begin(&self, answer: Answer, asker: &mut Asker) -> Sending {
-        let (written, body) = answer.into_written();
+        let (written, body) = answer.into_parts();
         let (stage, awaits_continue) = self.wire.end_interims();
         let requests_max = self.local.snapshot().config.limits.requests_per_connection;
         // An answer before the end of the request: whether the rest will be read to its end is not known yet, and a client

@@ -117,7 +117,7 @@ mod tests {
         length: Option<u64>,
     ) -> (String, Framing, bool) {
         let mut asker = Asker::of(&request.body(()).unwrap().into_parts().0.into());
-        let written = Answer::from(response.body(Body::Empty).unwrap()).into_written().0;
+        let written = Answer::from(response.body(Body::Empty).unwrap()).into_parts().0;
         let (text, framing) = head(written, length, &mut asker);
         (String::from_utf8(text).unwrap(), framing, asker.keeps())
     }

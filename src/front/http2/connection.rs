@@ -14,11 +14,12 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, response};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body::Body as _;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tracing::debug;
 
+use crate::answer::Answer;
 use crate::body::{self, Body};
 use crate::clock::Deadline;
 use crate::fields::RequestHead;
@@ -141,7 +142,7 @@ enum Step {
     None,
     Asked(Request<Body>),
     Serving(Serving),
-    Answered(Response<Body>),
+    Answered(Answer),
     Sending(Sending),
 }
 
@@ -361,7 +362,7 @@ impl Connection {
                 self.count(proxy::raw_reason(status));
                 self.waker(slot);
                 self.session.took_up(slot);
-                self.put_back(slot, Step::Answered(proxy::early_refusal(status)));
+                self.put_back(slot, Step::Answered(proxy::early_refusal(status).into()));
                 self.enqueue(slot);
             }
             Event::Data(slot, data, part) => self.deliver(slot, data, part),
@@ -448,14 +449,14 @@ impl Connection {
                     let answer = Pin::new(&mut serving).poll(cx);
                     self.send_interims(slot, link.as_deref());
                     match answer {
-                        Poll::Ready(answer) => Step::Answered(answer.into_response()),
+                        Poll::Ready(answer) => Step::Answered(answer),
                         Poll::Pending => break self.put_back(slot, Step::Serving(serving)),
                     }
                 }
                 Step::Answered(_) | Step::Sending(_) if self.session.out.is_full() => {
                     break self.hold(slot, step);
                 }
-                Step::Answered(response) => match self.respond(slot, response) {
+                Step::Answered(answer) => match self.respond(slot, answer) {
                     Some(sending) => Step::Sending(sending),
                     None => break,
                 },
@@ -499,11 +500,11 @@ impl Connection {
     }
 
     /// Sends the head of a response; what is to follow it.
-    fn respond(&mut self, slot: Slot, response: Response<Body>) -> Option<Sending> {
+    fn respond(&mut self, slot: Slot, answer: Answer) -> Option<Sending> {
         let is_head = self.session.streams.get(slot)?.work.is_head;
-        let (head, body) = response.into_parts();
-        let has_none = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let (said, exact) = (said_length(&head), body.size_hint().exact());
+        let (head, body) = answer.into_parts();
+        let has_none = is_head || matches!(head.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let (said, exact) = (head.length(), body.size_hint().exact());
         let added = exact.filter(|_| said.is_none() && !has_none);
         if has_none || body.is_end_stream() {
             if !has_none && said.is_some_and(|length| length > 0) {
@@ -784,8 +785,4 @@ fn enqueue(session: &mut Session<Work>, queue: &mut VecDeque<Slot>, slot: Slot) 
     {
         queue.push_back(slot);
     }
-}
-
-fn said_length(head: &response::Parts) -> Option<u64> {
-    head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, StatusCode, header, response};
+use http::{HeaderMap, StatusCode, header};
 
+use crate::answer::Written;
 use crate::config::Limits;
+use crate::fields;
 use crate::front::http2::budget::Budget;
 use crate::front::http2::flow::{self, ReceiveWindow, SendWindow};
 use crate::front::http2::frame::{
@@ -629,12 +631,12 @@ impl<T: Default> Session<T> {
     }
 
     /// Sends a response's head; `length` is said where it has none of its own.
-    pub fn respond(&mut self, slot: Slot, head: &response::Parts, length: Option<u64>, then: Then) {
+    pub fn respond(&mut self, slot: Slot, head: &Written, length: Option<u64>, then: Then) {
         let end = match then {
             Then::More => 0,
             Then::End => END_STREAM,
         };
-        self.head(slot, head.status, &head.headers, length, end);
+        self.head(slot, head.status(), head.fields(), length, end);
         if then == Then::End {
             self.end(slot);
         }
@@ -642,6 +644,7 @@ impl<T: Default> Session<T> {
 
     /// Sends an interim response's head (RFC 9113 section 8.1).
     pub fn interim(&mut self, slot: Slot, status: StatusCode, fields: &HeaderMap) {
+        let fields = fields.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         self.head(slot, status, fields, None, 0);
     }
 
@@ -679,7 +682,9 @@ impl<T: Default> Session<T> {
         self.out.text(|text| {
             put_fields(text, id, END_STREAM, |block| {
                 encoder.begin(block);
-                trailers.iter().for_each(|(name, value)| encoder.field(name, value, block));
+                for (name, value) in trailers {
+                    encoder.field(name.as_str().as_bytes(), value.as_bytes(), block);
+                }
             });
         });
         self.end(slot);
@@ -743,7 +748,14 @@ impl<T: Default> Session<T> {
         })
     }
 
-    fn head(&mut self, slot: Slot, status: StatusCode, fields: &HeaderMap, length: Option<u64>, end: u8) {
+    fn head<'a>(
+        &mut self,
+        slot: Slot,
+        status: StatusCode,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        length: Option<u64>,
+        end: u8,
+    ) {
         let Some(stream) = self.streams.get(slot) else { return };
         let id = stream.id;
         let encoder = &mut self.encoder;
@@ -751,17 +763,13 @@ impl<T: Default> Session<T> {
             put_fields(text, id, end, |block| {
                 encoder.begin(block);
                 encoder.status(status, block);
-                // RFC 9110 section 8.6: one without content has no length.
-                let is_lengthless = status == StatusCode::NO_CONTENT;
-                let is_said = |name: &HeaderName| match *name {
-                    header::CONTENT_LENGTH => !is_lengthless,
-                    _ => !is_of_connection(name),
-                };
-                for (name, value) in fields.iter().filter(|(name, _)| is_said(name)) {
+                for (name, value) in fields.filter(|(name, _)| !is_of_connection(name)) {
                     encoder.field(name, value, block);
                 }
                 if let Some(length) = length {
-                    encoder.field(&header::CONTENT_LENGTH, &length.into(), block);
+                    let mut digits = Vec::new();
+                    fields::digits(&mut digits, length, 1);
+                    encoder.field(header::CONTENT_LENGTH.as_str().as_bytes(), &digits, block);
                 }
             });
         });
@@ -800,9 +808,8 @@ fn put_fields(out: &mut Vec<u8>, stream: u32, end: u8, write: impl FnOnce(&mut V
 }
 
 /// Section 8.2.2: what a response must not say here.
-fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(*name, header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+fn is_of_connection(name: &[u8]) -> bool {
+    matches!(name, b"connection" | b"transfer-encoding" | b"upgrade" | b"keep-alive" | b"proxy-connection")
 }
 
 fn closed_by_us(is_ended: bool) -> Closed {
@@ -811,7 +818,7 @@ fn closed_by_us(is_ended: bool) -> Closed {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
+    use http::HeaderName;
 
     use super::*;
     use crate::front::http2::frame::{DATA, END_HEADERS, GOAWAY, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE};
@@ -871,8 +878,8 @@ mod tests {
         n.to_be_bytes().to_vec()
     }
 
-    fn ok() -> response::Parts {
-        Response::new(()).into_parts().0
+    fn ok() -> Written {
+        Written::new(StatusCode::OK, None, 0)
     }
 
     #[test]
@@ -1040,7 +1047,7 @@ mod tests {
         let slot = receive(&mut session, &frame(HEADERS, WHOLE, 1, GET)).unwrap()[0];
         let mut head = ok();
         // In Huffman's code no shorter.
-        head.headers.insert("x", "\\".repeat(40_000).parse().unwrap());
+        head.put(&HeaderName::from_static("x"), "\\".repeat(40_000).as_bytes());
         session.respond(slot, &head, None, Then::End);
         let shape: Vec<_> = said(&mut session).iter().map(|(kind, flags, ..)| (*kind, *flags)).collect();
         assert_eq!(shape, [(HEADERS, END_STREAM), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)]);
