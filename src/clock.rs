@@ -230,6 +230,18 @@ mod tests {
     }
 
     #[test]
+    fn the_time_stands_still_until_a_task_is_polled() {
+        let timers = Timers::new();
+        let moment = Instant::now();
+        assert!(timers.now() <= moment);
+
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = std::pin::pin!(timers.in_time(std::future::ready(()))).poll(&mut cx);
+
+        assert!(polled.is_ready() && timers.now() >= moment);
+    }
+
+    #[test]
     fn a_wait_that_is_too_long_elapses_and_is_woken_by_the_sweep() {
         let timers = Timers::new();
         let deadline = timers.deadline(Duration::ZERO);
