@@ -67,7 +67,7 @@ pub enum AttemptError {
     Dial(DialError),
     /// The connection that was there has gone, and there may be no other one just now. Nothing was sent.
     NoLeave,
-    /// A kept-alive connection was closed by the server before it answered.
+    /// A kept-alive connection was closed by the server before it answered, or what came on it answers nothing.
     Stale(io::Error),
     /// The server broke off before its response's head was whole.
     Reset(io::Error),
@@ -177,6 +177,10 @@ fn judge(error: CallError, may_be_stale: bool, meter: &Meter) -> AttemptError {
     match error {
         CallError::RequestCut => AttemptError::RequestBody(End::Cut),
         CallError::InterimFlood => AttemptError::InterimFlood,
+        // More of the response before, sent behind its end. A server that always speaks so does it on a new connection too.
+        CallError::NoHead(NoHead::Malformed(bad @ BadHead::StatusLine)) if may_be_stale => {
+            AttemptError::Stale(io::Error::new(io::ErrorKind::InvalidData, bad))
+        }
         CallError::NoHead(NoHead::Malformed(bad)) => AttemptError::Malformed(bad),
         CallError::NoHead(NoHead::Broken { error, amid }) if may_be_stale && !amid => {
             AttemptError::Stale(error)
@@ -234,7 +238,7 @@ impl fmt::Display for AttemptError {
         match self {
             AttemptError::Dial(error) => error.fmt(f),
             AttemptError::NoLeave => f.write_str("no connection is to be had: the limit is reached"),
-            AttemptError::Stale(_) => f.write_str("the server closed a kept-alive connection"),
+            AttemptError::Stale(_) => f.write_str("a kept-alive connection had come to its end"),
             AttemptError::Reset(_) => f.write_str("the server broke off before its response"),
             AttemptError::Malformed(_) => f.write_str("the server's response is not HTTP"),
             AttemptError::InterimFlood => f.write_str("too many interim responses"),

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::support::wire;
 use crate::support::{Gate, eventually, ok};
@@ -101,6 +101,30 @@ fn what_a_server_says_while_its_connection_rests_closes_it_and_reaches_nobody() 
         assert_eq!(client.get("/c").text(), "/c");
         assert_eq!(server.connections(), 2, "{extra:?}");
     }
+}
+
+#[test]
+fn what_comes_late_of_one_response_is_no_answer_to_the_next_request() {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |request, conn| {
+        // The body behind an answer to HEAD, say, when something else is asked already.
+        let is_late = request.target() == "/next" && asked.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let late = if is_late { "hello" } else { "" };
+        let _ = conn.get_mut().write_all(&[late.as_bytes(), &ok(request.target())].concat());
+        Then::Keep
+    });
+    let proxy = server.proxy("", "");
+    let mut client = proxy.client();
+
+    assert_eq!(client.get("/first").text(), "/first");
+    assert_eq!(client.get("/next").text(), "/next");
+    assert_eq!(server.connections(), 2);
+
+    // What may not be done twice is not asked again.
+    client.send("POST /next HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+    let refused = client.response();
+    assert_eq!(refused.status(), 502);
+    assert!(refused.text().contains("stale-connection"), "{}", refused.text());
 }
 
 #[test]
