@@ -204,7 +204,7 @@ impl Fate {
     /// By name, which is in lower case.
     fn of(name: &str) -> Fate {
         match name {
-            "connection" | "keep-alive" | "transfer-encoding" | "upgrade" | "http2-settings"
+            "connection" | "close" | "keep-alive" | "transfer-encoding" | "upgrade" | "http2-settings"
             | "content-length" | "host" | "expect" | "x-real-ip" | "x-request-id" | "x-forwarded-for"
             | "forwarded" => Fate::Drop,
             "te" => Fate::Te,

@@ -68,6 +68,7 @@ fn is_of_connection(name: &str) -> bool {
     matches!(
         name,
         "connection"
+            | "close"
             | "keep-alive"
             | "transfer-encoding"
             | "upgrade"

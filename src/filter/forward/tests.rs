@@ -101,6 +101,7 @@ fn what_belongs_to_the_connection_or_is_forged_stays_behind() {
         &[
             ("connection", "close, X-Mine"),
             ("x-mine", "1"),
+            ("close", "1"),
             ("keep-alive", "5"),
             ("proxy", "evil"),
             ("proxy-authorization", "x"),
@@ -327,6 +328,7 @@ fn a_response_loses_what_belongs_to_the_servers_connection() {
         ("server", "s"),
         ("connection", "keep-alive, x-mine"),
         ("x-mine", "1"),
+        ("close", "1"),
         ("keep-alive", "timeout=5"),
         ("transfer-encoding", "chunked"),
         ("upgrade", "h2,h2c"),

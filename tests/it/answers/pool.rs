@@ -108,7 +108,7 @@ fn what_comes_late_of_one_response_is_no_answer_to_the_next_request() {
     let asked = AtomicUsize::new(0);
     let server = Server::start(move |request, conn| {
         // The body behind an answer to HEAD, say, when something else is asked already.
-        let is_late = request.target() == "/next" && asked.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let is_late = request.target() == "/next" && asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         let late = if is_late { "hello" } else { "" };
         let _ = conn.get_mut().write_all(&[late.as_bytes(), &ok(request.target())].concat());
         Then::Keep
