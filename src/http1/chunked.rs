@@ -226,7 +226,7 @@ fn is_extension(mut rest: &[u8]) -> bool {
 
 /// What comes behind `byte` and the blanks around it.
 fn after(rest: &[u8], byte: u8) -> Option<&[u8]> {
-    trim(rest).strip_prefix(&[byte]).map(trim)
+    trim_start(rest).strip_prefix(&[byte]).map(trim_start)
 }
 
 fn token(rest: &[u8]) -> Option<&[u8]> {
@@ -246,7 +246,7 @@ fn quoted(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn trim(bytes: &[u8]) -> &[u8] {
+fn trim_start(bytes: &[u8]) -> &[u8] {
     let blanks = bytes.iter().take_while(|b| is_blank(b)).count();
     &bytes[blanks..]
 }

@@ -107,23 +107,26 @@ impl Stream {
         Poll::Ready(Ok(if is_roomy { Bytes::copy_from_slice(&piece) } else { piece.freeze() }))
     }
 
-    /// The same of what has a known end: `bytes_max` is all that is to come of it. What is there behind that goes into
-    /// `behind`.
+    /// The same of something of which so many bytes are `left`. What is there behind its end goes into `behind`.
     ///
-    /// It asks for one byte more than it wants: a read that gets less than it could tells the driver that the socket is
-    /// empty, which else takes another system call to find out.
+    /// For the last piece it asks for one byte more than it wants: a read that gets less than it could tells the driver that
+    /// the socket is empty, which else takes another system call to find out.
     ///
     /// # Errors
     /// The socket's.
-    pub fn poll_last_piece(
+    pub fn poll_piece_of(
         &mut self,
         cx: &mut Context<'_>,
+        left: usize,
         bytes_max: usize,
         behind: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
-        let mut piece = ready!(self.poll_piece(cx, bytes_max + 1))?;
-        if piece.len() > bytes_max {
-            behind.extend_from_slice(&piece.split_off(bytes_max));
+        if left > bytes_max {
+            return self.poll_piece(cx, bytes_max);
+        }
+        let mut piece = ready!(self.poll_piece(cx, left + 1))?;
+        if piece.len() > left {
+            behind.extend_from_slice(&piece.split_off(left));
         }
         Poll::Ready(Ok(piece))
     }

@@ -290,12 +290,13 @@ impl Reader<'_> {
 
     fn poll_stream<T>(
         &mut self,
-        read: impl FnOnce(&mut Stream) -> Poll<io::Result<T>>,
+        read: impl FnOnce(&mut Stream, &mut BytesMut) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        let stream = self.0.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        self.0.has_reader = true;
-        let read = ready!(read(stream));
-        self.0.has_reader = false;
+        let State { stream, unread, has_reader, .. } = &mut *self.0;
+        let stream = stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        *has_reader = true;
+        let read = ready!(read(stream, unread));
+        *has_reader = false;
         Poll::Ready(read)
     }
 }
@@ -306,19 +307,10 @@ impl Source for Reader<'_> {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
-        let mut unread = std::mem::take(&mut self.0.unread);
-        let outcome = self.poll_stream(|stream| match bytes_max <= PIECE_BYTES_MAX {
-            true => stream.poll_last_piece(cx, bytes_max, &mut unread),
-            false => stream.poll_piece(cx, PIECE_BYTES_MAX),
-        });
-        self.0.unread = unread;
-        outcome
+        self.poll_stream(|stream, unread| stream.poll_piece_of(cx, bytes_max, PIECE_BYTES_MAX, unread))
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut unread = std::mem::take(&mut self.0.unread);
-        let outcome = self.poll_stream(|stream| stream.poll_into(cx, MORE_BYTES, &mut unread));
-        self.0.unread = unread;
-        outcome
+        self.poll_stream(|stream, unread| stream.poll_into(cx, MORE_BYTES, unread))
     }
 }

@@ -197,10 +197,7 @@ impl Source for Reader<'_> {
 
     fn poll_piece(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<io::Result<Bytes>> {
         let Conn { stream, unread, .. } = &mut *self.conn;
-        let read = ready!(match bytes_max <= self.piece_max {
-            true => stream.get_mut().poll_last_piece(cx, bytes_max, unread),
-            false => stream.get_mut().poll_piece(cx, self.piece_max),
-        });
+        let read = ready!(stream.get_mut().poll_piece_of(cx, bytes_max, self.piece_max, unread));
         Poll::Ready(self.heard(read, Bytes::is_empty))
     }
 
