@@ -56,10 +56,16 @@ fn gated_by(gate: &Gate) -> Origin {
 }
 
 /// Sends `bytes` one by one, with a pause after each, until the other side hangs up or there are none left. Says how
-/// long that took and what came back. Every now and then `proxy` must serve a healthy client.
+/// long that took since `began` and what came back. Every now and then `proxy` must serve a healthy client.
 #[track_caller]
-fn drip(proxy: &Proxy, healthy: &str, tcp: &mut TcpStream, bytes: &[u8]) -> (Duration, Vec<u8>) {
-    let began = Instant::now();
+///
+/// That is a moment before the connection was made, so before any limit of it began to run.
+fn drip(
+    proxy: &Proxy,
+    healthy: &str,
+    (tcp, began): (&mut TcpStream, Instant),
+    bytes: &[u8],
+) -> (Duration, Vec<u8>) {
     let mut heard = Vec::new();
     // To read for that long is the pause, and finds the end.
     tcp.set_read_timeout(Some(DROP_EVERY)).unwrap();

@@ -28,7 +28,8 @@ fn a_head_that_is_dripped_has_the_time_of_one_head_not_of_each_byte() {
     let origin = Origin::saying("served");
     let proxy = limited(&origin);
 
-    let (took, heard) = drip(&proxy, "public", &mut dial(proxy.public()), &endless_head());
+    let began = Instant::now();
+    let (took, heard) = drip(&proxy, "public", (&mut dial(proxy.public()), began), &endless_head());
 
     assert!(took >= LIMIT, "{took:?}");
     assert!(heard.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&heard));
@@ -40,10 +41,10 @@ fn a_second_head_on_a_connection_has_no_more_time_than_the_first() {
     let origin = Origin::saying("served");
     let proxy = limited(&origin);
 
-    let mut tcp = dial(proxy.public());
+    let (began, mut tcp) = (Instant::now(), dial(proxy.public()));
     let first = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n";
     std::io::Write::write_all(&mut tcp, first).unwrap();
-    let (took, heard) = drip(&proxy, "public", &mut tcp, &endless_head());
+    let (took, heard) = drip(&proxy, "public", (&mut tcp, began), &endless_head());
 
     assert!(took >= LIMIT, "{took:?}");
     let heard = String::from_utf8_lossy(&heard);
@@ -56,7 +57,8 @@ fn a_client_that_sends_empty_lines_alone_is_refused() {
     let origin = Origin::saying("served");
     let proxy = limited(&origin);
 
-    let (_, heard) = drip(&proxy, "public", &mut dial(proxy.public()), &b"\r\n".repeat(2000));
+    let tcp = &mut dial(proxy.public());
+    let (_, heard) = drip(&proxy, "public", (tcp, Instant::now()), &b"\r\n".repeat(2000));
 
     assert!(heard.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&heard));
     eventually("nothing is left", || open(&proxy, "public") == 0.0);
@@ -70,10 +72,10 @@ fn a_body_that_is_dripped_is_answered_408_and_not_blamed_on_the_server() {
     let rules = "eject = { failures = 1, max-percent = 100 }";
     let proxy = Proxy::start(&format!("{LIMITS}{}", one_route("", rules, &[&origin, &other])));
 
-    let mut tcp = dial(proxy.public());
+    let (began, mut tcp) = (Instant::now(), dial(proxy.public()));
     let head = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n";
     std::io::Write::write_all(&mut tcp, head).unwrap();
-    let (took, heard) = drip(&proxy, "public", &mut tcp, &[b'x'; 4000]);
+    let (took, heard) = drip(&proxy, "public", (&mut tcp, began), &[b'x'; 4000]);
 
     assert!(took >= LIMIT, "{took:?}");
     assert!(heard.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&heard));
