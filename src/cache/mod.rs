@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use http::Method;
 use http::header;
-use http::response;
 
 pub use crate::cache::entry::Entry;
 pub use crate::cache::entry::Head;
@@ -59,7 +58,9 @@ use crate::config;
 use crate::config::CacheMode;
 use crate::config::QueryKey;
 use crate::config::RouteCache;
+use crate::fields;
 use crate::fields::RequestHead;
+use crate::fields::ResponseHead;
 
 use crate::cache::flight::Flights;
 use crate::cache::flight::lock;
@@ -204,7 +205,7 @@ impl Cache {
         &self,
         key: &Key,
         req: &RequestHead,
-        res: &response::Parts,
+        res: &ResponseHead,
         times: Times,
         rules: &RouteCache,
     ) -> Result<Head, CacheReason> {
@@ -215,7 +216,7 @@ impl Cache {
         if rules.min_uses > 1 && self.uses.count(key) < rules.min_uses {
             return Err(CacheReason::MinUses);
         }
-        Ok(Head::new(meta, res.status, &res.headers))
+        Ok(Head::new(meta, res.status, &res.fields))
     }
 
     /// Brings what is stored under `key` up to date with the answer to a HEAD (RFC 9111 §4.3.5): its
@@ -224,13 +225,13 @@ impl Cache {
         &self,
         key: &Key,
         req: &RequestHead,
-        res: &response::Parts,
+        res: &ResponseHead,
         times: Times,
         rules: &RouteCache,
         epoch: u64,
     ) {
         let Some(variants) = self.flights.store().get(key) else { return };
-        let choosing = Choosing::of(&req.headers);
+        let choosing = Choosing::of(&req.fields);
         let selected = variants.iter().find(|e| {
             e.head.meta.part.is_none()
                 && !e.head.meta.is_observed
@@ -278,13 +279,13 @@ impl Cache {
 
     /// After every exchange that was not a GET or HEAD: forgets what it made worthless, the target
     /// and what Location and Content-Location name in the same origin (RFC 9111 §4.4).
-    pub fn invalidate_after(&self, key: &Key, method: &Method, res: &response::Parts, query: &QueryKey) {
+    pub fn invalidate_after(&self, key: &Key, method: &Method, res: &ResponseHead, query: &QueryKey) {
         if !policy::invalidates(method, res.status) {
             return;
         }
         self.invalidate(key);
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let reference = res.headers.get(name).and_then(|value| value.to_str().ok());
+        for name in ["location", "content-location"] {
+            let reference = res.fields.get(name).and_then(fields::visible);
             if let Some(other) =
                 reference.and_then(|reference| key.same_origin(&keyed_target(reference, query)))
             {
@@ -318,7 +319,7 @@ impl Cache {
             return Lookup::Miss(CacheReason::UriMiss);
         };
         let mut refusal = CacheReason::VaryMiss;
-        let choosing = Choosing::of(&req.headers);
+        let choosing = Choosing::of(&req.fields);
         // What was only observed is for those who only observe.
         let is_for_us =
             |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;

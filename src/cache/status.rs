@@ -1,12 +1,11 @@
 //! Why the cache did what it did, and how it says so (RFC 9211).
 
-use http::HeaderName;
 use http::StatusCode;
 
 use crate::answer::Answer;
 use crate::fields::digits;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const CACHE_STATUS: &str = "cache-status";
 
 /// Why a request was forwarded, a response not stored, or a wait ended. A label of bounded
 /// cardinality and a word in the access log.
@@ -253,7 +252,7 @@ impl Forward {
 impl CacheStatus {
     /// Adds our member after those of caches nearer to the server (RFC 9211 §2).
     pub fn append(&self, answer: &mut Answer) {
-        answer.append_with(&CACHE_STATUS, |text| self.write(text));
+        answer.append_with(CACHE_STATUS, |text| self.write(text));
     }
 
     fn write(&self, text: &mut Vec<u8>) {
@@ -298,7 +297,6 @@ fn parameter(text: &mut Vec<u8>, name: &str, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
 
     use super::*;
 
@@ -345,7 +343,7 @@ mod tests {
     #[test]
     fn our_member_comes_after_the_servers() {
         let mut answer = Answer::new(StatusCode::OK, None, 0);
-        answer.append(&CACHE_STATUS, &HeaderValue::from_static("origin; hit"));
+        answer.append(CACHE_STATUS, b"origin; hit");
 
         CacheStatus::Hit { ttl: 1, detail: None }.append(&mut answer);
 

@@ -235,10 +235,10 @@ mod tests {
 
         for n in 0..2 * VARIANTS_MAX {
             let mut head = (*base.head).clone();
-            let mut req = http::HeaderMap::new();
-            req.insert("x-a", n.into());
+            let mut req = crate::fields::Fields::new();
+            req.append("x-a", n.to_string().as_bytes());
             head.meta.selection =
-                crate::cache::vary::Selection::of(&req, &head.headers, &Default::default()).unwrap();
+                crate::cache::vary::Selection::of(&req, &head.fields, &Default::default()).unwrap();
             store.insert(&key, Arc::new(Entry { head: Arc::new(head), body: base.body.clone() }));
         }
 

@@ -1,15 +1,13 @@
 //! Names that a response gives itself, so that it can be purged by them.
 
-use http::HeaderMap;
-use http::HeaderName;
-
 use crate::cache::directives::Members;
 use crate::cache::directives::strings;
+use crate::fields::Fields;
 
-const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
-const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
-const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
-const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+const SURROGATE_KEY: &str = "surrogate-key";
+const CACHE_TAG: &str = "cache-tag";
+const CACHE_GROUPS: &str = "cache-groups";
+const CACHE_GROUP_INVALIDATION: &str = "cache-group-invalidation";
 
 /// Names of one response that are kept, the first ones. RFC 9875 §2 asks for 32 groups at least.
 const TAGS_MAX: usize = 128;
@@ -28,20 +26,17 @@ pub struct Tags {
 
 impl Tags {
     /// Reads `Surrogate-Key` (separated by spaces), `Cache-Tag` (by commas) and `Cache-Groups`.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(fields: &Fields) -> Self {
         let names = [SURROGATE_KEY, CACHE_TAG, CACHE_GROUPS];
-        if !names.iter().any(|name| headers.contains_key(name)) {
+        if !names.iter().any(|name| fields.has(*name)) {
             return Self::default();
         }
-        let keys = headers
-            .get_all(SURROGATE_KEY)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|b| b.is_ascii_whitespace()));
-        let tags = headers.get_all(CACHE_TAG).iter().flat_map(|line| Members::new(line.as_bytes()));
+        let keys = fields.get_all(SURROGATE_KEY).flat_map(|line| line.split(|b| b.is_ascii_whitespace()));
+        let tags = fields.get_all(CACHE_TAG).flat_map(Members::new);
         let text = |name: &[u8]| std::str::from_utf8(name).ok().map(Box::from);
         Self {
             tags: kept(keys.chain(tags).filter_map(text)),
-            groups: kept(strings(headers, &CACHE_GROUPS).into_iter().map(String::into_boxed_str)),
+            groups: kept(strings(fields, CACHE_GROUPS).into_iter().map(String::into_boxed_str)),
         }
     }
 
@@ -62,9 +57,9 @@ impl Tags {
 }
 
 /// The groups that the answer to an unsafe method makes worthless (RFC 9875 §3).
-pub fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
-    let mut groups = match headers.contains_key(CACHE_GROUP_INVALIDATION) {
-        true => strings(headers, &CACHE_GROUP_INVALIDATION),
+pub fn invalidated_groups(fields: &Fields) -> Vec<String> {
+    let mut groups = match fields.has(CACHE_GROUP_INVALIDATION) {
+        true => strings(fields, CACHE_GROUP_INVALIDATION),
         false => Vec::new(),
     };
     groups.truncate(TAGS_MAX);
@@ -79,12 +74,8 @@ fn kept(names: impl Iterator<Item = Box<str>>) -> Box<[Box<str>]> {
 mod tests {
     use super::*;
 
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
+    fn headers(fields: &[(&'static str, &str)]) -> Fields {
+        fields.iter().copied().collect()
     }
 
     #[test]

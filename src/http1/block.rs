@@ -1,9 +1,6 @@
 //! Fields, as heads and trailers have them.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-
-use crate::fields;
+use crate::fields::{self, Fields};
 
 /// Why a block is not one of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,30 +19,47 @@ const USUAL_BYTES: usize = 32;
 ///
 /// # Errors
 /// They are none, or more than `fields_max`.
-pub fn fields(block: &Bytes, fields_max: usize) -> Result<HeaderMap, BadBlock> {
-    let mut map = HeaderMap::with_capacity(fields_max.min(block.len() / USUAL_BYTES + 2));
-    let mut rest = &block[..];
+pub fn fields(block: &[u8], fields_max: usize) -> Result<Fields, BadBlock> {
+    let mut fields = Fields::of_text(block.to_vec(), fields_max.min(block.len() / USUAL_BYTES + 2));
+    let mut begin = 0;
     loop {
-        if let [b'\r', b'\n', behind @ ..] = rest {
-            return if behind.is_empty() { Ok(map) } else { Err(BadBlock::Malformed) };
+        if let [b'\r', b'\n', behind @ ..] = &block[begin..] {
+            return if behind.is_empty() { Ok(fields) } else { Err(BadBlock::Malformed) };
         }
-        if map.len() == fields_max {
+        if fields.len() == fields_max {
             return Err(BadBlock::TooMany);
         }
-        let (name, value, next) = field(block, rest).ok_or(BadBlock::Malformed)?;
-        map.try_append(name, value).map_err(|_| BadBlock::TooMany)?;
-        rest = next;
+        begin = field(&mut fields, begin, block.len()).ok_or(BadBlock::Malformed)?;
     }
 }
 
-/// The first field of `rest`, which is a part of `block`, and what follows it.
-fn field<'a>(block: &Bytes, rest: &'a [u8]) -> Option<(HeaderName, HeaderValue, &'a [u8])> {
-    let colon = rest.iter().position(|b| !fields::is_token_byte(*b)).filter(|end| rest[*end] == b':')?;
-    let name = HeaderName::from_bytes(&rest[..colon]).ok()?;
-    let rest = &rest[colon + 1..];
-    let end = memchr::memchr(b'\n', rest)?;
-    let value = block.slice_ref(trim(rest[..end].strip_suffix(b"\r")?));
-    Some((name, HeaderValue::from_maybe_shared(value).ok()?, &rest[end + 1..]))
+/// Takes the field at `begin`; where the next line begins. The block ends at `block_end`.
+fn field(fields: &mut Fields, begin: usize, block_end: usize) -> Option<usize> {
+    let text = &mut fields.text_mut()[..block_end];
+    let colon = begin + fields::lower_token(&mut text[begin..]);
+    if colon == begin || text.get(colon) != Some(&b':') {
+        return None;
+    }
+    let line = &text[colon + 1..];
+    let newline = memchr::memchr(b'\n', line)?;
+    let line = line[..newline].strip_suffix(b"\r")?;
+    if !fields::is_value(line) {
+        return None;
+    }
+    let next = colon + newline + 2;
+    // As nearly everyone writes it: one blank before the value, none behind it.
+    if let [b' ', value @ ..] = line
+        && trim(value).len() == value.len()
+    {
+        fields.found(begin, colon + 2, next);
+        return Some(next);
+    }
+    let value = trim(line);
+    let blanks = line.len() - line.trim_ascii_start().len();
+    let value_begin = if value.is_empty() { colon + 1 } else { colon + 1 + blanks };
+    let value_end = value_begin + value.len();
+    fields.found_loose(begin, colon, value_begin, value_end);
+    Some(next)
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {
@@ -59,9 +73,10 @@ fn trim(mut value: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8]) -> Result<Vec<(String, Vec<u8>)>, BadBlock> {
-        let map = fields(&Bytes::copy_from_slice(text), 3)?;
-        Ok(map.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
+    fn read(text_of: &[u8]) -> Result<Vec<(String, Vec<u8>)>, BadBlock> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let fields = fields(text_of, 3)?;
+        Ok(fields.iter().map(|field| (text(field.name()), field.value().to_vec())).collect())
     }
 
     #[test]

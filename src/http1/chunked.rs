@@ -186,7 +186,9 @@ impl Chunked {
         if end == 2 {
             return Ok(Next::End);
         }
-        block::fields(&block, self.trailers_max).map(Next::Trailers).map_err(|_| BadChunk)
+        block::fields(&block, self.trailers_max)
+            .map(|fields| Next::Trailers(fields.to_map()))
+            .map_err(|_| BadChunk)
     }
 }
 

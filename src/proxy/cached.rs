@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 
 use crate::answer::Answer;
@@ -14,6 +14,7 @@ use crate::cache::{
 };
 use crate::clock::unix_now;
 use crate::config::CacheMode;
+use crate::fields::{self, Known};
 use crate::proxy::Step;
 use crate::proxy::exchange::{Exchange, note_stored};
 use crate::proxy::origin::{self, Conditions, Fetched};
@@ -73,7 +74,7 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
         return head_only(x, out, &miss).await;
     }
     let has_validator = miss.stale.as_ref().is_some_and(|(entry, _)| entry.head.meta.has_validator());
-    if x.head.has(&header::RANGE) && !has_validator {
+    if x.head.fields.has(Known::Range) && !has_validator {
         return part(x, out, &miss).await;
     }
     let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), x.rules(), miss.epoch);
@@ -81,7 +82,7 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
         Join::Hit { entry, age, ttl } => Ok(hit(x, &entry, age, ttl)),
         Join::Lead(leader) => lead(x, leader, out, &miss).await,
         // What arrives is the whole; a part of it is sooner had from the server.
-        Join::Follow(_) if x.head.has(&header::RANGE) => part(x, out, &miss).await,
+        Join::Follow(_) if x.head.fields.has(Known::Range) => part(x, out, &miss).await,
         Join::Follow(follower) => follow(x, follower, out, &miss).await,
     }
 }
@@ -93,7 +94,7 @@ pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Answer {
         return x.to_client(fetched);
     }
     let key = x.cache_key();
-    let location = fetched.parts.headers.get(header::CONTENT_LOCATION).and_then(|value| value.to_str().ok());
+    let location = fetched.parts.fields.get("content-location").and_then(fields::visible);
     let is_own = location.and_then(|location| key.same_origin(location)).as_ref() == Some(&key);
     if !is_own || x.rules().mode != CacheMode::On || !x.is_all_keyed() {
         return x.to_client(fetched);
@@ -221,7 +222,7 @@ fn validated(
     let response = respond(&entry, &x.head, entry.age(times.received));
     let mut answer = x.stored_to_client(response, CacheStatus::Forward(forward));
     if let Some(cookie) = &fetched.cookie {
-        answer.append(&header::SET_COOKIE, cookie);
+        answer.append(Known::SetCookie, cookie.as_bytes());
     }
     answer
 }

@@ -17,12 +17,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use crate::answer::Answer;
 use crate::body::{Body, Meter, Room};
 use crate::cache::RequestPlan;
-use crate::fields::RequestHead;
+use crate::fields::{Fields, RequestHead};
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::Outgoing;
@@ -73,7 +73,7 @@ impl Client {
 /// A request's turn on its connection.
 pub trait Turn {
     /// Sends an interim response with these fields before the final one. It is left out where it cannot be sent.
-    fn interim(&self, status: StatusCode, fields: &HeaderMap);
+    fn interim(&self, status: StatusCode, fields: &Fields);
 
     /// The response has ended, however it has.
     fn ended(&self);
@@ -130,7 +130,7 @@ fn steps(x: &mut Exchange, body: Body) -> Result<Step, Failure> {
     let asked = x.check()?;
     x.find_route()?;
     if asked.ends_here {
-        return Ok(Step::Answer(reply::options(x).into()));
+        return Ok(Step::Answer(reply::options(x)));
     }
     let out = x.outgoing(body, asked)?;
     match x.cache_plan(&out) {

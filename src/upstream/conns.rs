@@ -15,11 +15,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::response::Parts;
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 
 use crate::body::{Body, End, Meter, Room};
-use crate::fields;
+use crate::fields::{self, Known, ResponseHead};
 use crate::http1::chunked::Chunked;
 use crate::http1::coding::Coding;
 use crate::http1::sending::Sending;
@@ -270,7 +269,7 @@ impl Lease {
     /// response has ended; `epoch` is when the process began.
     pub fn body(
         mut self,
-        head: &Parts,
+        head: &ResponseHead,
         method: &Method,
         request: &Meter,
         busy: InFlight,
@@ -292,7 +291,7 @@ impl Lease {
                 None => Body::wrap(LeasedBody::new(Coding::Length(bytes), self, busy, epoch)),
             },
             coding => {
-                let named = fields::elements(&head.headers, header::CONNECTION);
+                let named = head.fields.elements(Known::Connection);
                 let named = named.filter_map(|token| token.parse().ok()).collect();
                 Body::wrap(LeasedBody::new(coding, self, busy, epoch).without(named))
             }
@@ -381,7 +380,7 @@ impl Call<'_> {
         &mut self,
         cx: &mut Context<'_>,
         interims: &RefCell<Vec<Interim>>,
-    ) -> Poll<Result<Parts, CallError>> {
+    ) -> Poll<Result<ResponseHead, CallError>> {
         let piece_max = self.lease.head_piece_max();
         let conn = self.lease.conn();
         if let Some(request) = self.request {
@@ -397,7 +396,7 @@ impl Call<'_> {
                 return Poll::Ready(Err(CallError::InterimFlood));
             }
             self.scan = Scan::default();
-            interims.borrow_mut().push(Interim { status: head.status, headers: head.headers });
+            interims.borrow_mut().push(Interim { status: head.status, fields: head.fields });
         }
     }
 
@@ -413,7 +412,7 @@ impl Call<'_> {
 }
 
 /// RFC 9112 section 6.3. What it leaves open is refused by [`crate::filter`] before anybody reads the body.
-fn coding(head: &Parts, method: &Method) -> Coding {
+fn coding(head: &ResponseHead, method: &Method) -> Coding {
     let has_none = *method == Method::HEAD
         || head.status.is_informational()
         || head.status == StatusCode::NO_CONTENT
@@ -421,28 +420,26 @@ fn coding(head: &Parts, method: &Method) -> Coding {
     if has_none {
         return Coding::Ended;
     }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if head.fields.has(Known::TransferEncoding) {
         return Coding::Chunked(Box::new(Chunked::of_response(TRAILER_BYTES_MAX, TRAILERS_MAX)));
     }
-    let length = head.headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().ok()?.parse().ok());
+    let length = head.fields.get(Known::ContentLength).map(|value| fields::visible(value)?.parse().ok());
     length.flatten().map_or(Coding::UntilClose, Coding::of_length)
 }
 
 /// Whether the next response will begin where this one ends, as far as its head tells.
-fn is_sound(head: &Parts, coding: &Coding) -> bool {
-    let says_close = || {
-        fields::elements(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("close"))
-    };
+fn is_sound(head: &ResponseHead, coding: &Coding) -> bool {
+    let says_close =
+        || head.fields.elements(Known::Connection).any(|token| token.eq_ignore_ascii_case("close"));
     // HTTP/1.0 has no form for a request of unknown length, and keeps a connection only by an agreement that proxies between
     // may not know of (RFC 9112 section 9.3).
     if head.version != Version::HTTP_11 || matches!(coding, Coding::UntilClose) || says_close() {
         return false;
     }
     // 204 has no body, whatever it says (RFC 9112 section 6.3); one that says it has may be followed by it.
-    let is_empty = |length: &http::HeaderValue| length.as_bytes() == b"0";
     head.status != StatusCode::NO_CONTENT
-        || !head.headers.contains_key(header::TRANSFER_ENCODING)
-            && head.headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
+        || !head.fields.has(Known::TransferEncoding)
+            && head.fields.get_all(Known::ContentLength).all(|length| length == b"0")
 }
 
 #[cfg(test)]

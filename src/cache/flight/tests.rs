@@ -273,8 +273,7 @@ fn a_follower_goes_alone_when_the_response_is_not_for_it() {
     let cache = cache();
     let fields = [("cache-control", "max-age=60"), ("vary", "accept")];
     let writer = lead(&cache).publish(head(&cache, &fields), 1000);
-    let with =
-        |name: &'static str| req().with(|parts| drop(parts.headers.insert(name, "b".parse().unwrap())));
+    let with = |name: &'static str| req().with(|req| req.fields.set(name, b"b"));
     let (other, authorized) = (with("accept"), with("authorization"));
 
     assert_eq!(refusal(block_on(follow(&cache).wait(&other, &rules()))), CacheReason::VaryMiss);

@@ -6,12 +6,10 @@ use http::StatusCode;
 
 use super::*;
 
-fn parts(version: Version, method: &str, fields: &[(&str, &str)]) -> Parts {
-    let mut request = Request::builder().version(version).method(method).uri("/");
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    request.body(()).unwrap().into_parts().0
+fn parts(version: Version, method: &str, fields: &[(&str, &str)]) -> RequestHead {
+    let request = Request::builder().version(version).method(method).uri("/").body(()).unwrap();
+    let fields = fields.iter().copied().collect();
+    RequestHead::from(request.into_parts().0).with(|head| head.fields = fields)
 }
 
 struct Given {
@@ -39,13 +37,13 @@ impl Given {
         Given { peer: Peer::new("10.0.0.1".parse().unwrap(), true, "http", 80), ..Given::default() }
     }
 
-    fn sends(&self, head: &Parts) -> Vec<String> {
-        let (host, id) = (HeaderValue::from_static(self.host), HeaderValue::from_static("id"));
+    fn sends(&self, head: &RequestHead) -> Vec<String> {
+        let id = RequestId::Theirs(b"id"[..].into());
         let ctx = ForwardContext {
             peer: &self.peer,
             client_ip: self.client_ip.parse().unwrap(),
-            host: &host,
-            host_header: &host,
+            host: self.host,
+            host_header: self.host.as_bytes(),
             request_id: &id,
             websocket: self.websocket,
             body: self.body,
@@ -57,7 +55,7 @@ impl Given {
     }
 
     /// Without what every request gets.
-    fn sends_of_client(&self, head: &Parts) -> Vec<String> {
+    fn sends_of_client(&self, head: &RequestHead) -> Vec<String> {
         let ours = ["host: ", "x-forwarded-", "forwarded: ", "x-real-ip", "via: ", "x-request-id"];
         let mut lines = self.sends(head);
         lines.retain(|line| !ours.iter().any(|o| line.starts_with(o)));
@@ -70,7 +68,7 @@ fn an_everyday_request_keeps_its_order_and_tells_where_it_came_from() {
     let head = parts(
         Version::HTTP_11,
         "GET",
-        &[("accept", "a"), ("Host", "x"), ("x-b", "1"), ("x-a", "2"), ("x-b", "3")],
+        &[("accept", "a"), ("host", "x"), ("x-b", "1"), ("x-a", "2"), ("x-b", "3")],
     );
 
     assert_eq!(
@@ -79,8 +77,8 @@ fn an_everyday_request_keeps_its_order_and_tells_where_it_came_from() {
             "host: example.com",
             "accept: a",
             "x-b: 1",
-            "x-b: 3",
             "x-a: 2",
+            "x-b: 3",
             "x-forwarded-for: 192.0.2.1",
             "x-forwarded-proto: https",
             "x-forwarded-host: example.com",
@@ -299,7 +297,7 @@ fn websocket_and_trailers_are_asked_for_anew() {
 fn a_request_id_is_kept_only_from_a_trusted_peer_and_only_if_it_is_plain() {
     let id = |given: &Given, value: &str| {
         let head = parts(Version::HTTP_11, "GET", &[("x-request-id", value)]);
-        request_id(&head.headers, &given.peer, 0xabc).to_str().unwrap().to_owned()
+        String::from_utf8(RequestId::of(&head.fields, &given.peer, 0xabc).as_bytes().to_vec()).unwrap()
     };
     let fresh = "00000000000000000000000000000abc";
     let (trusted, untrusted) = (Given::trusted(), Given::default());
@@ -316,8 +314,8 @@ fn answers(status: u16, version: Version, fields: &[(&str, &str)]) -> Vec<String
     for (name, value) in fields {
         response = response.header(*name, *value);
     }
-    let head = response.body(()).unwrap().into_parts().0;
-    let answer = to_client(&head, version, &HeaderValue::from_static("id"));
+    let head = response.body(()).unwrap().into_parts().0.into();
+    let answer = to_client(&head, version, &RequestId::Theirs(b"id"[..].into()));
     let written = String::from_utf8(answer.into_parts().0.into_text()).unwrap();
     written.lines().skip(1).map(str::to_owned).collect()
 }
@@ -373,15 +371,12 @@ fn switching_protocols_is_said_anew() {
 #[test]
 fn an_interim_response_has_no_length_and_nothing_of_the_servers_connection() {
     let told = |status: u16, fields: &[(&'static str, &'static str)]| {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        let headers: HeaderMap = fields.iter().map(pair).collect();
+        let fields = Fields::from_iter(fields.iter().copied());
         let mut text = Vec::new();
         crate::http1::text::interim(
             &mut text,
             StatusCode::from_u16(status).unwrap(),
-            &interim_to_client(&headers),
+            &interim_to_client(&fields),
         );
         String::from_utf8(text).unwrap()
     };
