@@ -152,7 +152,7 @@ impl Written {
 
     /// One, and none that is no number: the body's end would be where nobody finds it.
     fn takes_length(&mut self, value: &[u8]) -> bool {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        let number = fields::number(value);
         let is_taken = number.is_some() && self.length.is_none();
         if is_taken {
             self.length = number;
@@ -222,8 +222,7 @@ impl Written {
 }
 
 fn names_close(connection: &[u8]) -> bool {
-    let line = std::str::from_utf8(connection).unwrap_or_default();
-    fields::of(line).any(|word| word.eq_ignore_ascii_case("close"))
+    fields::of(connection).any(|word| word.eq_ignore_ascii_case(b"close"))
 }
 
 #[cfg(test)]

@@ -26,9 +26,19 @@ pub fn is_value(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |is_bad, byte| is_bad | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f))
 }
 
-/// The elements of one line; empty ones are left out (RFC 9110 §5.6.1.2).
-pub fn of(line: &str) -> impl DoubleEndedIterator<Item = &str> {
-    line.split(',').map(|e| e.trim_matches([' ', '\t'])).filter(|e| !e.is_empty())
+/// The elements of one line of a list, without the white space around them; empty ones are left out (RFC 9110 §5.6.1.2).
+pub fn of(line: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    line.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// `1*DIGIT`, if it can be counted.
+#[inline]
+pub fn number(digits: &[u8]) -> Option<u64> {
+    let next = |number: u64, digit: &u8| {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(digit.into()) }
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, next) }
 }
 
 /// RFC 9110 §5.6.2.

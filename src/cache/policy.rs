@@ -223,7 +223,7 @@ fn hides_field(head: &RequestHead) -> bool {
     const USUAL: [&str; 4] = ["keep-alive", "close", "upgrade", "te"];
     head.fields
         .elements(Known::Connection)
-        .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual)))
+        .filter(|name| !USUAL.iter().any(|usual| name.eq_ignore_ascii_case(usual.as_bytes())))
         .any(|name| head.fields.has(&*name.to_ascii_lowercase()))
 }
 
@@ -579,7 +579,7 @@ fn is_understood(status: StatusCode) -> bool {
 }
 
 fn content_length(fields: &Fields) -> Option<u64> {
-    fields::visible(fields.get(Known::ContentLength)?)?.parse().ok()
+    fields::number(fields.get(Known::ContentLength)?)
 }
 
 /// RFC 9110 §8.8.3.2, weak comparison, of each tag of the list. A backslash in a tag is itself.

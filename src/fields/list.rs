@@ -137,14 +137,13 @@ impl Fields {
         self.get(name).is_some()
     }
 
-    /// The elements of every line of a list field, without the white space around them. A line that is not visible ASCII has
-    /// none.
+    /// The elements of every line of a list field, without the white space around them.
     #[inline]
     pub fn elements<'a, N: Into<Name<'a>>>(
         &self,
         name: N,
-    ) -> impl DoubleEndedIterator<Item = &str> + use<'_, 'a, N> {
-        self.get_all(name).flat_map(|value| super::of(super::visible(value).unwrap_or_default()))
+    ) -> impl DoubleEndedIterator<Item = &[u8]> + use<'_, 'a, N> {
+        self.get_all(name).flat_map(super::of)
     }
 
     /// One more, behind the others. The name is a token, the value one line without control characters: whoever has them from

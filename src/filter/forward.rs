@@ -49,6 +49,8 @@ pub struct Peer {
     port: Box<str>,
     /// `for=…;proto=…;host=`
     forwarded: Box<[u8]>,
+    /// All that is said of it to servers, but for the host that it asks for, where it is believed nothing itself.
+    lines: Box<[u8]>,
 }
 
 impl Peer {
@@ -60,6 +62,9 @@ impl Peer {
             IpAddr::V4(ip) => format!("for={ip};proto={scheme};host="),
             IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={scheme};host="),
         };
+        let lines = format!(
+            "x-forwarded-for: {ip}\r\nx-forwarded-proto: {scheme}\r\nx-forwarded-port: {port}\r\nx-real-ip: {ip}\r\n"
+        );
         Peer {
             ip,
             is_trusted,
@@ -67,6 +72,7 @@ impl Peer {
             scheme,
             port: port.to_string().into(),
             forwarded: node.into_bytes().into(),
+            lines: lines.into_bytes().into(),
         }
     }
 
@@ -269,48 +275,50 @@ fn is_look_alike(name: &[u8]) -> bool {
 
 /// What a request may announce as a trailer: nothing that a server needs before the body, nothing that says who
 /// sends it or whether it may (RFC 9110 §6.5.1), and nothing that does not pass as a field.
-fn may_be_trailer(name: &str) -> bool {
+fn may_be_trailer(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     let is_of_the_head = matches!(
-        name.as_str(),
-        "authorization"
-            | "cache-control"
-            | "date"
-            | "origin"
-            | "pragma"
-            | "range"
-            | "set-cookie"
-            | "via"
-            | "vary"
+        Known::of(&name),
+        Known::Authorization
+            | Known::CacheControl
+            | Known::Date
+            | Known::Origin
+            | Known::Pragma
+            | Known::Range
+            | Known::SetCookie
+            | Known::Via
+            | Known::Vary
     );
-    let is_kept = matches!(Fate::of_name(name.as_bytes()), Fate::Keep);
-    is_kept && !is_of_the_head && !name.starts_with("content-") && !name.starts_with("if-")
+    let is_kept = matches!(Fate::of_name(&name), Fate::Keep);
+    is_kept && !is_of_the_head && !name.starts_with(b"content-") && !name.starts_with(b"if-")
 }
 
 /// The fields and trailers that `Connection` names, but for the words that everyone says and that name no field to keep.
-struct Named<'a>(Vec<&'a str>);
+struct Named<'a>(Vec<&'a [u8]>);
 
 impl<'a> Named<'a> {
     fn of(fields: &'a Fields) -> Self {
-        let usual = |t: &str| {
-            ["keep-alive", "close", "upgrade", "te"].iter().any(|usual| t.eq_ignore_ascii_case(usual))
+        let usual = |t: &[u8]| {
+            [&b"keep-alive"[..], b"close", b"upgrade", b"te"]
+                .iter()
+                .any(|usual| t.eq_ignore_ascii_case(usual))
         };
         // An empty vector, the usual case, does not allocate.
         Named(fields.elements(Known::Connection).filter(|t| !usual(t)).collect())
     }
 
     fn has(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|named| named.as_bytes().eq_ignore_ascii_case(name))
+        self.0.iter().any(|named| named.eq_ignore_ascii_case(name))
     }
 }
 
 fn put_trailer(out: &mut Vec<u8>, value: &[u8], named: &Named<'_>, names: &mut Vec<HeaderName>) {
-    let may_pass = |name: &&str| may_be_trailer(name) && !named.has(name.as_bytes());
-    let announced = fields::of(fields::visible(value).unwrap_or_default()).filter(may_pass);
-    let allowed: Vec<&str> =
-        announced.filter(|name| name.parse().map(|name| names.push(name)).is_ok()).collect();
+    let may_pass = |name: &&[u8]| may_be_trailer(name) && !named.has(name);
+    let announced = fields::of(value).filter(may_pass);
+    let allowed: Vec<&[u8]> =
+        announced.filter(|name| HeaderName::from_bytes(name).map(|name| names.push(name)).is_ok()).collect();
     if !allowed.is_empty() {
-        text::field(out, Known::Trailer, allowed.join(", ").as_bytes());
+        text::field(out, Known::Trailer, &allowed.join(&b", "[..]));
     }
 }
 
@@ -322,7 +330,7 @@ fn put_max_forwards(out: &mut Vec<u8>, value: &[u8]) {
 
 /// `TE: trailers`, also with other codings and weights; those are not passed on.
 fn asks_for_trailers(value: &[u8]) -> bool {
-    fields::of(fields::visible(value).unwrap_or_default()).any(|t| t.eq_ignore_ascii_case("trailers"))
+    fields::of(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The one `Cookie` of a request: HTTP/2 clients send crumbs.
@@ -361,31 +369,29 @@ fn put_framing(out: &mut Vec<u8>, head: &RequestHead, body: BodyLength) {
 
 /// Where the request came from: added to what a trusted peer says, in place of what another says.
 fn put_origin(out: &mut Vec<u8>, head: &RequestHead, ctx: &ForwardContext<'_>) {
-    let peer = ctx.peer;
+    let (peer, host) = (ctx.peer, ctx.host.as_bytes());
     let said = |name: Known| {
         let lines = peer.is_trusted.then(|| head.fields.get_all(name));
         lines.into_iter().flatten()
     };
-    put_joined(out, Known::XForwardedFor, said(Known::XForwardedFor), &[peer.address.as_bytes()]);
-    for (name, value) in [
-        (Known::XForwardedProto, peer.scheme),
-        (Known::XForwardedHost, ctx.host),
-        (Known::XForwardedPort, &peer.port),
-    ] {
-        if !(peer.is_trusted && head.fields.has(name)) {
-            text::field(out, name, value.as_bytes());
+    if peer.is_trusted {
+        put_joined(out, Known::XForwardedFor, said(Known::XForwardedFor), &[peer.address.as_bytes()]);
+        for (name, value) in [(Known::XForwardedProto, peer.scheme), (Known::XForwardedPort, &peer.port)] {
+            if !head.fields.has(name) {
+                text::field(out, name, value.as_bytes());
+            }
         }
+        text::put(out, format_args!("x-real-ip: {}\r\n", ctx.client_ip));
+    } else {
+        out.extend_from_slice(&peer.lines);
     }
-    let host = ctx.host.as_bytes();
+    if said(Known::XForwardedHost).next().is_none() {
+        text::field(out, Known::XForwardedHost, host);
+    }
     // RFC 7239 §4: a value that is no token is quoted. A host of the grammar holds no quote itself.
-    let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
+    let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     let quote: &[u8] = if is_token { b"" } else { b"\"" };
-    let own = [&peer.forwarded, quote, host, quote];
-    put_joined(out, Known::Forwarded, said(Known::Forwarded), &own);
-    match ctx.client_ip == peer.ip {
-        true => text::field(out, Known::XRealIp, peer.address.as_bytes()),
-        false => text::put(out, format_args!("x-real-ip: {}\r\n", ctx.client_ip)),
-    }
+    put_joined(out, Known::Forwarded, said(Known::Forwarded), &[&peer.forwarded, quote, host, quote]);
 }
 
 /// The lines before, then `parts`, which are the last element: one line, because many servers read only the first.

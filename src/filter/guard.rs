@@ -193,7 +193,8 @@ pub fn check_request<'a>(head: &'a RequestHead, limits: &Limits) -> Result<Check
     }
     check_target(head, limits)?;
     let said = check_fields(head, limits)?;
-    let host_field = said.host.map(|host| fields::visible(host).ok_or(Refusal::HostInvalid)).transpose()?;
+    let host_field =
+        said.host.map(|host| std::str::from_utf8(host).map_err(|_| Refusal::HostInvalid)).transpose()?;
     let authority = authority(head, host_field)?;
     let host = Authority::parse(authority).ok_or(Refusal::HostInvalid)?;
     Ok(Checked {
@@ -249,7 +250,7 @@ struct Said<'a> {
 pub fn wants_websocket(head: &RequestHead) -> bool {
     head.version == Version::HTTP_11
         && head.fields.get_all(Known::Upgrade).any(names_websocket)
-        && head.fields.elements(Known::Connection).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && head.fields.elements(Known::Connection).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The same, of a request that may.
@@ -302,8 +303,8 @@ fn check_field<'a>(head: &RequestHead, said: &mut Said<'a>, field: Field<'a>) ->
             return Err(Refusal::ConnectionSpecific);
         }
         Known::Connection => {
-            for token in fields::of(fields::visible(value).ok_or(Refusal::Connection)?) {
-                if is_protected(token) || !token.bytes().all(fields::is_token_byte) {
+            for token in fields::of(value) {
+                if is_protected(token) || !token.iter().all(|b| fields::is_token_byte(*b)) {
                     return Err(Refusal::Connection);
                 }
             }
@@ -332,11 +333,13 @@ fn is_malformed(field: Field<'_>) -> bool {
 
 // RFC 9112 §6.1: exactly `chunked`; known but not so, 400; unknown, 501.
 fn check_transfer_encoding(value: &[u8]) -> Result<(), Refusal> {
-    let line = fields::visible(value).ok_or(Refusal::TransferEncoding)?;
-    if line.eq_ignore_ascii_case("chunked") {
+    if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    match fields::of(line).find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
+    if fields::visible(value).is_none() {
+        return Err(Refusal::TransferEncoding);
+    }
+    match fields::of(value).find(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
         Some(_) => Err(Refusal::TransferCoding),
         None => Err(Refusal::TransferEncoding),
     }
@@ -362,7 +365,7 @@ fn authority<'a>(head: &'a RequestHead, host: Option<&'a str>) -> Result<&'a str
 
 /// Fields that `Connection` must not name, because without them the server would read another request
 /// (framing, host), or a more trusted one (what we and the proxies before us say about the client).
-fn is_protected(token: &str) -> bool {
+fn is_protected(token: &[u8]) -> bool {
     const NAMES: [&str; 18] = [
         "host",
         "content-length",
@@ -383,24 +386,23 @@ fn is_protected(token: &str) -> bool {
         "origin",
         "x-forwarded",
     ];
-    let begins = |with: &str| token.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let begins =
+        |with: &str| token.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
     // Conditions are part of what is asked: without If-Match, a write that must not happen does.
-    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name)) || begins("x-forwarded-") || begins("if-")
+    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
+        || begins("x-forwarded-")
+        || begins("if-")
 }
 
 /// `Max-Forwards = 1*DIGIT` (RFC 9110 §7.6.2). More than can be counted is as many as can be.
 pub fn max_forwards(value: &[u8]) -> Option<u64> {
-    let digits = fields::visible(value)?;
-    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    is_number.then(|| fields::number(value).unwrap_or(u64::MAX))
 }
 
 /// `Content-Length = 1*DIGIT` (RFC 9110 §8.6), of no more than [`LENGTH_MAX`].
 pub(super) fn content_length(value: &[u8]) -> Option<u64> {
-    let digits = fields::visible(value)?;
-    // `parse` alone would take a sign.
-    let is_number = digits.bytes().all(|b| b.is_ascii_digit());
-    if is_number { digits.parse().ok().filter(|length| *length <= LENGTH_MAX) } else { None }
+    fields::number(value).filter(|length| *length <= LENGTH_MAX)
 }
 
 /// Whether an `Upgrade` is for websocket, and for nothing else.

@@ -15,11 +15,19 @@ pub enum BadBlock {
 const USUAL_BYTES: usize = 32;
 
 /// The fields of a block that ends in an empty line (RFC 9112 section 5), in their order. A name is a token right before its
-/// colon; a value is one line, without the blanks around it and without control characters but tabs.
+/// colon; a value is one line, without the blanks around it and without control characters but tabs. `newlines` are where the
+/// lines of the block end, of as many of the first ones as is known.
 ///
 /// # Errors
 /// They are none, or more than `fields_max`.
-pub fn fields(block: &[u8], fields_max: usize) -> Result<Fields, BadBlock> {
+pub fn fields(
+    block: &[u8],
+    mut newlines: impl Iterator<Item = usize>,
+    fields_max: usize,
+) -> Result<Fields, BadBlock> {
+    if has_controls(block) {
+        return Err(BadBlock::Malformed);
+    }
     let mut fields = Fields::of_text(block.to_vec(), fields_max.min(block.len() / USUAL_BYTES + 2));
     let mut begin = 0;
     loop {
@@ -29,37 +37,44 @@ pub fn fields(block: &[u8], fields_max: usize) -> Result<Fields, BadBlock> {
         if fields.len() == fields_max {
             return Err(BadBlock::TooMany);
         }
-        begin = field(&mut fields, begin, block.len()).ok_or(BadBlock::Malformed)?;
+        let newline = newlines.next().or_else(|| Some(begin + memchr::memchr(b'\n', &block[begin..])?));
+        let end = newline.ok_or(BadBlock::Malformed)? + 1;
+        debug_assert!(memchr::memchr(b'\n', &block[begin..end]) == Some(end - 1 - begin));
+        field(&mut fields, begin, end).ok_or(BadBlock::Malformed)?;
+        begin = end;
     }
 }
 
-/// Takes the field at `begin`; where the next line begins. The block ends at `block_end`.
-fn field(fields: &mut Fields, begin: usize, block_end: usize) -> Option<usize> {
-    let text = &mut fields.text_mut()[..block_end];
-    let colon = begin + fields::lower_token(&mut text[begin..]);
-    if colon == begin || text.get(colon) != Some(&b':') {
+/// Whether there are control characters besides tabs, LF, and CR before an LF.
+fn has_controls(block: &[u8]) -> bool {
+    let is_control = |b: u8| (b < b' ' && !matches!(b, b'\t' | b'\r' | b'\n')) || b == 0x7f;
+    let Some((last, _)) = block.split_last() else { return false };
+    let pairs = block.iter().zip(&block[1..]);
+    // All of them are looked at, however it stands: that way many are at once.
+    let has = pairs.fold(false, |has, (b, next)| has | is_control(*b) | ((*b == b'\r') & (*next != b'\n')));
+    has | is_control(*last) | (*last == b'\r')
+}
+
+/// Takes the field whose line is `begin..end`.
+fn field(fields: &mut Fields, begin: usize, end: usize) -> Option<()> {
+    let line = &mut fields.text_mut()[begin..end];
+    let colon = fields::lower_token(line);
+    if colon == 0 || line[colon] != b':' {
         return None;
     }
-    let line = &text[colon + 1..];
-    let newline = memchr::memchr(b'\n', line)?;
-    let line = line[..newline].strip_suffix(b"\r")?;
-    if !fields::is_value(line) {
-        return None;
-    }
-    let next = colon + newline + 2;
+    let raw = line[colon + 1..].strip_suffix(b"\r\n")?;
     // As nearly everyone writes it: one blank before the value, none behind it.
-    if let [b' ', value @ ..] = line
-        && trim(value).len() == value.len()
+    if let [b' ', value @ ..] = raw
+        && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
     {
-        fields.found(begin, colon + 2, next);
-        return Some(next);
+        fields.found(begin, begin + colon + 2, end);
+        return Some(());
     }
-    let value = trim(line);
-    let blanks = line.len() - line.trim_ascii_start().len();
-    let value_begin = if value.is_empty() { colon + 1 } else { colon + 1 + blanks };
-    let value_end = value_begin + value.len();
-    fields.found_loose(begin, colon, value_begin, value_end);
-    Some(next)
+    let value = trim(raw).len();
+    let blanks = if value == 0 { 0 } else { raw.len() - raw.trim_ascii_start().len() };
+    let value_begin = begin + colon + 1 + blanks;
+    fields.found_loose(begin, begin + colon, value_begin, value_begin + value);
+    Some(())
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {
@@ -75,7 +90,9 @@ mod tests {
 
     fn read(text_of: &[u8]) -> Result<Vec<(String, Vec<u8>)>, BadBlock> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let fields = fields(text_of, 3)?;
+        let known = text_of.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at);
+        let fields = fields(text_of, known, 3)?;
+        assert_eq!(Ok(&fields), super::fields(text_of, std::iter::empty(), 3).as_ref());
         Ok(fields.iter().map(|field| (text(field.name()), field.value().to_vec())).collect())
     }
 

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Version};
+use http::{HeaderName, Method, StatusCode, Version};
 
 use crate::body::{Body, End, Meter, Room};
 use crate::fields::{self, Known, ResponseHead};
@@ -292,7 +292,7 @@ impl Lease {
             },
             coding => {
                 let named = head.fields.elements(Known::Connection);
-                let named = named.filter_map(|token| token.parse().ok()).collect();
+                let named = named.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
                 Body::wrap(LeasedBody::new(coding, self, busy, epoch).without(named))
             }
         }
@@ -423,14 +423,14 @@ fn coding(head: &ResponseHead, method: &Method) -> Coding {
     if head.fields.has(Known::TransferEncoding) {
         return Coding::Chunked(Box::new(Chunked::of_response(TRAILER_BYTES_MAX, TRAILERS_MAX)));
     }
-    let length = head.fields.get(Known::ContentLength).map(|value| fields::visible(value)?.parse().ok());
+    let length = head.fields.get(Known::ContentLength).map(fields::number);
     length.flatten().map_or(Coding::UntilClose, Coding::of_length)
 }
 
 /// Whether the next response will begin where this one ends, as far as its head tells.
 fn is_sound(head: &ResponseHead, coding: &Coding) -> bool {
     let says_close =
-        || head.fields.elements(Known::Connection).any(|token| token.eq_ignore_ascii_case("close"));
+        || head.fields.elements(Known::Connection).any(|token| token.eq_ignore_ascii_case(b"close"));
     // HTTP/1.0 has no form for a request of unknown length, and keeps a connection only by an agreement that proxies between
     // may not know of (RFC 9112 section 9.3).
     if head.version != Version::HTTP_11 || matches!(coding, Coding::UntilClose) || says_close() {

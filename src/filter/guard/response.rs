@@ -114,7 +114,7 @@ fn is_websocket(head: &ResponseHead) -> bool {
     head.version == Version::HTTP_11
         && upgrades.next().is_some_and(names_websocket)
         && upgrades.next().is_none()
-        && head.fields.elements(Known::Connection).any(|t| t.eq_ignore_ascii_case("upgrade"))
+        && head.fields.elements(Known::Connection).any(|t| t.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// What follows a 101 is the other protocol (RFC 9112 §6.3); one that says otherwise is not understood by all alike.

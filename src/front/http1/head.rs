@@ -172,21 +172,22 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-/// A head that [`Scan::find`] has found, from its first byte to its empty line.
+/// A head that `scan` has found, from its first byte to its empty line.
 ///
 /// # Errors
 /// It is none.
-pub fn parse(head: &[u8], limits: &Limits) -> Result<RequestHead, BadHead> {
-    let line_end = memchr::memchr(b'\n', head).ok_or(BadHead::Malformed)?;
-    let line = head[..line_end].strip_suffix(b"\r").ok_or(BadHead::Malformed)?;
-    let line = RequestLine::split(line)?;
+pub fn parse(head: &[u8], scan: &Scan, limits: &Limits) -> Result<RequestHead, BadHead> {
+    let line_bytes = scan.lines.first().ok_or(BadHead::Malformed)?;
+    let block_begin = line_bytes + b"\r\n".len();
+    let line = RequestLine::split(&head[..line_bytes])?;
     let method = Method::from_bytes(line.method).map_err(|_| BadHead::Malformed)?;
     let target = Bytes::copy_from_slice(line.target);
     let mut uri = Uri::from_maybe_shared(target).map_err(|_| BadHead::Malformed)?;
     if method == Method::OPTIONS && has_no_path(line.target) {
         uri = of_the_server(uri).ok_or(BadHead::Malformed)?;
     }
-    let fields = block::fields(&head[line_end + 1..], limits.headers)?;
+    let newlines = scan.lines.newlines().skip(1).map(|newline| newline - block_begin);
+    let fields = block::fields(&head[block_begin..], newlines, limits.headers)?;
     Ok(RequestHead { method, uri, version: line.version, fields })
 }
 
@@ -218,7 +219,7 @@ mod tests {
         let bytes = text.as_bytes();
         let read = |scan: &mut Scan, bytes: &[u8]| {
             let Some(place) = scan.find(bytes, &limits())? else { return Ok(None) };
-            parse(&bytes[place.begin..place.end], &limits()).map(Some)
+            parse(&bytes[place.begin..place.end], scan, &limits()).map(Some)
         };
         let whole = read(&mut Scan::default(), bytes);
         let mut scan = Scan::default();

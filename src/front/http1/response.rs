@@ -22,17 +22,17 @@ pub struct Asker {
 impl Asker {
     /// What `head` asks for.
     pub fn of(head: &RequestHead) -> Self {
-        let has = |name: Known, word: &str| {
+        let has = |name: Known, word: &[u8]| {
             head.fields.elements(name).any(|token| token.eq_ignore_ascii_case(word))
         };
         let keeps = match head.version {
-            Version::HTTP_11 => !has(Known::Connection, "close"),
-            _ => has(Known::Connection, "keep-alive") && !has(Known::Connection, "close"),
+            Version::HTTP_11 => !has(Known::Connection, b"close"),
+            _ => has(Known::Connection, b"keep-alive") && !has(Known::Connection, b"close"),
         };
         Asker {
             is_head: head.method == Method::HEAD,
             version: head.version,
-            takes_trailers: head.version == Version::HTTP_11 && has(Known::Te, "trailers"),
+            takes_trailers: head.version == Version::HTTP_11 && has(Known::Te, b"trailers"),
             keeps,
             has_said_all: false,
         }

@@ -105,7 +105,7 @@ impl Wire {
         {
             state.unread.advance(place.begin);
             let head = state.unread.split_to(place.end - place.begin);
-            return Poll::Ready(head::parse(&head, limits).map(Some));
+            return Poll::Ready(head::parse(&head, scan, limits).map(Some));
         }
         loop {
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -126,7 +126,7 @@ impl Wire {
                 }
                 continue;
             };
-            let head = head::parse(&bytes[place.begin..place.end], limits);
+            let head = head::parse(&bytes[place.begin..place.end], scan, limits);
             if state.unread.is_empty() {
                 state.unread.extend_from_slice(&filled[place.end..]);
             } else {

@@ -163,7 +163,7 @@ impl Taken {
 
     fn append(&mut self, name: Name<'_>, value: &[u8]) {
         if name.known() == Known::ContentLength {
-            self.length = match (self.length, length(value)) {
+            self.length = match (self.length, fields::number(value)) {
                 (Length::Absent, Some(bytes)) => Length::Said(bytes),
                 _ => Length::Doubtful,
             };
@@ -262,12 +262,6 @@ fn is_of_connection(name: Known, value: &[u8]) -> bool {
 fn is_odd(field: &Field<'_>) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_blank(field.value.first()) || is_blank(field.value.last())
-}
-
-/// `1*DIGIT` (RFC 9110 section 8.6): `parse` alone would take a sign.
-fn length(value: &[u8]) -> Option<u64> {
-    let digits = fields::visible(value)?;
-    if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Conn {
             && let Some(end) = scan.find(&self.unread)?
         {
             let head = self.unread.split_to(end);
-            return Poll::Ready(Ok(head::parse(&head)?));
+            return Poll::Ready(Ok(head::parse(&head, scan)?));
         }
         loop {
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -110,13 +110,13 @@ impl Conn {
                 && let Some(end) = scan.find(filled)?
             {
                 self.unread.extend_from_slice(&filled[end..]);
-                return Poll::Ready(Ok(head::parse(&filled[..end])?));
+                return Poll::Ready(Ok(head::parse(&filled[..end], scan)?));
             }
             let was_empty = self.unread.is_empty();
             self.unread.extend_from_slice(filled);
             if !was_empty && let Some(end) = scan.find(&self.unread)? {
                 let head = self.unread.split_to(end);
-                return Poll::Ready(Ok(head::parse(&head)?));
+                return Poll::Ready(Ok(head::parse(&head, scan)?));
             }
         }
     }

@@ -55,20 +55,18 @@ impl Scan {
     }
 }
 
-/// The response that `head` is of, which [`Scan::find`] has found.
+/// The response that `head` is of, which `scan` has found.
 ///
 /// # Errors
 /// It is none.
-pub fn parse(head: &[u8]) -> Result<ResponseHead, BadHead> {
-    let line_end = memchr::memchr(b'\r', head).ok_or(BadHead::StatusLine)?;
-    // A CR that ends no line would take a byte of what follows with it.
-    if !head[line_end..].starts_with(b"\r\n") {
-        return Err(BadHead::StatusLine);
-    }
-    let (line, block) = (&head[..line_end], &head[line_end + 2..]);
+pub fn parse(head: &[u8], scan: &Scan) -> Result<ResponseHead, BadHead> {
+    let line_bytes = scan.0.first().ok_or(BadHead::StatusLine)?;
+    let block_begin = line_bytes + b"\r\n".len();
+    let (line, block) = (&head[..line_bytes], &head[block_begin..]);
     let (version, status) = status(line)?;
     let reason = reason(line, status)?;
-    let fields = block::fields(block, FIELDS_MAX).map_err(|bad| match bad {
+    let newlines = scan.0.newlines().skip(1).map(|newline| newline - block_begin);
+    let fields = block::fields(block, newlines, FIELDS_MAX).map_err(|bad| match bad {
         block::BadBlock::Malformed => BadHead::Field,
         block::BadBlock::TooMany => BadHead::TooLarge,
     })?;
@@ -125,7 +123,7 @@ mod tests {
     /// All at once, and byte by byte: they must agree.
     fn read(text: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
         let read = |scan: &mut Scan, bytes: &[u8]| match scan.find(bytes)? {
-            Some(end) => parse(&bytes[..end]).map(Some),
+            Some(end) => parse(&bytes[..end], scan).map(Some),
             None => Ok(None),
         };
         let whole = read(&mut Scan::default(), text);
