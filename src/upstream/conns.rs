@@ -41,7 +41,7 @@ const HEAD_PIECE: usize = 4 * 1024;
 /// The same while something of the client's waits already: most heads, and hardly any of a body.
 const SMALL_HEAD_PIECE: usize = 1024;
 /// What is read at once of a body for a reader that takes what it is given.
-const FREE_PIECE: usize = 64 * 1024;
+const FREE_PIECE: usize = 128 * 1024;
 /// The same where it is read on demand or memory is short.
 const BODY_PIECE: usize = 16 * 1024;
 /// The same while the client's room is full: enough that a stream whose client does take it gets on.
