@@ -58,7 +58,7 @@ pub fn combine(old: &Entry, new: &Entry) -> Option<Entry> {
         headers.insert(header::CONTENT_RANGE, content_range(first, end, complete));
         meta.part = Some(Part { first, complete, asked, object_max: b.object_max });
     }
-    Some(Entry { head: Arc::new(Head::new(meta, status, &headers)), body })
+    Some(Entry { head: Arc::new(Head::new(meta, status, &headers)), body, born: old.born.min(new.born) })
 }
 
 /// `Content-Range` of the bytes from `first` to before `end` (RFC 9110 §14.4).

@@ -83,6 +83,8 @@ pub struct Entry {
     pub head: Arc<Head>,
     /// Its body.
     pub body: StoredBody,
+    /// The number of the last invalidation from before its fetch began; given when it is stored.
+    pub(super) born: u64,
 }
 
 /// A body in memory, shared by all who read it.
@@ -121,12 +123,12 @@ impl Entry {
     pub fn new(head: Arc<Head>, body: StoredBody) -> Self {
         let has_no_content = head.status == StatusCode::NO_CONTENT;
         if head.headers.contains_key(header::CONTENT_LENGTH) || has_no_content {
-            return Self { head, body };
+            return Self { head, body, born: 0 };
         }
         let Head { mut meta, status, mut headers, .. } = Arc::unwrap_or_clone(head);
         headers.insert(header::CONTENT_LENGTH, body.length.into());
         meta.content_length = Some(body.length);
-        Self { head: Arc::new(Head::new(meta, status, &headers)), body }
+        Self { head: Arc::new(Head::new(meta, status, &headers)), body, born: 0 }
     }
 
     /// Its age in seconds (RFC 9111 §4.2.3).
@@ -138,7 +140,7 @@ impl Entry {
     pub fn stale_from(&self, now: u64) -> Self {
         let mut head = (*self.head).clone();
         head.meta.lifetime = head.meta.lifetime.min(head.meta.age(now));
-        Self { head: Arc::new(head), body: self.body.clone() }
+        self.with_head(head)
     }
 
     /// The same, of which each use is validated.
@@ -147,7 +149,11 @@ impl Entry {
         (head.meta.no_cache, head.meta.must_revalidate) = (true, true);
         let meta = &mut head.meta;
         (meta.stale_while_revalidate, meta.stale_if_error, meta.stale_if_unreachable) = (0, 0, 0);
-        Self { head: Arc::new(head), body: self.body.clone() }
+        self.with_head(head)
+    }
+
+    fn with_head(&self, head: Head) -> Self {
+        Self { head: Arc::new(head), body: self.body.clone(), born: self.born }
     }
 
     /// Bytes of memory behind it.

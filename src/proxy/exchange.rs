@@ -17,7 +17,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::answer::Answer;
 use crate::body::{Body, BodyError, End, Meter, Metered, PIECE, Room, Share};
 use crate::cache::policy;
-use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
+use crate::cache::{
+    CacheReason, CacheStatus, Epoch, Key, RequestPlan, keyed_authority, keyed_target, plan_request,
+};
 use crate::clock::unix_seconds;
 use crate::config::{CacheMode, RouteCache};
 use crate::fields::RequestHead;
@@ -330,23 +332,23 @@ impl Exchange {
         }
     }
 
-    /// After an unsafe method: what it made worthless is forgotten, or validated before it is used again.
-    pub async fn invalidate(&self, parts: &response::Parts) {
-        if self.route_config().cache.is_none() {
-            return;
+    /// The moment before a request that may change what is stored; `None` where there is nothing to change.
+    pub fn epoch_of_change(&self) -> Option<Epoch> {
+        if self.head.method.is_safe() || self.route_config().cache.is_none() {
+            return None;
         }
-        let key = self.cache_key();
-        let query = &self.rules().key.query;
-        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts, query);
+        Some(self.local.keep.cache.epoch(&self.cache_key()))
+    }
+
+    /// After an unsafe method that began at `began`: what it made worthless is forgotten, or validated before it is
+    /// used again. The epoch of the key's next response, if nothing else has invalidated it meanwhile.
+    pub fn invalidate(&self, parts: &response::Parts, began: Epoch) -> Option<Epoch> {
+        let (cache, key, query) = (&self.local.keep.cache, self.cache_key(), &self.rules().key.query);
         let groups = policy::invalidated_groups(&self.head.method, parts);
         if !groups.is_empty() {
-            let keep = self.local.keep.clone();
-            // It looks at all that is stored: not on this thread.
-            let purge = move || keep.cache.invalidate_groups(&key, groups);
-            if let Err(error) = tokio::task::spawn_blocking(purge).await {
-                tracing::error!(%error, "a purge by group failed");
-            }
+            cache.invalidate_groups(&key, groups);
         }
+        cache.invalidate_after(&key, &self.head.method, parts, query, began)
     }
 
     /// Time since the request came.
