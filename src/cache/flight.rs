@@ -250,10 +250,16 @@ impl Flights {
     /// Forgets the key, and keeps fetches that began before from storing it (RFC 9111 §4.4). The key's epoch from here
     /// on, if nothing else has invalidated it, or what was fetched for it, since `began`.
     pub(super) fn invalidate(&self, key: &Key, began: Epoch) -> Option<Epoch> {
-        let before = self.disown(key);
-        self.store.remove(key);
+        let before = self.forget_all(key);
         // Its number stays: whatever else was invalidated since concerns what was fetched since.
         (before == began.key).then_some(Epoch { key: before + 1, ..began })
+    }
+
+    /// The same, for those who store nothing there themselves; how often that has been so.
+    pub(super) fn forget_all(&self, key: &Key) -> u64 {
+        let before = self.disown(key);
+        self.store.remove(key);
+        before
     }
 
     /// Forgets what is selected, or makes it stale, and keeps fetches that began before from storing it or

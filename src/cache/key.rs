@@ -105,6 +105,17 @@ impl Key {
         (key.origin() == Some((owner, scheme, authority))).then_some(key)
     }
 
+    /// The key of another target of the same origin.
+    pub fn with_target(&self, target: &str) -> Option<Key> {
+        let (owner, scheme, authority) = self.origin()?;
+        Some(Key::new(owner, scheme, authority, target))
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        std::str::from_utf8(&self.text[self.target_at..]).unwrap_or_default()
+    }
+
     /// The upstream that answers it.
     pub fn owner(&self) -> &[u8] {
         &self.text[..self.owner_end()]

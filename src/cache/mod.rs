@@ -23,6 +23,7 @@ mod vary;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::Method;
 use http::header;
 use http::response;
@@ -260,7 +261,9 @@ impl Cache {
 
     /// What is in these groups of the key's origin is validated before it is used again (RFC 9875 §3).
     pub fn invalidate_groups(&self, key: &Key, groups: Vec<String>) {
-        self.flights.invalidate_groups(key, groups);
+        if !groups.is_empty() {
+            self.flights.invalidate_groups(key, groups);
+        }
     }
 
     /// A walk through all that is stored, when something has been invalidated since the last one: what is swept costs
@@ -269,29 +272,34 @@ impl Cache {
         self.flights.sweep()
     }
 
-    /// After every exchange that was not a GET or HEAD and began at `began`: forgets what it made worthless, the
-    /// target and what Location and Content-Location name in the same origin (RFC 9111 §4.4). As [`Self::invalidate`];
-    /// `began` if it made nothing worthless.
+    /// After every exchange whose method may change something: what it made worthless is forgotten, the target and
+    /// what Location and Content-Location name in the same origin (RFC 9111 §4.4), however a route reads their
+    /// queries; and its groups are invalidated. If the key's own responses are stored, it began at `began`, and
+    /// what comes back is as of [`Self::invalidate`]; `began` if it made nothing worthless.
     pub fn invalidate_after(
         &self,
         key: &Key,
         method: &Method,
         res: &response::Parts,
-        query: &QueryKey,
-        began: Epoch,
+        keyed_by: &[QueryKey],
+        began: Option<Epoch>,
     ) -> Option<Epoch> {
         if !policy::invalidates(method, res.status) {
-            return Some(began);
+            return began;
         }
-        let epoch = self.invalidate(key, began);
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let reference = res.headers.get(name).and_then(|value| value.to_str().ok());
-            let other = reference.and_then(|reference| key.same_origin(&keyed_target(reference, query)));
-            if let Some(other) = other.filter(|other| other != key) {
-                self.invalidate(&other, began);
+        let own = began.and_then(|began| self.invalidate(key, began));
+        let is_other = |other: &Key| began.is_none() || other != key;
+        let told = |name| res.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        for query in keyed_by {
+            let target = key.with_target(&keyed_target(key.target(), query));
+            let locations = [told(header::LOCATION), told(header::CONTENT_LOCATION)].into_iter().flatten();
+            let named = locations.filter_map(|location| key.same_origin(&keyed_target(location, query)));
+            for other in named.chain(target).filter(is_other) {
+                self.flights.forget_all(&other);
             }
         }
-        epoch
+        self.invalidate_groups(key, tags::invalidated_groups(&res.headers));
+        own
     }
 
     /// Keys that had to make room or found none, approximately.

@@ -68,7 +68,7 @@ fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
     let (_, mut res) = exchange(&[("location", "/")]);
     let form = Key::new("app", "http", "h", "/form");
     let after = |res: &response::Parts| {
-        cache.invalidate_after(&form, &Method::POST, res, &QueryKey::All, cache.epoch(&form));
+        cache.invalidate_after(&form, &Method::POST, res, &[QueryKey::All], Some(cache.epoch(&form)));
     };
 
     res.status = StatusCode::NOT_FOUND;

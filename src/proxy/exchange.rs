@@ -16,7 +16,6 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::answer::Answer;
 use crate::body::{Body, BodyError, End, Meter, Metered, PIECE, Room, Share};
-use crate::cache::policy;
 use crate::cache::{
     CacheReason, CacheStatus, Epoch, Key, RequestPlan, keyed_authority, keyed_target, plan_request,
 };
@@ -257,7 +256,10 @@ impl Exchange {
 
     fn keyed_target(&self) -> Cow<'_, str> {
         let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
-        keyed_target(target, &self.rules().key.query)
+        match &self.route_config().cache {
+            Some(rules) => keyed_target(target, &rules.key.query),
+            None => Cow::Borrowed(target),
+        }
     }
 
     /// Under which stored responses for this request are found: as received, before any change.
@@ -332,7 +334,7 @@ impl Exchange {
         }
     }
 
-    /// The moment before a request that may change what is stored; `None` where there is nothing to change.
+    /// The moment before a request that may change what is stored for its own key; `None` where nothing is.
     pub fn epoch_of_change(&self) -> Option<Epoch> {
         if self.head.method.is_safe() || self.route_config().cache.is_none() {
             return None;
@@ -340,15 +342,15 @@ impl Exchange {
         Some(self.local.keep.cache.epoch(&self.cache_key()))
     }
 
-    /// After an unsafe method that began at `began`: what it made worthless is forgotten, or validated before it is
-    /// used again. The epoch of the key's next response, if nothing else has invalidated it meanwhile.
-    pub fn invalidate(&self, parts: &response::Parts, began: Epoch) -> Option<Epoch> {
-        let (cache, key, query) = (&self.local.keep.cache, self.cache_key(), &self.rules().key.query);
-        let groups = policy::invalidated_groups(&self.head.method, parts);
-        if !groups.is_empty() {
-            cache.invalidate_groups(&key, groups);
+    /// After a request that was not looked up: what it made worthless, on any route to the same upstream, is forgotten or
+    /// validated before it is used again. `began`, and what comes of it, are for the next response of its own key.
+    pub fn invalidate(&self, parts: &response::Parts, began: Option<Epoch>) -> Option<Epoch> {
+        let keyed_by = &self.view.keyed_by[self.upstream_index()];
+        if keyed_by.is_empty() || self.head.method.is_safe() {
+            return None;
         }
-        cache.invalidate_after(&key, &self.head.method, parts, query, began)
+        let cache = &self.local.keep.cache;
+        cache.invalidate_after(&self.cache_key(), &self.head.method, parts, keyed_by, began)
     }
 
     /// Time since the request came.

@@ -160,6 +160,6 @@ async fn passed(x: &mut Exchange, out: Outgoing, offer: Option<Offer>) -> Result
     if let Some(server_side) = fetched.tunnel.take() {
         tunnel::start(x, offer.ok_or(Failure::Upgrade)?, server_side);
     }
-    let epoch = epoch.and_then(|began| x.invalidate(&fetched.parts, began));
+    let epoch = x.invalidate(&fetched.parts, epoch);
     Ok(cached::answer_to_post(x, fetched, epoch))
 }
