@@ -52,7 +52,7 @@ pub fn combine(old: &Entry, new: &Entry) -> Option<Entry> {
         fields.set(Known::ContentRange, content_range(first, end, complete).as_bytes());
         meta.part = Some(Part { first, complete, asked, object_max: b.object_max });
     }
-    Some(Entry { head: Arc::new(Head::new(meta, status, &fields)), body })
+    Some(Entry { head: Arc::new(Head::new(meta, status, &fields)), body, born: old.born.min(new.born) })
 }
 
 /// `Content-Range` of the bytes from `first` to before `end` (RFC 9110 §14.4).

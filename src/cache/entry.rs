@@ -79,6 +79,8 @@ pub struct Entry {
     pub head: Arc<Head>,
     /// Its body.
     pub body: StoredBody,
+    /// The number of the last invalidation from before its fetch began; given when it is stored.
+    pub(super) born: u64,
 }
 
 /// A body in memory, shared by all who read it.
@@ -119,12 +121,12 @@ impl Entry {
     pub fn new(head: Arc<Head>, body: StoredBody) -> Self {
         let has_no_content = head.status == StatusCode::NO_CONTENT;
         if head.fields.has(Known::ContentLength) || has_no_content {
-            return Self { head, body };
+            return Self { head, body, born: 0 };
         }
         let Head { mut meta, status, mut fields } = Arc::unwrap_or_clone(head);
         set_length(&mut fields, body.length);
         meta.content_length = Some(body.length);
-        Self { head: Arc::new(Head::new(meta, status, &fields)), body }
+        Self { head: Arc::new(Head::new(meta, status, &fields)), body, born: 0 }
     }
 
     /// Its age in seconds (RFC 9111 §4.2.3).
@@ -136,7 +138,7 @@ impl Entry {
     pub fn stale_from(&self, now: u64) -> Self {
         let mut head = (*self.head).clone();
         head.meta.lifetime = head.meta.lifetime.min(head.meta.age(now));
-        Self { head: Arc::new(head), body: self.body.clone() }
+        self.with_head(head)
     }
 
     /// The same, of which each use is validated.
@@ -145,7 +147,11 @@ impl Entry {
         (head.meta.no_cache, head.meta.must_revalidate) = (true, true);
         let meta = &mut head.meta;
         (meta.stale_while_revalidate, meta.stale_if_error, meta.stale_if_unreachable) = (0, 0, 0);
-        Self { head: Arc::new(head), body: self.body.clone() }
+        self.with_head(head)
+    }
+
+    fn with_head(&self, head: Head) -> Self {
+        Self { head: Arc::new(head), body: self.body.clone(), born: self.born }
     }
 
     /// Bytes of memory behind it.

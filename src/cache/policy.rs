@@ -15,7 +15,6 @@ use crate::cache::range::Part;
 use crate::cache::range::asked;
 use crate::cache::range::carried;
 use crate::cache::status::CacheReason;
-use crate::cache::tags;
 use crate::cache::tags::Tags;
 use crate::cache::vary::Choosing;
 use crate::cache::vary::Selection;
@@ -401,11 +400,6 @@ pub fn is_named_by(meta: &Meta, res304: &ResponseHead) -> bool {
 /// or unknown method that did not fail.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
     !method.is_safe() && (status.is_success() || status.is_redirection())
-}
-
-/// The groups that this exchange makes worthless (RFC 9875 §3).
-pub fn invalidated_groups(method: &Method, res: &ResponseHead) -> Vec<String> {
-    if invalidates(method, res.status) { tags::invalidated_groups(&res.fields) } else { Vec::new() }
 }
 
 fn refuse_status(status: StatusCode, control: &CacheControl) -> Result<(), CacheReason> {

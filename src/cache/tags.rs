@@ -40,14 +40,14 @@ impl Tags {
         }
     }
 
-    /// True when the response calls itself so, in either way.
-    pub fn have(&self, tag: &str) -> bool {
-        self.tags.iter().any(|own| **own == *tag) || self.is_in_group(tag)
+    /// What the response calls itself, in either way.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().chain(&*self.groups).map(|name| &**name)
     }
 
-    /// True when the response is in this group of its origin.
-    pub fn is_in_group(&self, group: &str) -> bool {
-        self.groups.iter().any(|own| **own == *group)
+    /// The groups of its origin that the response is in.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(|name| &**name)
     }
 
     /// Bytes of memory behind them.
@@ -58,16 +58,20 @@ impl Tags {
 
 /// The groups that the answer to an unsafe method makes worthless (RFC 9875 §3).
 pub fn invalidated_groups(fields: &Fields) -> Vec<String> {
-    let mut groups = match fields.has(CACHE_GROUP_INVALIDATION) {
-        true => strings(fields, CACHE_GROUP_INVALIDATION),
-        false => Vec::new(),
-    };
-    groups.truncate(TAGS_MAX);
-    groups
+    if !fields.has(CACHE_GROUP_INVALIDATION) {
+        return Vec::new();
+    }
+    // Nothing is in a group whose name is not kept.
+    let groups = strings(fields, CACHE_GROUP_INVALIDATION).into_iter();
+    groups.filter(|name| is_kept(name)).take(TAGS_MAX).collect()
 }
 
 fn kept(names: impl Iterator<Item = Box<str>>) -> Box<[Box<str>]> {
-    names.filter(|name| !name.is_empty() && name.len() <= TAG_BYTES_MAX).take(TAGS_MAX).collect()
+    names.filter(|name| is_kept(name)).take(TAGS_MAX).collect()
+}
+
+fn is_kept(name: &str) -> bool {
+    !name.is_empty() && name.len() <= TAG_BYTES_MAX
 }
 
 #[cfg(test)]
@@ -87,13 +91,8 @@ mod tests {
             ("cache-groups", "\"g\", \"h i\";x=y, token"),
         ]));
 
-        for tag in ["a", "b", "c", "d e", "f", "g", "h i"] {
-            assert!(tags.have(tag), "{tag}");
-        }
-        for tag in ["d", "e", "token", "", "A"] {
-            assert!(!tags.have(tag), "{tag}");
-        }
-        assert!(tags.is_in_group("g") && !tags.is_in_group("a"));
+        assert_eq!(tags.names().collect::<Vec<_>>(), ["a", "b", "c", "d e", "f", "g", "h i"]);
+        assert_eq!(tags.groups().collect::<Vec<_>>(), ["g", "h i"]);
     }
 
     #[test]
@@ -103,7 +102,9 @@ mod tests {
         let tags = Tags::of(&headers(&[("surrogate-key", &many), ("cache-tag", &long)]));
 
         assert_eq!(tags.tags.len(), TAGS_MAX);
-        assert!(!tags.have(&long));
+        assert!(tags.names().all(|name| name != long));
+        let groups = format!("\"{long}\", \"\", \"a\"");
+        assert_eq!(invalidated_groups(&headers(&[("cache-group-invalidation", &groups)])), ["a"]);
     }
 
     #[test]

@@ -66,13 +66,17 @@ fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
     let cache = cache();
     store(&cache, FRESH, "abc");
     let (_, mut res) = exchange(&[("location", "/")]);
+    let form = Key::new("app", "http", "h", "/form");
+    let after = |res: &ResponseHead| {
+        cache.invalidate_after(&form, &Method::POST, res, &[QueryKey::All], Some(cache.epoch(&form)));
+    };
 
     res.status = StatusCode::NOT_FOUND;
-    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res, &QueryKey::All);
+    after(&res);
     assert!(matches!(cache.lookup(&key(), &request(&[]), 110, &rules()), Lookup::Hit { .. }));
 
     res.status = StatusCode::SEE_OTHER;
-    cache.invalidate_after(&Key::new("app", "http", "h", "/form"), &Method::POST, &res, &QueryKey::All);
+    after(&res);
     assert!(matches!(cache.lookup(&key(), &request(&[]), 110, &rules()), Lookup::Miss(CacheReason::UriMiss)));
 }
 

@@ -16,8 +16,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::answer::Answer;
 use crate::body::{Body, BodyError, End, Meter, Metered, PIECE, Room, Share};
-use crate::cache::policy;
-use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
+use crate::cache::{
+    CacheReason, CacheStatus, Epoch, Key, RequestPlan, keyed_authority, keyed_target, plan_request,
+};
 use crate::clock::unix_seconds;
 use crate::config::{CacheMode, RouteCache};
 use crate::fields::{self, Known, RequestHead, ResponseHead};
@@ -252,7 +253,10 @@ impl Exchange {
 
     fn keyed_target(&self) -> Cow<'_, str> {
         let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
-        keyed_target(target, &self.rules().key.query)
+        match &self.route_config().cache {
+            Some(rules) => keyed_target(target, &rules.key.query),
+            None => Cow::Borrowed(target),
+        }
     }
 
     /// Under which stored responses for this request are found: as received, before any change.
@@ -322,23 +326,23 @@ impl Exchange {
         }
     }
 
-    /// After an unsafe method: what it made worthless is forgotten, or validated before it is used again.
-    pub async fn invalidate(&self, parts: &ResponseHead) {
-        if self.route_config().cache.is_none() {
-            return;
+    /// The moment before a request that may change what is stored for its own key; `None` where nothing is.
+    pub fn epoch_of_change(&self) -> Option<Epoch> {
+        if self.head.method.is_safe() || self.route_config().cache.is_none() {
+            return None;
         }
-        let key = self.cache_key();
-        let query = &self.rules().key.query;
-        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts, query);
-        let groups = policy::invalidated_groups(&self.head.method, parts);
-        if !groups.is_empty() {
-            let keep = self.local.keep.clone();
-            // It looks at all that is stored: not on this thread.
-            let purge = move || keep.cache.invalidate_groups(&key, groups);
-            if let Err(error) = tokio::task::spawn_blocking(purge).await {
-                tracing::error!(%error, "a purge by group failed");
-            }
+        Some(self.local.keep.cache.epoch(&self.cache_key()))
+    }
+
+    /// After a request that was not looked up: what it made worthless, on any route to the same upstream, is forgotten or
+    /// validated before it is used again. `began`, and what comes of it, are for the next response of its own key.
+    pub fn invalidate(&self, parts: &ResponseHead, began: Option<Epoch>) -> Option<Epoch> {
+        let keyed_by = &self.view.keyed_by[self.upstream_index()];
+        if keyed_by.is_empty() || self.head.method.is_safe() {
+            return None;
         }
+        let cache = &self.local.keep.cache;
+        cache.invalidate_after(&self.cache_key(), &self.head.method, parts, keyed_by, began)
     }
 
     /// Time since the request came.

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use crate::answer::Answer;
 use crate::body::{Body, Meter, Room};
@@ -155,13 +155,11 @@ impl Future for Serving {
 
 /// A request that the cache has no part in.
 async fn passed(x: &mut Exchange, out: Outgoing, offer: Option<Offer>) -> Result<Answer, Failure> {
+    let epoch = x.epoch_of_change();
     let mut fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
     if let Some(server_side) = fetched.tunnel.take() {
         tunnel::start(x, offer.ok_or(Failure::Upgrade)?, server_side);
     }
-    if matches!(x.head.method, Method::GET | Method::HEAD) {
-        return Ok(x.to_client(fetched));
-    }
-    Box::pin(x.invalidate(&fetched.parts)).await;
-    Ok(cached::answer_to_post(x, fetched))
+    let epoch = x.invalidate(&fetched.parts, epoch);
+    Ok(cached::answer_to_post(x, fetched, epoch))
 }
