@@ -95,6 +95,8 @@ pub struct StoredBody {
 pub struct Refreshed {
     /// The entry to answer with; its body is the old one's.
     pub entry: Arc<Entry>,
+    /// The old one's head.
+    pub(super) of: Arc<Head>,
     /// Whether it may be kept; the new fields may forbid it.
     pub storable: Result<(), CacheReason>,
 }
@@ -192,7 +194,8 @@ pub fn update_from_304(
         Err(reason) => (Meta { received: times.received, ..entry.head.meta.clone() }, Err(reason)),
     };
     let head = Head::new(meta, updated.status, &updated.fields);
-    Refreshed { entry: Arc::new(Entry::new(Arc::new(head), entry.body.clone())), storable }
+    let refreshed = Entry::new(Arc::new(head), entry.body.clone());
+    Refreshed { entry: Arc::new(refreshed), of: entry.head.clone(), storable }
 }
 
 impl StoredBody {

@@ -371,6 +371,29 @@ impl Flights {
         }
     }
 
+    /// Stores what a validation made of an entry, unless another has taken the entry's place meanwhile: that one was
+    /// asked for later, and nobody knows which of two answers on their way the server made last.
+    pub(super) fn renew(&self, key: &Key, refreshed: &Refreshed, epoch: Epoch) -> Result<(), CacheReason> {
+        let Head { meta, .. } = &*refreshed.entry.head;
+        let is_other = |entry: &Arc<Entry>| {
+            entry.head.meta.selection == meta.selection
+                && entry.head.meta.part.is_none()
+                && !Arc::ptr_eq(&entry.head, &refreshed.of)
+        };
+        let entry = Arc::new(Entry { born: epoch.number, ..(*refreshed.entry).clone() });
+        let mut outcome = Err(CacheReason::Invalidated);
+        let may_stay = || {
+            if self.is_current(key, epoch, &meta.tags) {
+                let variants = self.store.get(key);
+                let is_superseded = variants.is_some_and(|variants| variants.iter().any(is_other));
+                outcome = if is_superseded { Err(CacheReason::Superseded) } else { Ok(()) };
+            }
+            outcome.is_ok()
+        };
+        self.store.insert(key, entry, may_stay, |old| self.invalidations.apply(key, old));
+        outcome
+    }
+
     fn flight(&self, epoch: Epoch) -> Arc<Flight> {
         Arc::new(Flight { state: Mutex::default(), held: self.held.clone(), born: epoch.number })
     }
@@ -431,11 +454,10 @@ impl Leader {
             self.release(reason);
             return Err(reason);
         }
-        let entry = Arc::unwrap_or_clone(refreshed.entry.clone());
-        let stored = self.flights.insert(&self.key, entry, self.epoch);
+        let stored = self.flights.renew(&self.key, &refreshed, self.epoch);
         self.flights.forget(&self.key, &self.flight);
         self.flight.settle(Phase::Landed(refreshed.entry));
-        stored.map(drop)
+        stored
     }
 
     /// Nothing to share: all who wait go alone, at once.

@@ -233,6 +233,8 @@ impl Cache {
         let selected = variants.iter().find(|e| {
             e.head.meta.part.is_none()
                 && !e.head.meta.is_observed
+                // Of what was stored meanwhile it knows nothing.
+                && e.head.meta.received <= times.asked
                 && e.head.status == res.status
                 && policy::select(&e.head.meta, req, &choosing).is_ok()
         });
@@ -243,7 +245,7 @@ impl Cache {
         }
         let refreshed = update_from_304(entry, req, res, times, rules);
         if refreshed.storable.is_ok() {
-            let _ = self.flights.insert(key, Arc::unwrap_or_clone(refreshed.entry), epoch);
+            let _ = self.flights.renew(key, &refreshed, epoch);
         }
     }
 

@@ -35,6 +35,10 @@ const HEURISTIC_SECONDS_MAX: u64 = 86_400;
 /// of RFC 9111 §4.2.4 to a cache that is disconnected, for as long as an operator takes to wake up.
 const DISCONNECTED_SECONDS: u64 = 600;
 
+/// How far a clock may be set back before what was stored before is validated: what a time server does to a clock that
+/// was right is less, and so is what a request that began earlier lags behind.
+const CLOCK_SECONDS_MAX: u64 = 60;
+
 /// Fields by which some servers let a request be about something else than its method and target say.
 /// They are in no key, so what they bring about is not stored.
 const UNKEYED: [&str; 8] = [
@@ -310,7 +314,9 @@ pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> A
     let age = meta.age(now);
     let ttl = meta.ttl(now);
     let overdue = age.saturating_sub(meta.lifetime);
-    let is_stale = age >= meta.lifetime;
+    // Set back, a clock cannot tell the age of what came before.
+    let is_from_the_future = meta.received > now.saturating_add(CLOCK_SECONDS_MAX);
+    let is_stale = age >= meta.lifetime || is_from_the_future;
     let accepts_stale = !meta.must_revalidate && asks.max_stale.is_some_and(|most| overdue <= most);
     let reason = if meta.no_cache {
         CacheReason::MustValidate
@@ -758,6 +764,21 @@ mod tests {
             super::tests::meta(&format!("cache-control: max-age=100\ndate: {}", date(-5))).age(NOW),
             5
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_what_came_before_stale() {
+        let meta = meta("cache-control: max-age=100, stale-while-revalidate=10");
+        let is_fresh =
+            |now| matches!(assess(&meta, &req(""), now, &RouteCache::new(1000)), Assessment::Fresh { .. });
+
+        assert!(is_fresh(NOW) && is_fresh(NOW - CLOCK_SECONDS_MAX));
+        let Assessment::Stale { reason, allowed, .. } =
+            assess(&meta, &req(""), NOW - CLOCK_SECONDS_MAX - 1, &RouteCache::new(1000))
+        else {
+            panic!("nobody knows how old it is")
+        };
+        assert_eq!((reason, allowed.while_revalidating), (CacheReason::Stale, true));
     }
 
     #[test]

@@ -79,13 +79,15 @@ pub enum CacheReason {
     StaleIfError,
     /// The key was invalidated while the response arrived.
     Invalidated,
+    /// What was validated is not what is stored by now.
+    Superseded,
     /// The wait for another's fetch took longer than `collapse-wait`.
     WaitedTooLong,
 }
 
 impl CacheReason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [CacheReason; 35] = [
+    pub const ALL: [CacheReason; 36] = [
         Self::Disabled,
         Self::Method,
         Self::RequestBody,
@@ -120,6 +122,7 @@ impl CacheReason {
         Self::StaleWhileRevalidate,
         Self::StaleIfError,
         Self::Invalidated,
+        Self::Superseded,
         Self::WaitedTooLong,
     ];
 
@@ -149,6 +152,7 @@ impl CacheReason {
                 | Self::HeadOnly
                 | Self::CutShort
                 | Self::Invalidated
+                | Self::Superseded
         )
     }
 
@@ -189,6 +193,7 @@ impl CacheReason {
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::StaleIfError => "stale-if-error",
             Self::Invalidated => "invalidated",
+            Self::Superseded => "superseded",
             Self::WaitedTooLong => "waited-too-long",
         }
     }

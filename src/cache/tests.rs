@@ -81,6 +81,21 @@ fn a_successful_unsafe_method_forgets_the_target_and_what_it_names() {
 }
 
 #[test]
+fn the_answer_to_a_head_says_nothing_of_what_was_stored_after_it_was_asked() {
+    for (asked, kept) in [(100, 1), (99, 0)] {
+        let cache = cache();
+        store(&cache, &[("cache-control", "max-age=60"), ("x-a", "0")], "abc");
+        let (req, res) = exchange(&[("cache-control", "max-age=60"), ("x-a", "1")]);
+
+        let times = Times { asked, received: 101 };
+        cache.freshen_by_head(&key(), &req, &res, times, &rules(), cache.epoch(&key()));
+
+        let Lookup::Hit { entry, .. } = cache.lookup(&key(), &req, 101, &rules()) else { panic!("no hit") };
+        assert_eq!(entry.head.headers["x-a"], kept.to_string(), "asked at {asked}");
+    }
+}
+
+#[test]
 fn a_large_body_keeps_no_read_buffer_in_memory() {
     let buffer = Bytes::from(vec![0; 3 << 20]);
     for length in [None, Some("1572864")] {

@@ -447,3 +447,32 @@ fn the_answer_to_a_post_is_stored_when_nothing_came_between() {
 
     assert_eq!(proxy.get("/").text(), "made");
 }
+
+#[test]
+fn a_validation_that_ends_late_does_not_take_the_place_of_what_was_fetched_meanwhile() {
+    const OLD: &str = "Cache-Control: max-age=60\r\nAge: 100\r\nETag: \"a\"\r\n";
+    const RENEWED: &str = "Cache-Control: max-age=60\r\nETag: \"a\"\r\n";
+    let held = Held::default();
+    let hands = held.clone();
+    let origin = nth(move |n, _| match n {
+        0 => chunked("200 OK", OLD, "old"),
+        1 => {
+            hands.hold();
+            format!("HTTP/1.1 304 Not Modified\r\n{RENEWED}\r\n").into_bytes()
+        }
+        _ => chunked("200 OK", "Cache-Control: max-age=60\r\nETag: \"b\"\r\n", "new"),
+    });
+    let text = one_route("cache = true", "eject = false\nretries = 0", &[&origin]);
+    let proxy = Proxy::start(&format!("{text}[cache]\ncollapse-wait = \"100ms\"\n"));
+    proxy.get("/");
+    let mut validating = asking(&proxy, "/");
+    held.asked.wait();
+
+    assert_eq!(proxy.get("/").text(), "new", "it has waited long enough, and asks by itself");
+    held.go.open();
+
+    let answer = validating.response();
+    assert_eq!(answer.text(), "old");
+    assert!(answer.field("cache-status").unwrap().ends_with("detail=superseded"), "{answer:?}");
+    assert_eq!(proxy.get("/").text(), "new");
+}

@@ -298,12 +298,12 @@ fn a_validated_entry_answers_those_who_wait() {
     let leader = lead(&cache);
     let follower = follow(&cache);
 
-    leader.land(Refreshed { entry: entry.clone(), storable: Ok(()) }).unwrap();
+    leader.land(Refreshed { entry: entry.clone(), of: entry.head.clone(), storable: Ok(()) }).unwrap();
 
     assert!(matches!(block_on(follower.wait(&req(), &rules())), Followed::Entry(_)));
     assert!(is_stored(&cache));
 
-    let refused = Refreshed { entry, storable: Err(CacheReason::NoStore) };
+    let refused = Refreshed { of: entry.head.clone(), entry, storable: Err(CacheReason::NoStore) };
     assert_eq!(cache.alone(&key(), cache.epoch(&key())).land(refused), Err(CacheReason::NoStore));
     assert!(!is_stored(&cache));
 }
