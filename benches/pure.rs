@@ -346,7 +346,7 @@ fn pools(c: &mut Criterion) {
             let descriptors = Descriptors::share(1 << 16, wants);
             let keep = Keep::new(1, &config(len, name, &registry).cache, descriptors);
             let snapshot =
-                Snapshot::build(config(len, name, &registry), &keep, &registry).expect("it is well");
+                Snapshot::build(config(len, name, &registry), &keep, &registry, None).expect("it is well");
             let (upstream, headers) = (&snapshot.upstreams[0], http::HeaderMap::new());
             let members = upstream.members();
             let out = || members.servers.iter().skip(3).step_by(10);

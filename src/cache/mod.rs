@@ -21,6 +21,8 @@ mod vary;
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::Method;
@@ -77,7 +79,8 @@ const CANDIDATES_MAX: usize = 12;
 pub struct Cache {
     flights: Arc<Flights>,
     uses: Uses,
-    collapse_wait: Duration,
+    /// In milliseconds.
+    collapse_wait: AtomicU64,
     /// Groups that servers have said are out of date, each with a key of its origin; and whose turn it is to walk.
     outdated: Mutex<Vec<(Key, Vec<String>)>>,
     walk: Mutex<()>,
@@ -138,7 +141,7 @@ impl Cache {
         Self {
             flights,
             uses: Uses::default(),
-            collapse_wait: config.collapse_wait,
+            collapse_wait: AtomicU64::new(millis(config.collapse_wait)),
             outdated: Mutex::default(),
             walk: Mutex::default(),
         }
@@ -146,7 +149,12 @@ impl Cache {
 
     /// How long a follower should wait.
     pub fn collapse_wait(&self) -> Duration {
-        self.collapse_wait
+        Duration::from_millis(self.collapse_wait.load(Relaxed))
+    }
+
+    /// A follower should wait so long from now on.
+    pub fn set_collapse_wait(&self, wait: Duration) {
+        self.collapse_wait.store(millis(wait), Relaxed);
     }
 
     /// What is stored for this request (RFC 9111 §4).
@@ -345,6 +353,10 @@ impl Cache {
         }
         Lookup::Miss(refusal)
     }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

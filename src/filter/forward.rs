@@ -7,6 +7,7 @@
 mod client_ip;
 mod response;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -17,6 +18,7 @@ use http::Version;
 use http::header;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use ipnet::IpNet;
 
 use crate::fields;
 use crate::filter::guard;
@@ -61,7 +63,7 @@ pub enum BodyLength {
 #[derive(Debug, Clone)]
 pub struct Peer {
     ip: IpAddr,
-    is_trusted: bool,
+    is_trusted: Cell<bool>,
     address: HeaderValue,
     scheme: HeaderValue,
     port: HeaderValue,
@@ -80,7 +82,7 @@ impl Peer {
         };
         Peer {
             ip,
-            is_trusted,
+            is_trusted: Cell::new(is_trusted),
             address: address_value(ip),
             scheme: HeaderValue::from_static(scheme),
             port: HeaderValue::from(port),
@@ -95,7 +97,12 @@ impl Peer {
 
     /// Whether it is believed what it says about the client.
     pub fn is_trusted(&self) -> bool {
-        self.is_trusted
+        self.is_trusted.get()
+    }
+
+    /// From now on it is believed if it is in one of `trusted`: its connection may outlive a configuration.
+    pub fn trust(&self, trusted: &[IpNet]) {
+        self.is_trusted.set(trusted.iter().any(|net| net.contains(&self.ip)));
     }
 }
 
@@ -138,7 +145,7 @@ pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>, out: &mut Vec<u8>) -> V
             Fate::Keep | Fate::Condition | Fate::Trailer if named.has(name.as_str()) => {}
             Fate::Keep => text::field(out, name, value.as_bytes()),
             Fate::Drop => {}
-            Fate::DropUnlessTrusted if ctx.peer.is_trusted => text::field(out, name, value.as_bytes()),
+            Fate::DropUnlessTrusted if ctx.peer.is_trusted() => text::field(out, name, value.as_bytes()),
             Fate::DropUnlessTrusted => {}
             Fate::Condition if ctx.conditions.is_some() => {}
             Fate::Condition => text::field(out, name, value.as_bytes()),
@@ -175,7 +182,7 @@ pub fn origin_form(target: Option<&PathAndQuery>) -> PathAndQuery {
 
 /// The client's id when its peer is trusted and the id is fit for any log; else `fresh`, 32 hexadecimal digits.
 pub fn request_id(headers: &HeaderMap, peer: &Peer, fresh: u128) -> HeaderValue {
-    let theirs = if peer.is_trusted { headers.get(X_REQUEST_ID) } else { None };
+    let theirs = if peer.is_trusted() { headers.get(X_REQUEST_ID) } else { None };
     if let Some(id) = theirs.filter(|id| is_request_id(id.as_bytes())) {
         return id.clone();
     }
@@ -330,14 +337,14 @@ fn put_framing(out: &mut Vec<u8>, head: &Parts, body: BodyLength) {
 fn put_origin(out: &mut Vec<u8>, head: &Parts, ctx: &ForwardContext<'_>) {
     let peer = ctx.peer;
     let said = |name: &HeaderName| {
-        let lines = peer.is_trusted.then(|| head.headers.get_all(name));
+        let lines = peer.is_trusted().then(|| head.headers.get_all(name));
         lines.into_iter().flatten()
     };
     put_joined(out, &X_FORWARDED_FOR, said(&X_FORWARDED_FOR), &[peer.address.as_bytes()]);
     for (name, value) in
         [(X_FORWARDED_PROTO, &peer.scheme), (X_FORWARDED_HOST, ctx.host), (X_FORWARDED_PORT, &peer.port)]
     {
-        if !(peer.is_trusted && head.headers.contains_key(&name)) {
+        if !(peer.is_trusted() && head.headers.contains_key(&name)) {
             text::field(out, &name, value.as_bytes());
         }
     }

@@ -49,6 +49,8 @@ pub struct Exchange {
     /// The configuration it began with, and will end with.
     pub view: Rc<View>,
     pub client: Rc<Client>,
+    /// Index of the listener that it came by.
+    listener: usize,
     /// As the client sent it.
     pub head: RequestHead,
     pub request_id: HeaderValue,
@@ -107,10 +109,11 @@ impl Exchange {
         sent: Rc<Meter>,
         turn: Rc<dyn Turn>,
     ) -> Box<Self> {
-        let view = local.snapshot();
+        let (view, listener) = client.door.place();
+        client.peer.trust(&view.config.listeners[listener].trusted_proxies);
         let fresh = local.rng.borrow_mut().u128(..);
         let request_id = forward::request_id(&head.headers, &client.peer, fresh);
-        local.cells.gauge_add(view.listeners[client.listener].handles.in_flight, 1);
+        local.cells.gauge_add(view.listeners[listener].handles.in_flight, 1);
         Box::new(Exchange {
             route: view.routes.len() - 1,
             client_ip: client.peer.ip(),
@@ -124,6 +127,7 @@ impl Exchange {
             local,
             view,
             client,
+            listener,
             head,
             request_id,
         })
@@ -136,7 +140,7 @@ impl Exchange {
         let authority = checked.authority_value();
         let asked = Asked { wants_websocket: checked.wants_websocket, ends_here: checked.ends_here };
         self.authority = authority;
-        let trusted = &config.listeners[self.client.listener].trusted_proxies;
+        let trusted = &config.listeners[self.listener].trusted_proxies;
         self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.headers, trusted);
         Ok(asked)
     }
@@ -144,7 +148,7 @@ impl Exchange {
     /// Step: whose is it?
     pub fn find_route(&mut self) -> Result<(), Failure> {
         let host = router::normal_host(self.authority.to_str().unwrap_or_default());
-        let (listener, path) = (self.client.listener, self.head.uri.path());
+        let (listener, path) = (self.listener, self.head.uri.path());
         if self.view.router.is_ambiguous(listener, &host, path) {
             return Err(Failure::Refused(guard::Refusal::Path));
         }
@@ -316,6 +320,7 @@ impl Exchange {
             local: self.local.clone(),
             view: self.view.clone(),
             client: self.client.clone(),
+            listener: self.listener,
             head,
             request_id: self.request_id.clone(),
             client_ip: self.client_ip,
@@ -456,9 +461,9 @@ impl Exchange {
 
     fn count(&self, total: Duration) {
         let (cells, facts) = (&self.local.cells, &self.facts);
-        let listener = &self.view.listeners[self.client.listener].handles;
+        let listener = &self.view.listeners[self.listener].handles;
         let route: &Route = &self.view.routes[self.route];
-        let handles = &route.handles[self.client.listener];
+        let handles = &route.handles[self.listener];
         cells.gauge_add(listener.in_flight, -1);
         cells.inc(handles.requests.of(facts.status));
         cells.observe(handles.duration, total);
@@ -475,7 +480,7 @@ impl Exchange {
     }
 
     fn log(&self, total: Duration) {
-        let Some(access) = &self.local.access else { return };
+        let Some(access) = &mut *self.local.access.borrow_mut() else { return };
         let facts = &self.facts;
         let has_route = self.route + 1 < self.view.routes.len();
         let upstream = has_route.then(|| self.upstream());
@@ -483,10 +488,10 @@ impl Exchange {
         let field = |name| self.head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
         let us = |time: Option<Duration>| time.map(|t| t.as_micros() as u64);
         let cut = facts.sent.end().is_some_and(|end| end != End::Whole);
-        access.borrow_mut().record(&Record {
+        access.record(&Record {
             time: facts.time,
             client: self.client_ip,
-            listener: &self.view.listeners[self.client.listener].name,
+            listener: &self.view.listeners[self.listener].name,
             method: self.head.method.as_str(),
             scheme: if self.client.is_tls { "https" } else { "http" },
             host: self.authority.as_bytes(),

@@ -36,6 +36,7 @@ mod nginx;
 mod pairs;
 mod probes;
 mod purge;
+mod reload;
 mod resilience;
 mod resolver;
 mod routing;
