@@ -412,3 +412,58 @@ impl Refused {
         Err((status, json!({ "error": format!("nothing has changed: {why}"), "mistakes": mistakes })))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::net::descriptors::{Descriptors, Wants};
+
+    fn snapshot() -> Arc<Snapshot> {
+        let text = "[[listener]]\nbind = \"127.0.0.1:0\"\n[[route]]\nupstream = \"a\"\n[upstream.a]\nservers = [\"10.0.0.1:1\"]";
+        let config = config::parse(text, Path::new("t.toml"), &["round-robin"]).unwrap();
+        let wants = Wants { clients: 1, workers: 2, listeners: 1, probes: 0 };
+        let keep = Keep::new(2, &config.cache, Descriptors::share(1000, wants));
+        Snapshot::build(config, &keep, &Registry::builtin(), None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn nobody_opens_before_all_have_taken_over_and_a_full_inbox_loses_nothing() {
+        let in_turn = async {
+            let (one, mut of_one) = mpsc::channel(1);
+            let (two, mut of_two) = mpsc::channel(1);
+            let (open, _kept) = mpsc::channel(1);
+            // The second worker has no time for its messages.
+            let busy = Message::Open(Open { sockets: Vec::new(), done: open });
+            assert!(two.try_send(busy).is_ok());
+            let task = tokio::task::spawn_local(hand_out(vec![one, two], snapshot(), None, Vec::new()));
+
+            let first = of_one.recv().await;
+            assert!(matches!(first, Some(Message::TakeOver(_))));
+            drop(first);
+            tokio::task::yield_now().await;
+            assert!(of_one.try_recv().is_err(), "the other one has not taken over");
+
+            assert!(matches!(of_two.recv().await, Some(Message::Open(_))), "what it had before");
+            let second = of_two.recv().await;
+            assert!(matches!(second, Some(Message::TakeOver(_))));
+            tokio::task::yield_now().await;
+            assert!(of_one.try_recv().is_err(), "it has it, and is not done");
+            drop(second);
+            for inbox in [&mut of_one, &mut of_two] {
+                assert!(matches!(inbox.recv().await, Some(Message::Open(_))));
+            }
+            assert!(task.await.is_ok());
+        };
+        LocalSet::new().run_until(in_turn).await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_gone_keeps_nobody_waiting() {
+        let (inbox, _) = mpsc::channel(1);
+        LocalSet::new().run_until(hand_out(vec![inbox], snapshot(), None, Vec::new())).await;
+    }
+}

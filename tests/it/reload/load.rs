@@ -100,7 +100,7 @@ fn text(round: usize, cert: &Cert, origins: &[Origin; 3]) -> String {
         .map(|n| format!("[[route]]\npath = \"/unused/{n}/*\"\nupstream = \"stays\"\n"))
         .collect();
     format!(
-        "[limits]\nheaders = {}\nkeep-alive = \"30s\"\n\
+        "[limits]\nheaders = {}\nkeep-alive = \"1h\"\n\
          [[listener]]\nname = \"public\"\nbind = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"secure\"\nbind = \"127.0.0.1:0\"\ntls = {{ certificates = [{}] }}\n{further}\
          {routes}[[route]]\npath = \"/stays/*\"\nupstream = \"stays\"\ncache = true\n\

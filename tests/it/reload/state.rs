@@ -2,6 +2,7 @@
 
 use super::{connected, routes};
 use crate::support::certs::Cert;
+use crate::support::dns::{Dns, Mood};
 use crate::support::{Client, Origin, Proxy, eventually, ok, one_route, reply};
 
 #[test]
@@ -222,4 +223,73 @@ fn the_level_of_events_is_changed() {
     assert!(!is_told());
     refuse();
     eventually("details are told", is_told);
+}
+
+#[test]
+fn what_dns_has_said_counts_on_while_it_fails_and_names_that_are_as_before_are_not_asked_again() {
+    let dns = Dns::start();
+    let a = Origin::saying("a");
+    let b = Origin::beside(&a, 2, "b");
+    let port = a.address().port();
+    dns.set_addresses("app.test", &[a.address()]);
+    dns.set_addresses("same.test", &[a.address()]);
+    dns.set_addresses("new.test", &[b.address()]);
+    let text = |servers: &str, keys: &str| {
+        format!(
+            "{}[[route]]\nupstream = \"app\"\n[[route]]\npath = \"/same\"\nupstream = \"same\"\n\
+             [upstream.same]\nservers = [\"same.test:{port}\"]\n\
+             [upstream.app]\nservers = [{servers}]\n{keys}\n",
+            dns.toml().replace("min-ttl", "max-ttl = \"1h\"\nmin-ttl")
+        )
+    };
+    let app = format!("\"app.test:{port}\"");
+    let proxy = Proxy::start(&text(&app, ""));
+    assert_eq!((proxy.get("/").text(), proxy.get("/same").text()), ("a".to_owned(), "a".to_owned()));
+
+    dns.turn(Mood::Failing);
+    let asked = dns.count("app.test");
+    proxy.reload(&text(&app, "retries = 0"));
+    assert_eq!((proxy.get("/").text(), proxy.get("/same").text()), ("a".to_owned(), "a".to_owned()));
+    eventually("who is looked after anew is asked about anew", || dns.count("app.test") > asked);
+
+    dns.turn(Mood::Well);
+    proxy.reload(&text(&format!("{app}, \"new.test:{port}\""), "slow-start = \"0s\""));
+    let said: std::collections::BTreeSet<_> = (0..8).map(|_| proxy.get("/").text()).collect();
+    assert_eq!(said.len(), 2, "a new name has its servers when the reload returns: {said:?}");
+}
+
+#[test]
+fn reloads_that_come_while_one_runs_are_one_more_and_there_are_only_so_many() {
+    let dns = Dns::start();
+    let origin = Origin::saying("a");
+    let text = |servers: &str| {
+        let dns = dns.toml().replace("200ms", "10s");
+        format!("{dns}[[route]]\nupstream = \"app\"\n[upstream.app]\nservers = [{servers}]\n")
+    };
+    let proxy = Proxy::start(&text(&origin.toml()));
+    // The first one waits for a name server that says nothing.
+    dns.turn(Mood::Silent);
+    proxy.rewrite(&text(&format!("{}, \"slow.test:1\"", origin.toml())));
+    let ask = || {
+        let mut client = Client::connect(proxy.admin());
+        client.send("POST /reload HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        client
+    };
+    let mut first = ask();
+    eventually("it runs", || dns.count("slow.test") > 0);
+    // Whoever asks later is answered.
+    dns.turn(Mood::Well);
+
+    let all: Vec<_> = (0..18).map(|_| ask()).collect();
+    // In any order: who is refused hears it at once, the others when their one is done.
+    let statuses: Vec<_> = std::thread::scope(|scope| {
+        let waiting: Vec<_> =
+            all.into_iter().map(|mut client| scope.spawn(move || client.response().status())).collect();
+        waiting.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+
+    assert_eq!(first.response().status(), 200);
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 2, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 16, "{statuses:?}");
+    assert_eq!(proxy.metric("tidegate_config_reloads_total", &["ok"]), 2.0);
 }
