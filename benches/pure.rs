@@ -105,16 +105,17 @@ fn heads(c: &mut Criterion) {
     let mut group = c.benchmark_group("head/browser");
     group.bench_function("read", |b| b.iter(|| read(black_box(text), &limits)));
     group.bench_function("guard", |b| b.iter(|| guard::check_request(black_box(&head), &limits)));
-    let peer = forward::Peer::new("192.0.2.1".parse().expect("an address"), false, "https", 443);
+    let peer = forward::Peer::new("192.0.2.1".parse().expect("an address"), "https", 443);
     group.bench_function("guard-and-forward", |b| {
         b.iter(|| {
             let checked = guard::check_request(black_box(&head), &limits).expect("a proper head");
             let ctx = forward::ForwardContext {
                 peer: &peer,
+                peer_kind: forward::PeerKind::Client,
                 client_ip: peer.ip(),
                 host: checked.authority,
                 host_header: checked.authority.as_bytes(),
-                request_id: &forward::RequestId::of(&head.fields, &peer, 0x1234_5678),
+                request_id: &forward::RequestId::of(&head.fields, forward::PeerKind::Client, 0x1234_5678),
                 websocket: checked.wants_websocket,
                 body: forward::BodyLength::None,
                 conditions: None,
@@ -342,7 +343,7 @@ fn pools(c: &mut Criterion) {
             let descriptors = Descriptors::share(1 << 16, wants);
             let keep = Keep::new(1, &config(len, name, &registry).cache, descriptors);
             let snapshot =
-                Snapshot::build(config(len, name, &registry), &keep, &registry).expect("it is well");
+                Snapshot::build(config(len, name, &registry), &keep, &registry, None).expect("it is well");
             let (upstream, fields) = (&snapshot.upstreams[0], Fields::new());
             let members = upstream.members();
             let out = || members.servers.iter().skip(3).step_by(10);

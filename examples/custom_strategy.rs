@@ -108,7 +108,7 @@ fn serve(file: &Path, registry: &Registry) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match runtime::run(config, registry, || {}, |_addresses| {}) {
+    match runtime::run(config, registry, Some(file), || {}, |_addresses| {}) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -61,6 +61,12 @@ enum Command {
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
         admin: SocketAddr,
     },
+    /// Have a running proxy read its configuration again: it is in force when this returns, or nothing has changed.
+    Reload {
+        /// The proxy's admin listener.
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+        admin: SocketAddr,
+    },
     /// Purge stored responses of a running proxy: they are gone, or stale, when this returns.
     #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
     Purge {
@@ -88,14 +94,14 @@ enum Command {
 fn main() -> ExitCode {
     let registry = Registry::builtin();
     match Cli::parse().command {
-        Command::Run { config } => run(runtime::load(&config, &registry), &registry, |_| {}),
+        Command::Run { config } => run(runtime::load(&config, &registry), &registry, Some(&config), |_| {}),
         Command::Check { file } => match runtime::load(&file, &registry) {
             Ok(_) => ExitCode::SUCCESS,
             Err(mistakes) => failed(&mistakes, 2),
         },
-        Command::Proxy { from, to } => run(config::for_proxy(from, to), &registry, |_| {}),
+        Command::Proxy { from, to } => run(config::for_proxy(from, to), &registry, None, |_| {}),
         Command::Demo => match demo::prepare(&registry) {
-            Ok(config) => run(config, &registry, |addresses| {
+            Ok(config) => run(config, &registry, None, |addresses| {
                 let addresses = addresses.to_vec();
                 // Of its own: the tour asks the proxy that this thread goes on to run.
                 std::thread::spawn(move || demo::tour(&addresses, std::io::stdout()));
@@ -108,6 +114,7 @@ fn main() -> ExitCode {
             });
             order(admin, "/api/v1/cache/purge", &asked)
         }
+        Command::Reload { admin } => order(admin, "/api/v1/reload", &serde_json::json!({})),
         Command::Drain { upstream, server, undo, admin } => {
             let asked = serde_json::json!({ "upstream": upstream, "server": server, "drain": !undo });
             order(admin, "/api/v1/drain", &asked)
@@ -129,13 +136,14 @@ fn order(admin: SocketAddr, path: &str, asked: &serde_json::Value) -> ExitCode {
 fn run(
     config: Result<Config, Mistakes>,
     registry: &Registry,
+    file: Option<&Path>,
     started: impl FnOnce(&[(String, SocketAddr)]),
 ) -> ExitCode {
     let config = match config {
         Ok(config) => config,
         Err(mistakes) => return failed(&mistakes, 2),
     };
-    match runtime::run(config, registry, give_back, started) {
+    match runtime::run(config, registry, file, give_back, started) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ RunError::Build(_)) => failed(&error, 2),
         Err(error) => failed(&error, 1),

@@ -3,7 +3,7 @@
 //! The lines up to an empty one are `Cookie`, the others `Set-Cookie`.
 
 use tidegate::fields::{self, Fields, RequestHead};
-use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, RequestId};
+use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, PeerKind, RequestId};
 use tidegate::upstream::sticky::{StickyKey, StickyTable};
 
 use super::head;
@@ -30,9 +30,10 @@ pub fn holds(data: &[u8]) {
 
 /// As the server gets them.
 fn joined(request: &RequestHead) -> Fields {
-    let peer = Peer::new([192, 0, 2, 1].into(), false, "http", 80);
+    let peer = Peer::new([192, 0, 2, 1].into(), "http", 80);
     let ctx = ForwardContext {
         peer: &peer,
+        peer_kind: PeerKind::Client,
         client_ip: peer.ip(),
         host: "a",
         host_header: b"a",

@@ -4,7 +4,9 @@ use http::{HeaderName, Method, Version};
 use httparse::{EMPTY_HEADER, Status};
 use tidegate::config::Limits;
 use tidegate::fields::{Fields, RequestHead};
-use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, RequestId, client_ip, origin_form};
+use tidegate::filter::forward::{
+    BodyLength, ForwardContext, Peer, PeerKind, RequestId, client_ip, origin_form,
+};
 use tidegate::filter::guard::{Checked, check_request};
 
 use super::head;
@@ -105,9 +107,10 @@ fn is_plain(head: &RequestHead, checked: &Checked<'_>) {
 
 /// As a strict reader reads it, and as it is written.
 fn sent(request: &RequestHead, checked: &Checked<'_>, body: BodyLength) -> (Fields, Vec<u8>) {
-    let peer = Peer::new([192, 0, 2, 1].into(), false, "http", 80);
+    let peer = Peer::new([192, 0, 2, 1].into(), "http", 80);
     let ctx = ForwardContext {
         peer: &peer,
+        peer_kind: PeerKind::Client,
         client_ip: client_ip(peer.ip(), &request.fields, &[]),
         host: checked.authority,
         host_header: checked.authority.as_bytes(),

@@ -1,15 +1,16 @@
 //! The admin listener: numbers for Prometheus, answers for orchestrators, a status for people.
 //!
-//! It runs on the control thread, and changes two things only: what is in the cache, and which servers drain.
+//! It runs on the control thread, and changes two things by itself: what is in the cache, and which servers drain. To reload
+//! the configuration, it asks whoever can.
 
 pub mod client;
 mod drain;
 mod host;
 mod purge;
+mod reload;
 mod status;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +24,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
-use crate::config::HostPattern;
-use crate::observe::{Family, Losses};
-use crate::state::{Keep, Snapshot, Stage};
+use crate::observe::Family;
+use crate::state::{InForce, Keep, Stage};
 use crate::upstream::server::Condition;
+
+pub use reload::{ReloadAnswer, ReloadOrder};
 
 /// From a connection's first byte to the end of a head, and between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,15 +48,11 @@ pub struct Admin {
     /// Numbers, health.
     pub keep: Arc<Keep>,
     /// Names.
-    pub snapshot: Arc<Snapshot>,
-    /// What is bound, by listener.
-    pub addresses: Vec<(String, SocketAddr)>,
-    /// Names that it may be asked under.
-    pub hosts: Vec<HostPattern>,
+    pub in_force: Rc<InForce>,
     /// Whether the process is on its way out.
     pub stage: watch::Receiver<Stage>,
-    /// Access-log lines that were lost; `None` without an access log.
-    pub lost: Option<Losses>,
+    /// Who reloads the configuration; `None` where it came from no file.
+    pub reloads: Option<mpsc::Sender<ReloadOrder>>,
 }
 
 /// Serves until the process ends.
@@ -84,7 +82,9 @@ pub async fn serve(admin: Rc<Admin>, listener: TcpListener) {
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
-        if !host::is_ours(&head, &self.hosts) {
+        let snapshot = self.in_force.snapshot();
+        let hosts = snapshot.config.admin.as_ref().map_or(&[][..], |admin| &admin.hosts);
+        if !host::is_ours(&head, hosts) {
             debug!(host = ?head.headers.get(header::HOST), "admin request for a host that is not in admin.hosts");
             return plain(StatusCode::MISDIRECTED_REQUEST, NOT_OURS);
         }
@@ -92,19 +92,21 @@ impl Admin {
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        const HERE: &str =
-            "/metrics /livez /readyz /api/v1/status, and POST /api/v1/cache/purge /api/v1/drain\n";
+        const HERE: &str = "/metrics /livez /readyz /api/v1/status, and POST /api/v1/cache/purge /api/v1/drain /api/v1/reload\n";
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
-            "/api/v1/cache/purge" | "/api/v1/drain" if request.method() != Method::POST => {
+            "/api/v1/cache/purge" | "/api/v1/drain" | "/api/v1/reload" | "/reload"
+                if request.method() != Method::POST =>
+            {
                 not_allowed("POST")
             }
+            "/api/v1/reload" | "/reload" => reload::reload(self.reloads.as_ref(), request).await,
             "/api/v1/cache/purge" => match read(request).await {
                 Ok(body) => self.purge(&body).await,
                 Err(refused) => refusal(refused),
             },
             "/api/v1/drain" => match read(request).await {
-                Ok(body) => json(drain::drain(&self.keep, &self.snapshot, &body)),
+                Ok(body) => json(drain::drain(&self.keep, &self.in_force.snapshot(), &body)),
                 Err(refused) => refusal(refused),
             },
             _ if !is_read => not_allowed("GET, HEAD"),
@@ -118,7 +120,7 @@ impl Admin {
     }
 
     async fn purge(&self, body: &[u8]) -> Response<Full<Bytes>> {
-        let done = purge::purge(self.keep.clone(), &self.snapshot, body).await;
+        let done = purge::purge(self.keep.clone(), &self.in_force.snapshot(), body).await;
         if let Ok(done) = &done {
             let (metrics, control) = (&self.keep.metrics, self.keep.workers());
             let kind = if done.soft { "soft" } else { "hard" };
@@ -133,7 +135,8 @@ impl Admin {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
         let now = self.keep.now();
-        let down = self.snapshot.upstreams.iter().filter(|u| !u.is_ready(now));
+        let snapshot = self.in_force.snapshot();
+        let down = snapshot.upstreams.iter().filter(|u| !u.is_ready(now));
         let down: Vec<_> = down.map(|u| u.config.name.as_str()).collect();
         if down.is_empty() {
             plain(StatusCode::OK, "ready\n")
@@ -153,10 +156,10 @@ impl Admin {
         for kind in ["hard", "soft"] {
             metrics.counter(Family::CachePurged, &[kind]);
         }
-        if let Some(lost) = &self.lost {
-            metrics.set_total(metrics.counter(Family::AccessLogLost, &[]), lost.total());
+        if let Some(lost) = self.in_force.lost() {
+            metrics.set_total(metrics.counter(Family::AccessLogLost, &[]), lost);
         }
-        for upstream in &self.snapshot.upstreams {
+        for upstream in &self.in_force.snapshot().upstreams {
             let (members, handles) = (upstream.members(), &upstream.handles);
             metrics.set(handles.queued, upstream.state.queue.len() as i64);
             metrics.set(handles.sessions, upstream.state.sessions.len() as i64);
@@ -177,7 +180,8 @@ impl Admin {
     }
 
     fn status(&self) -> Response<Full<Bytes>> {
-        let text = serde_json::to_string_pretty(&status::of(self)).unwrap_or_default();
+        let text =
+            serde_json::to_string_pretty(&status::of(self, &self.in_force.snapshot())).unwrap_or_default();
         typed("application/json", text + "\n")
     }
 }

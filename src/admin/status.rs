@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::admin::Admin;
 use crate::config::{BACKUP, HostPattern, PathPattern};
-use crate::state::Stage;
+use crate::state::{Snapshot, Stage};
 use crate::upstream::health_state::ProbeResult;
 use crate::upstream::pool::Upstream;
 
@@ -86,16 +86,18 @@ struct CacheStatus {
 }
 
 /// As it is now.
-pub fn of(admin: &Admin) -> Status<'_> {
-    let (keep, snapshot) = (&admin.keep, &admin.snapshot);
+pub fn of<'a>(admin: &'a Admin, snapshot: &'a Snapshot) -> Status<'a> {
+    let keep = &admin.keep;
     let config = &snapshot.config;
     let listeners =
-        snapshot.listeners.iter().zip(&admin.addresses).map(|(listener, (_, address))| ListenerStatus {
-            name: &listener.name,
-            address: address.to_string(),
-            tls: listener.tls.is_some(),
-            connections: keep.metrics.level(listener.handles.open),
-            requests_in_flight: keep.metrics.level(listener.handles.in_flight),
+        snapshot.listeners.iter().zip(admin.in_force.addresses()).map(|(listener, (_, address))| {
+            ListenerStatus {
+                name: &listener.name,
+                address: address.to_string(),
+                tls: listener.tls.is_some(),
+                connections: keep.metrics.level(listener.handles.open),
+                requests_in_flight: keep.metrics.level(listener.handles.in_flight),
+            }
         });
     let routes = config.routes.iter().map(|route| RouteStatus {
         name: &route.name,

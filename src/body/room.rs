@@ -15,7 +15,7 @@ const COPIED: usize = 1024;
 /// a room can be more than full. Atomics because `Bytes` may be dropped anywhere; in fact a room belongs to one worker.
 pub struct Room {
     held: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
     within: Option<Arc<Room>>,
 }
 
@@ -36,7 +36,12 @@ struct Held {
 impl Room {
     /// For `max` bytes, which count in `within` too.
     pub fn new(max: usize, within: Option<Arc<Room>>) -> Arc<Self> {
-        Arc::new(Room { held: AtomicUsize::new(0), max, within })
+        Arc::new(Room { held: AtomicUsize::new(0), max: AtomicUsize::new(max), within })
+    }
+
+    /// From now on there is room for `max` bytes. What waits already stays.
+    pub fn resize(&self, max: usize) {
+        self.max.store(max, Relaxed);
     }
 
     /// Bytes that wait now.
@@ -46,7 +51,7 @@ impl Room {
 
     /// True when nothing more should be taken in that can be left where it is.
     pub fn is_full(&self) -> bool {
-        self.held() >= self.max || self.within.as_ref().is_some_and(|within| within.is_full())
+        self.held() >= self.max.load(Relaxed) || self.within.as_ref().is_some_and(|within| within.is_full())
     }
 
     /// So many more bytes wait.

@@ -21,6 +21,8 @@ mod uses;
 mod vary;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::Method;
@@ -78,7 +80,8 @@ const CANDIDATES_MAX: usize = 12;
 pub struct Cache {
     flights: Arc<Flights>,
     uses: Uses,
-    collapse_wait: Duration,
+    /// In milliseconds.
+    collapse_wait: AtomicU64,
 }
 
 /// What the store has for a request.
@@ -133,12 +136,18 @@ impl Cache {
     /// An empty cache.
     pub fn new(config: &config::Cache) -> Self {
         let flights = Arc::new(Flights::new(Store::new(config.max_size), config.max_size));
-        Self { flights, uses: Uses::default(), collapse_wait: config.collapse_wait }
+        let collapse_wait = AtomicU64::new(millis(config.collapse_wait));
+        Self { flights, uses: Uses::default(), collapse_wait }
     }
 
     /// How long a follower should wait.
     pub fn collapse_wait(&self) -> Duration {
-        self.collapse_wait
+        Duration::from_millis(self.collapse_wait.load(Relaxed))
+    }
+
+    /// A follower should wait so long from now on.
+    pub fn set_collapse_wait(&self, wait: Duration) {
+        self.collapse_wait.store(millis(wait), Relaxed);
     }
 
     /// What is stored for this request (RFC 9111 §4).
@@ -357,6 +366,10 @@ impl Cache {
         }
         Lookup::Miss(refusal)
     }
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use http::HeaderName;
 use http::Method;
 use http::Version;
 use http::uri::PathAndQuery;
+use ipnet::IpNet;
 
 use crate::fields;
 use crate::fields::Field;
@@ -43,7 +44,6 @@ pub enum BodyLength {
 #[derive(Debug, Clone)]
 pub struct Peer {
     ip: IpAddr,
-    is_trusted: bool,
     address: Box<str>,
     scheme: &'static str,
     port: Box<str>,
@@ -55,7 +55,7 @@ pub struct Peer {
 
 impl Peer {
     /// `ip` is the other end of the connection (or what its PROXY header said), `port` our end.
-    pub fn new(ip: IpAddr, is_trusted: bool, scheme: &'static str, port: u16) -> Self {
+    pub fn new(ip: IpAddr, scheme: &'static str, port: u16) -> Self {
         let ip = ip.to_canonical();
         // RFC 7239 §6: IPv6 in brackets, and so in quotes.
         let node = match ip {
@@ -67,7 +67,6 @@ impl Peer {
         );
         Peer {
             ip,
-            is_trusted,
             address: ip.to_string().into(),
             scheme,
             port: port.to_string().into(),
@@ -81,10 +80,22 @@ impl Peer {
         self.ip
     }
 
-    /// Whether it is believed what it says about the client.
-    pub fn is_trusted(&self) -> bool {
-        self.is_trusted
+    /// What it is, where these are trusted: its connection may outlive a configuration.
+    pub fn kind(&self, trusted: &[IpNet]) -> PeerKind {
+        match trusted.iter().any(|net| net.contains(&self.ip)) {
+            true => PeerKind::TrustedProxy,
+            false => PeerKind::Client,
+        }
     }
+}
+
+/// What the other end of a connection is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerKind {
+    /// The client itself, as far as we know; what it says about where a request came from is not believed.
+    Client,
+    /// One that is believed what it says about its client.
+    TrustedProxy,
 }
 
 /// All that [`to_server`] needs besides the head.
@@ -92,6 +103,8 @@ impl Peer {
 pub struct ForwardContext<'a> {
     /// The connection.
     pub peer: &'a Peer,
+    /// What it is to be taken for.
+    pub peer_kind: PeerKind,
     /// As [`client_ip`] found it.
     pub client_ip: IpAddr,
     /// As the client sent it: `Checked::authority`.
@@ -126,7 +139,9 @@ pub fn to_server(head: &RequestHead, ctx: &ForwardContext<'_>, out: &mut Vec<u8>
             Fate::Keep | Fate::Condition | Fate::Trailer if named.has(field.name()) => {}
             Fate::Keep => out.extend_from_slice(field.line()),
             Fate::Drop => {}
-            Fate::DropUnlessTrusted if ctx.peer.is_trusted => out.extend_from_slice(field.line()),
+            Fate::DropUnlessTrusted if ctx.peer_kind == PeerKind::TrustedProxy => {
+                out.extend_from_slice(field.line())
+            }
             Fate::DropUnlessTrusted => {}
             Fate::Condition if ctx.conditions.is_some() => {}
             Fate::Condition => out.extend_from_slice(field.line()),
@@ -173,8 +188,11 @@ pub enum RequestId {
 
 impl RequestId {
     /// The client's when its peer is trusted and the id is fit for any log; else `fresh`.
-    pub fn of(fields: &Fields, peer: &Peer, fresh: u128) -> Self {
-        let theirs = if peer.is_trusted { fields.get(Known::XRequestId) } else { None };
+    pub fn of(fields: &Fields, peer_kind: PeerKind, fresh: u128) -> Self {
+        let theirs = match peer_kind {
+            PeerKind::TrustedProxy => fields.get(Known::XRequestId),
+            PeerKind::Client => None,
+        };
         if let Some(id) = theirs.filter(|id| is_request_id(id)) {
             return RequestId::Theirs(id.into());
         }
@@ -370,11 +388,12 @@ fn put_framing(out: &mut Vec<u8>, head: &RequestHead, body: BodyLength) {
 /// Where the request came from: added to what a trusted peer says, in place of what another says.
 fn put_origin(out: &mut Vec<u8>, head: &RequestHead, ctx: &ForwardContext<'_>) {
     let (peer, host) = (ctx.peer, ctx.host.as_bytes());
+    let is_proxy = ctx.peer_kind == PeerKind::TrustedProxy;
     let said = |name: Known| {
-        let lines = peer.is_trusted.then(|| head.fields.get_all(name));
+        let lines = is_proxy.then(|| head.fields.get_all(name));
         lines.into_iter().flatten()
     };
-    if peer.is_trusted {
+    if is_proxy {
         put_joined(out, Known::XForwardedFor, said(Known::XForwardedFor), &[peer.address.as_bytes()]);
         for (name, value) in [(Known::XForwardedProto, peer.scheme), (Known::XForwardedPort, &peer.port)] {
             if !head.fields.has(name) {

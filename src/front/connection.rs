@@ -15,7 +15,7 @@ use crate::front::accept::Accepted;
 use crate::front::http1::{self, Parked};
 use crate::front::http2::{self, PREFACE};
 use crate::net::Stream;
-use crate::state::Local;
+use crate::net::tls::Acceptor;
 
 /// What the bytes of a connection mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +43,9 @@ enum Phase {
 impl Connection {
     /// Of a socket that was just accepted.
     pub fn new(accepted: Rc<Accepted>, tcp: TcpStream) -> Self {
-        let view = accepted.local.snapshot();
-        let phase = match view.listeners[accepted.listener].tls {
-            Some(_) => Phase::Busy(Box::pin(secure(accepted.clone(), tcp))),
+        let (view, listener) = accepted.door.place();
+        let phase = match &view.listeners[listener].tls {
+            Some(acceptor) => Phase::Busy(Box::pin(secure(accepted.clone(), acceptor.clone(), tcp))),
             None => {
                 let limit = accepted.local.timers.deadline(view.config.limits.head_timeout);
                 Phase::Waiting(Parked { stream: Stream::Plain(tcp), requests: 0 }, limit)
@@ -57,7 +57,7 @@ impl Connection {
     /// It is at rest, and costs little more than its socket from now on.
     fn park(&mut self, parked: Parked) {
         let local = &self.accepted.local;
-        let keep_alive = local.snapshot().config.limits.keep_alive;
+        let keep_alive = self.accepted.door.view().config.limits.keep_alive;
         let limit = local.timers.deadline(keep_alive.saturating_sub(http1::PARK_AFTER));
         self.phase = Phase::Waiting(parked, limit);
     }
@@ -102,13 +102,12 @@ impl Future for Connection {
                     }
                     // Nothing is lost with a client that says nothing when the process ends.
                     let is_late = limit.poll_elapsed(cx).is_ready();
-                    if !is_late && !self.accepted.local.is_draining() {
+                    if !is_late && !self.accepted.is_leaving() {
                         self.phase = Phase::Waiting(parked, limit);
                         return Poll::Pending;
                     }
                     if is_late && parked.requests == 0 {
-                        let Accepted { local, listener, .. } = &*self.accepted;
-                        local.cells.inc(local.snapshot().listeners[*listener].handles.refused_silent);
+                        self.accepted.count_silence();
                     }
                     let _ = parked.stream.poll_farewell(cx);
                     return Poll::Ready(());
@@ -131,30 +130,27 @@ fn poll_first(stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Option<BytesMut
 /// The first bytes in the clear tell the protocol.
 async fn begin(accepted: Rc<Accepted>, mut stream: Stream, mut first: BytesMut) -> Option<Parked> {
     let local = &accepted.local;
-    let view = local.snapshot();
-    let limit = view.config.limits.head_timeout;
-    match local.timers.timeout(limit, protocol_of(local, &mut stream, &mut first)).await {
+    let limit = accepted.door.view().config.limits.head_timeout;
+    match local.timers.timeout(limit, protocol_of(&accepted, &mut stream, &mut first)).await {
         Ok(Ok(protocol)) => serve(&accepted, stream, first, protocol).await,
         Ok(Err(_)) => None,
         Err(_) => {
-            local.cells.inc(view.listeners[accepted.listener].handles.refused_silent);
+            accepted.count_silence();
             None
         }
     }
 }
 
 /// The TLS handshake, and what it tells of the protocol.
-async fn secure(accepted: Rc<Accepted>, tcp: TcpStream) -> Option<Parked> {
-    let stream = Box::pin(handshake(&accepted.local, accepted.listener, tcp)).await?;
+async fn secure(accepted: Rc<Accepted>, acceptor: Acceptor, tcp: TcpStream) -> Option<Parked> {
+    let stream = Box::pin(handshake(&accepted, acceptor, tcp)).await?;
     let protocol = if stream.alpn() == Some(b"h2") { Speaks::Http2 } else { Speaks::Http1 };
     serve(&accepted, stream, BytesMut::new(), protocol).await
 }
 
-async fn handshake(local: &Rc<Local>, listener: usize, tcp: TcpStream) -> Option<Stream> {
-    let snapshot = local.snapshot();
-    let state = &snapshot.listeners[listener];
-    let limits = &snapshot.config.limits;
-    let acceptor = state.tls.as_ref()?;
+async fn handshake(accepted: &Accepted, acceptor: Acceptor, tcp: TcpStream) -> Option<Stream> {
+    let (local, (view, listener)) = (&accepted.local, accepted.door.place());
+    let (state, limits) = (&view.listeners[listener], &view.config.limits);
     // A place, and not a turn to wait for: those who begin handshakes and leave them would make everyone wait.
     let Some(_place) = local.keep.seats.handshake(limits.handshakes) else {
         local.cells.inc(state.handles.refused_handshake);
@@ -190,7 +186,7 @@ async fn serve(accepted: &Rc<Accepted>, stream: Stream, first: BytesMut, protoco
 }
 
 /// Reads on until it is clear whether the client speaks HTTP/2.
-async fn protocol_of(local: &Local, stream: &mut Stream, first: &mut BytesMut) -> io::Result<Speaks> {
+async fn protocol_of(accepted: &Accepted, stream: &mut Stream, first: &mut BytesMut) -> io::Result<Speaks> {
     poll_fn(|cx| {
         loop {
             if first.starts_with(PREFACE) {
@@ -200,7 +196,7 @@ async fn protocol_of(local: &Local, stream: &mut Stream, first: &mut BytesMut) -
                 return Poll::Ready(Ok(Speaks::Http1));
             }
             let outcome = stream.poll_append(cx, first);
-            if outcome.is_pending() && local.is_draining() {
+            if outcome.is_pending() && accepted.is_leaving() {
                 return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
             }
             if ready!(outcome)? == 0 {

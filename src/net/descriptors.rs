@@ -27,8 +27,8 @@ const WARNING_EVERY: Duration = Duration::from_secs(1);
 /// How the descriptors of the process are shared out.
 pub struct Descriptors {
     limit: usize,
-    clients: usize,
-    servers: usize,
+    clients: AtomicUsize,
+    servers: AtomicUsize,
     /// Connections to servers.
     open: AtomicUsize,
     /// When the next warning is due, in milliseconds since the process began.
@@ -85,12 +85,24 @@ impl Wants {
 impl Descriptors {
     /// Shares out `limit` descriptors.
     pub fn share(limit: usize, wants: Wants) -> Arc<Self> {
-        let rest = limit.saturating_sub(wants.own());
+        let shared = Arc::new(Descriptors {
+            limit,
+            clients: AtomicUsize::default(),
+            servers: AtomicUsize::default(),
+            open: AtomicUsize::default(),
+            warning: AtomicU64::default(),
+        });
+        shared.share_again(wants);
+        shared
+    }
+
+    /// Shares them out for another configuration. What is open stays open.
+    pub fn share_again(&self, wants: Wants) {
+        let rest = self.limit.saturating_sub(wants.own());
         // At least one: a process that serves nobody is of no use to find out why.
         let clients = wants.clients.min(rest / 2).max(1);
-        let servers = rest.saturating_sub(clients).max(1);
-        let (open, warning) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Descriptors { limit, clients, servers, open, warning })
+        self.clients.store(clients, Relaxed);
+        self.servers.store(rest.saturating_sub(clients).max(1), Relaxed);
     }
 
     /// How many there are in all.
@@ -100,7 +112,7 @@ impl Descriptors {
 
     /// Connections that clients may have at once.
     pub fn clients(&self) -> usize {
-        self.clients
+        self.clients.load(Relaxed)
     }
 
     /// One for a connection to a server.
@@ -108,7 +120,7 @@ impl Descriptors {
     /// # Errors
     /// There is none to spare, in the kernel's words.
     pub fn for_server(self: &Arc<Self>) -> io::Result<Descriptor> {
-        let more = |open: usize| (open < self.servers).then(|| open + 1);
+        let more = |open: usize| (open < self.servers.load(Relaxed)).then(|| open + 1);
         match self.open.fetch_update(Relaxed, Relaxed, more) {
             Ok(_) => Ok(Descriptor(self.clone())),
             Err(_) => Err(Errno::MFILE.into()),
@@ -147,7 +159,7 @@ mod tests {
             (10, 1, 1),
         ] {
             let shared = Descriptors::share(limit, WANTS);
-            assert_eq!((shared.clients, shared.servers), (clients, servers), "{limit}");
+            assert_eq!((shared.clients(), shared.servers.load(Relaxed)), (clients, servers), "{limit}");
         }
     }
 

@@ -35,7 +35,7 @@ pub enum DialError {
 }
 
 /// Time limits of a dial.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DialLimits {
     /// To establish TCP.
     pub connect: Duration,

@@ -3,12 +3,14 @@
 //! The crypto provider is named in one function, [`provider`], and passed to
 //! every configuration: there is no process-wide default to disagree with.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -57,14 +59,37 @@ pub enum TlsError {
 
 /// The server's side of TLS: one per listener.
 #[derive(Clone)]
-pub struct Acceptor(TlsAcceptor);
+pub struct Acceptor {
+    acceptor: TlsAcceptor,
+    mark: Mark,
+}
 
 /// The client's side of TLS: one per server.
 #[derive(Clone)]
 pub struct Connector {
     connector: TlsConnector,
     name: ServerName<'static>,
+    mark: Mark,
 }
+
+/// Whom the servers of an upstream are verified by.
+#[derive(Clone)]
+pub struct Trust {
+    /// `None`: by nobody.
+    roots: Option<Arc<RootCertStore>>,
+    server_name: Option<String>,
+    mark: Mark,
+}
+
+/// The trust of many upstreams; the system's roots are read once for all of them.
+#[derive(Default)]
+pub struct Trusts {
+    system: OnceCell<Arc<RootCertStore>>,
+}
+
+/// Of all that a TLS configuration was made of, the contents of its files too: two that have the same are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark([u8; SHA256_OUTPUT_LEN]);
 
 /// Certificates by the name that the client asks for (SNI).
 #[derive(Debug)]
@@ -88,41 +113,55 @@ impl Acceptor {
             TlsVersion::V1_2 => rustls::ALL_VERSIONS,
             TlsVersion::V1_3 => &[&rustls::version::TLS13],
         };
+        let mut marking = Marking::new();
+        marking.add(&[u8::from(tls.min_version == TlsVersion::V1_3)]);
+        let certificates = ByName::load(&tls.certificates, &provider, &mut marking)?;
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)
             .map_err(TlsError::Rustls)?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByName::load(&tls.certificates, &provider)?));
+            .with_cert_resolver(Arc::new(certificates));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Tickets carry the session themselves: resumption works on every worker without a shared table.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(TlsError::Rustls)?;
-        Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+        Ok(Acceptor { acceptor: TlsAcceptor::from(Arc::new(config)), mark: marking.done() })
+    }
+
+    /// What it was made of.
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// The handshake; the caller limits its time.
     pub async fn handshake(&self, tcp: TcpStream) -> io::Result<Stream> {
-        let tls = self.0.accept(tcp).await?;
+        let tls = self.acceptor.accept(tcp).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Server(tls))))
     }
 }
 
 impl Connector {
-    /// For a server at `host`, verified as `tls` says.
-    pub fn new(tls: &UpstreamTls, host: &str) -> Result<Self, TlsError> {
-        let name = tls.server_name.as_deref().unwrap_or(host);
+    /// For a server at `host`, verified as `trust` says.
+    pub fn new(trust: &Trust, host: &str) -> Result<Self, TlsError> {
+        let name = trust.server_name.as_deref().unwrap_or(host);
         let name =
             ServerName::try_from(name.to_owned()).map_err(|_| TlsError::ServerName(name.to_owned()))?;
         let provider = provider();
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Rustls)?;
-        let config = if tls.insecure {
-            let any = AnyCertificate(provider.signature_verification_algorithms);
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(any)).with_no_client_auth()
-        } else {
-            builder.with_root_certificates(roots(tls.ca.as_deref())?).with_no_client_auth()
+        let config = match &trust.roots {
+            None => {
+                let any = AnyCertificate(provider.signature_verification_algorithms);
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(any)).with_no_client_auth()
+            }
+            Some(roots) => builder.with_root_certificates(roots.clone()).with_no_client_auth(),
         };
-        Ok(Connector { connector: TlsConnector::from(Arc::new(config)), name })
+        Ok(Connector { connector: TlsConnector::from(Arc::new(config)), name, mark: trust.mark })
+    }
+
+    /// Of the trust that it was made of.
+    pub fn mark(&self) -> Mark {
+        self.mark
     }
 
     /// The same demands without memory of earlier sessions: each handshake is whole, so that a certificate that has
@@ -131,7 +170,7 @@ impl Connector {
         let mut config = ClientConfig::clone(self.connector.config());
         config.resumption = Resumption::disabled();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        Connector { connector: TlsConnector::from(Arc::new(config)), name: self.name.clone() }
+        Connector { connector: TlsConnector::from(Arc::new(config)), ..self.clone() }
     }
 
     /// The handshake; the caller limits its time.
@@ -141,13 +180,72 @@ impl Connector {
     }
 }
 
+impl Trusts {
+    /// Reads whom `tls` names.
+    pub fn of(&self, tls: &UpstreamTls) -> Result<Trust, TlsError> {
+        let roots = match (&tls.ca, tls.insecure) {
+            (_, true) => None,
+            (Some(file), false) => Some(Arc::new(roots(Some(file))?)),
+            (None, false) => Some(self.system()?),
+        };
+        let mut marking = Marking::new();
+        marking.add(tls.server_name.as_deref().unwrap_or_default().as_bytes());
+        for anchor in roots.iter().flat_map(|roots| &roots.roots) {
+            marking.add(&anchor.subject);
+            marking.add(&anchor.subject_public_key_info);
+            marking.add(anchor.name_constraints.as_deref().unwrap_or_default());
+        }
+        Ok(Trust { roots, server_name: tls.server_name.clone(), mark: marking.done() })
+    }
+
+    fn system(&self) -> Result<Arc<RootCertStore>, TlsError> {
+        if let Some(known) = self.system.get() {
+            return Ok(known.clone());
+        }
+        let read = Arc::new(roots(None)?);
+        Ok(self.system.get_or_init(|| read).clone())
+    }
+}
+
+impl Trust {
+    /// What it was made of.
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+}
+
+/// A [`Mark`] in the making.
+struct Marking(Context);
+
+impl Marking {
+    fn new() -> Self {
+        Marking(Context::new(&SHA256))
+    }
+
+    /// With its length, so that nothing can be cut in another way.
+    fn add(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    fn done(self) -> Mark {
+        let mut mark = [0; SHA256_OUTPUT_LEN];
+        mark.copy_from_slice(self.0.finish().as_ref());
+        Mark(mark)
+    }
+}
+
 impl ByName {
-    fn load(certificates: &[Certificate], provider: &CryptoProvider) -> Result<Self, TlsError> {
+    fn load(
+        certificates: &[Certificate],
+        provider: &CryptoProvider,
+        marking: &mut Marking,
+    ) -> Result<Self, TlsError> {
         let mut exact = HashMap::new();
         let mut wildcard = HashMap::new();
         let mut first = None;
         for certificate in certificates {
-            let (chain, certified) = certified_key(certificate, provider)?;
+            let (chain, certified) = certified_key(certificate, provider, marking)?;
             for name in names(&chain) {
                 match name.strip_prefix("*.") {
                     Some(rest) => wildcard.entry(rest.to_owned()).or_insert_with(|| certified.clone()),
@@ -215,11 +313,14 @@ fn provider() -> Arc<CryptoProvider> {
 fn certified_key(
     certificate: &Certificate,
     provider: &CryptoProvider,
+    marking: &mut Marking,
 ) -> Result<(CertificateDer<'static>, Arc<CertifiedKey>), TlsError> {
     let chain = read_chain(&certificate.cert)?;
+    chain.iter().for_each(|certificate| marking.add(certificate));
     let leaf = chain[0].clone();
     let key = PrivateKeyDer::from_pem_file(&certificate.key)
         .map_err(|source| TlsError::Pem { file: certificate.key.clone(), source })?;
+    marking.add(key.secret_der());
     let certified = CertifiedKey::from_der(chain, key, provider)
         .map_err(|source| TlsError::Key { file: certificate.key.clone(), source })?;
     Ok((leaf, Arc::new(certified)))

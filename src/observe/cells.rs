@@ -153,6 +153,13 @@ impl Shard {
         self.cell(index).store(value, Relaxed);
     }
 
+    /// Whatever it held, it is zero. Its thread must not be counting there.
+    pub(super) fn clear(&self, index: u32) {
+        if let Some(chunk) = self.chunks[(index / CHUNK_CELLS) as usize].get() {
+            chunk.0[(index % CHUNK_CELLS) as usize].store(0, Relaxed);
+        }
+    }
+
     /// A cell that was never written reads as zero, without making its chunk.
     pub(super) fn read(&self, index: u32) -> u64 {
         let chunk = self.chunks[(index / CHUNK_CELLS) as usize].get();

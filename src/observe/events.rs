@@ -4,30 +4,48 @@ use std::io;
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::EventFormat;
 use crate::config::Level;
 
+/// Where the process's events go. The default one belongs to someone else, and changes nothing.
+#[derive(Default)]
+pub struct Events(Option<reload::Handle<Targets, Registry>>);
+
+impl Events {
+    /// From now on events are written from this severity on.
+    pub fn set_level(&self, level: Level) {
+        if let Some(Err(error)) = self.0.as_ref().map(|handle| handle.reload(filter(level))) {
+            tracing::warn!(%error, "log.level stays as it was");
+        }
+    }
+}
+
 /// Sends the process's events to standard error from now on.
 ///
 /// The first call wins; a later one changes nothing, so that tests and
 /// embedders who have their own subscriber keep it.
-pub fn init(level: Level, format: EventFormat) {
+pub fn init(level: Level, format: EventFormat) -> Events {
     // A closed standard error must not panic us: that is what reporting our
     // own failures to write would do.
     let layer = fmt::layer().with_writer(io::stderr).with_ansi(may_colour()).log_internal_errors(false);
-    let events = tracing_subscriber::registry().with(filter(level));
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let events = tracing_subscriber::registry().with(filter);
     let set = match format {
         EventFormat::Text => events.with(layer.with_target(false)).try_init(),
         EventFormat::Json => events.with(layer.json().flatten_event(true)).try_init(),
     };
     if set.is_err() {
         tracing::debug!("events already have a destination; it stays");
+        return Events::default();
     }
+    Events(Some(handle))
 }
 
 /// Escape sequences are for eyes: not for files, and not for who asked for none (no-color.org).

@@ -3,7 +3,8 @@
 //! [`FAMILIES`] is the list. A snapshot resolves the series it will need to
 //! handles once, when it is built; a request counts through [`Cells`] without
 //! a look-up; a scrape sums the shards. Asking twice for the same series gives
-//! the same handle, so a reload keeps the numbers.
+//! the same handle, so a reload keeps the numbers. What a reload leaves behind
+//! is no longer exported, and its cells serve again when nobody counts there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -101,12 +102,43 @@ impl Metrics {
         self.store.sum(gauge.0).cast_signed()
     }
 
-    /// Stops exporting the series that `keep` refuses by family and label values.
+    /// Stops exporting the series that `keep` refuses by their labels, names and values. A series that comes back begins
+    /// at zero. `keep` must not ask for series itself.
     ///
-    /// Their cells are not used again: a request on an older snapshot may still
-    /// count there. A series that comes back begins at zero. `keep` must not ask for series itself.
-    pub fn retain(&self, mut keep: impl FnMut(Family, &[Box<str>]) -> bool) {
-        self.store.series().by_name.retain(|(family, labels), _| keep(*family, labels));
+    /// A request on an older snapshot may still count there: whoever knows that there is none any more gives the cells
+    /// back, by [`Metrics::recycle`].
+    #[must_use = "the cells of what is gone serve again once they are given back"]
+    pub fn retain(&self, mut keep: impl FnMut(&Labels<'_>) -> bool) -> Discarded {
+        let mut gone = Vec::new();
+        let is_kept = |(family, values): &SeriesName, start: &mut u32| {
+            let definition = &FAMILIES[*family as usize];
+            let is_kept = keep(&Labels { names: definition.labels, values });
+            if !is_kept {
+                gone.push((definition.kind, *start));
+            }
+            is_kept
+        };
+        self.store.series().by_name.retain(is_kept);
+        Discarded(gone)
+    }
+
+    /// The cells of series that are gone, and that nobody has handles to any more, may serve others.
+    pub fn recycle(&self, discarded: Discarded) {
+        for (kind, start) in discarded.0 {
+            self.store.clear(start, cells_of(kind));
+            let mut series = self.store.series();
+            match kind {
+                Kind::Histogram => series.free_histograms.push(start),
+                Kind::Counter | Kind::Gauge => series.free_cells.push(start),
+            }
+        }
+    }
+
+    /// Cells that no series has ever had, and those that serve again.
+    #[cfg(test)]
+    fn cells_used(&self) -> (u32, usize) {
+        let series = self.store.series();
+        (series.next, series.free_cells.len() + series.free_histograms.len() * HISTOGRAM_CELLS as usize)
     }
 
     /// Everything, in Prometheus's text format. Reads `/proc`: call it from the control thread.
@@ -120,6 +152,24 @@ impl Metrics {
         text
     }
 }
+
+/// The labels of one series.
+pub struct Labels<'a> {
+    names: &'static [&'static str],
+    values: &'a [Box<str>],
+}
+
+impl Labels<'_> {
+    /// The value of the label `name`, if the series has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let index = self.names.iter().position(|label| *label == name)?;
+        self.values.get(index).map(AsRef::as_ref)
+    }
+}
+
+/// The cells of series that are no longer exported.
+#[derive(Default)]
+pub struct Discarded(Vec<(Kind, u32)>);
 
 /// One counter for each class of status, and one for clients that left before there was any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -195,6 +245,9 @@ pub enum Family {
     TlsHandshakes,
     Refusals,
     AccessLogLost,
+    ConfigReloads,
+    ConfigReloadSuccessful,
+    ConfigReloadTime,
     Workers,
     Build,
 }
@@ -313,6 +366,12 @@ const FAMILIES: &[Definition] = {
             "Requests that Tidegate answered itself instead of a server, by reason."),
         define(AccessLogLost, Counter, "tidegate_access_log_lost_total", &[],
             "Access-log lines lost because their destination was too slow or failed."),
+        define(ConfigReloads, Counter, "tidegate_config_reloads_total", &["outcome"],
+            "Reloads of the configuration, by outcome: ok, or failed and nothing changed."),
+        define(ConfigReloadSuccessful, Gauge, "tidegate_config_last_reload_successful", &[],
+            "Whether the last reload, or the start, put its configuration in force: 1 or 0."),
+        define(ConfigReloadTime, Gauge, "tidegate_config_last_reload_success_timestamp_seconds", &[],
+            "When the configuration in force was put there, in seconds since 1970."),
         define(Workers, Gauge, "tidegate_workers", &[],
             "Worker threads."),
         define(Build, Gauge, "tidegate_build_info", &["version", "rust"],
@@ -346,8 +405,11 @@ type SeriesName = (Family, Box<[Box<str>]>);
 struct Series {
     /// Where each series' cells begin.
     by_name: HashMap<SeriesName, u32>,
-    /// The first cell that belongs to nobody.
+    /// The first cell that belonged to nobody yet.
     next: u32,
+    /// Where cells of series that are gone begin, all of them 0.
+    free_cells: Vec<u32>,
+    free_histograms: Vec<u32>,
     /// Metrics that had more series than there was room for.
     full: HashSet<Family>,
 }
@@ -355,6 +417,10 @@ struct Series {
 impl Series {
     /// Room for `cells` in a row, within one chunk; `None` when the table is full.
     fn allot(&mut self, cells: u32) -> Option<u32> {
+        let free = if cells == 1 { &mut self.free_cells } else { &mut self.free_histograms };
+        if let Some(start) = free.pop() {
+            return Some(start);
+        }
         let left = CHUNK_CELLS - self.next % CHUNK_CELLS;
         let start = if cells <= left { self.next } else { self.next + left };
         if start + cells > CELLS_MAX {
@@ -373,6 +439,8 @@ impl Store {
             series: Mutex::new(Series {
                 by_name: HashMap::new(),
                 next: CELLS_RESERVED,
+                free_cells: Vec::new(),
+                free_histograms: Vec::new(),
                 full: HashSet::new(),
             }),
             descriptions: FAMILIES.iter().map(describe).collect(),
@@ -390,8 +458,7 @@ impl Store {
             return start;
         }
         // By the table's kind, so that a mistaken caller cannot write beyond its series.
-        let cells =
-            if definition.kind == Kind::Histogram || kind == Kind::Histogram { HISTOGRAM_CELLS } else { 1 };
+        let cells = cells_of(definition.kind).max(cells_of(kind));
         let Some(start) = series.allot(cells) else {
             // Once for each metric: with 100,000 routes there are hundreds of thousands of them.
             if series.full.insert(family) {
@@ -414,6 +481,14 @@ impl Store {
     fn sum(&self, index: u32) -> u64 {
         let counted = self.shards.iter().map(|shard| shard.read(index));
         counted.fold(self.stated.read(index), u64::wrapping_add)
+    }
+
+    /// Only when nobody counts there any more.
+    fn clear(&self, start: u32, cells: u32) {
+        for index in start..start + cells {
+            self.shards.iter().for_each(|shard| shard.clear(index));
+            self.stated.clear(index);
+        }
     }
 
     fn metric(&self, definition: &Definition, labels: &[Box<str>], start: u32) -> proto::Metric {
@@ -458,6 +533,10 @@ impl Store {
         histogram.set_sample_sum(self.sum(start + SUM_OFFSET) as f64 / 1e6);
         histogram
     }
+}
+
+fn cells_of(kind: Kind) -> u32 {
+    if kind == Kind::Histogram { HISTOGRAM_CELLS } else { 1 }
 }
 
 /// What the registry asks at each scrape.
@@ -601,10 +680,38 @@ mod tests {
         let gone = metrics.counter(Family::Ejections, &["app", "old"]);
         metrics.cells(0).inc(gone);
 
-        metrics.retain(|family, labels| family != Family::Ejections || &*labels[1] != "old");
+        let discarded = metrics.retain(|labels| labels.get("server") != Some("old"));
 
         assert!(!metrics.render().contains("old"));
         assert_ne!(metrics.counter(Family::Ejections, &["app", "old"]), gone);
+        assert_eq!(discarded.0, [(Kind::Counter, gone.0)]);
+    }
+
+    #[test]
+    fn cells_that_are_given_back_serve_again_and_begin_at_zero() {
+        let metrics = Metrics::new(1);
+        let names = |round: u32| format!("server-{round}");
+        let mut used = Vec::new();
+        for round in 0..50 {
+            let name = names(round);
+            let count = metrics.counter(Family::Ejections, &["app", &name]);
+            let level = metrics.gauge(Family::ServerHealthy, &["app", &name]);
+            let times = metrics.histogram(Family::ServerFirstByte, &["app", &name]);
+            assert_eq!((metrics.total(count), metrics.level(level)), (0, 0), "round {round}");
+            metrics.cells(0).inc(count);
+            metrics.set(level, 7);
+            metrics.cells(1).observe(times, Duration::from_secs(1));
+            let text = metrics.render();
+            let line =
+                format!("tidegate_server_first_byte_seconds_count{{upstream=\"app\",server=\"{name}\"}} 1");
+            assert!(text.contains(&line), "{line} not in {text}");
+
+            let discarded = metrics.retain(|labels| labels.get("server") != Some(&name));
+            metrics.recycle(discarded);
+            used.push(metrics.cells_used());
+        }
+
+        assert!(used.iter().all(|now| *now == used[0]), "{used:?}");
     }
 
     #[test]

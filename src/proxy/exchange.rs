@@ -22,7 +22,7 @@ use crate::cache::{
 use crate::clock::unix_seconds;
 use crate::config::{CacheMode, RouteCache};
 use crate::fields::{self, Known, RequestHead, ResponseHead};
-use crate::filter::forward::{self, BodyLength, RequestId};
+use crate::filter::forward::{self, BodyLength, PeerKind, RequestId};
 use crate::filter::guard;
 use crate::observe::Record;
 use crate::proxy::origin::Fetched;
@@ -48,6 +48,9 @@ pub struct Exchange {
     /// The configuration it began with, and will end with.
     pub view: Rc<View>,
     pub client: Rc<Client>,
+    /// Index of the listener that it came by.
+    listener: usize,
+    pub peer_kind: PeerKind,
     /// As the client sent it.
     pub head: RequestHead,
     pub request_id: RequestId,
@@ -106,10 +109,11 @@ impl Exchange {
         sent: Rc<Meter>,
         turn: Rc<dyn Turn>,
     ) -> Box<Self> {
-        let view = local.snapshot();
+        let (view, listener) = client.door.place();
+        let peer_kind = client.peer.kind(&view.config.listeners[listener].trusted_proxies);
         let fresh = local.rng.borrow_mut().u128(..);
-        let request_id = RequestId::of(&head.fields, &client.peer, fresh);
-        local.cells.gauge_add(view.listeners[client.listener].handles.in_flight, 1);
+        let request_id = RequestId::of(&head.fields, peer_kind, fresh);
+        local.cells.gauge_add(view.listeners[listener].handles.in_flight, 1);
         Box::new(Exchange {
             route: view.routes.len() - 1,
             client_ip: client.peer.ip(),
@@ -123,6 +127,8 @@ impl Exchange {
             local,
             view,
             client,
+            listener,
+            peer_kind,
             head,
             request_id,
         })
@@ -135,7 +141,7 @@ impl Exchange {
         let authority = checked.authority.into();
         let asked = Asked { wants_websocket: checked.wants_websocket, ends_here: checked.ends_here };
         self.authority = authority;
-        let trusted = &config.listeners[self.client.listener].trusted_proxies;
+        let trusted = &config.listeners[self.listener].trusted_proxies;
         self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.fields, trusted);
         Ok(asked)
     }
@@ -143,7 +149,7 @@ impl Exchange {
     /// Step: whose is it?
     pub fn find_route(&mut self) -> Result<(), Failure> {
         let host = router::normal_host(&self.authority);
-        let (listener, path) = (self.client.listener, self.head.uri.path());
+        let (listener, path) = (self.listener, self.head.uri.path());
         if self.view.router.is_ambiguous(listener, &host, path) {
             return Err(Failure::Refused(guard::Refusal::Path));
         }
@@ -208,7 +214,7 @@ impl Exchange {
 
     /// What a trusted peer says, if it says anything.
     fn told(&self, name: Known) -> impl Iterator<Item = &[u8]> {
-        let lines = self.client.peer.is_trusted().then(|| self.head.fields.get_all(name));
+        let lines = (self.peer_kind == PeerKind::TrustedProxy).then(|| self.head.fields.get_all(name));
         lines.into_iter().flatten()
     }
 
@@ -312,6 +318,8 @@ impl Exchange {
             local: self.local.clone(),
             view: self.view.clone(),
             client: self.client.clone(),
+            listener: self.listener,
+            peer_kind: self.peer_kind,
             head,
             request_id: self.request_id.clone(),
             client_ip: self.client_ip,
@@ -452,9 +460,9 @@ impl Exchange {
 
     fn count(&self, total: Duration) {
         let (cells, facts) = (&self.local.cells, &self.facts);
-        let listener = &self.view.listeners[self.client.listener].handles;
+        let listener = &self.view.listeners[self.listener].handles;
         let route: &Route = &self.view.routes[self.route];
-        let handles = &route.handles[self.client.listener];
+        let handles = &route.handles[self.listener];
         cells.gauge_add(listener.in_flight, -1);
         cells.inc(handles.requests.of(facts.status));
         cells.observe(handles.duration, total);
@@ -471,7 +479,7 @@ impl Exchange {
     }
 
     fn log(&self, total: Duration) {
-        let Some(access) = &self.local.access else { return };
+        let Some(access) = &mut *self.local.access.borrow_mut() else { return };
         let facts = &self.facts;
         let has_route = self.route + 1 < self.view.routes.len();
         let upstream = has_route.then(|| self.upstream());
@@ -479,10 +487,10 @@ impl Exchange {
         let field = |name: Known| self.head.fields.get(name).unwrap_or_default();
         let us = |time: Option<Duration>| time.map(|t| t.as_micros() as u64);
         let cut = facts.sent.end().is_some_and(|end| end != End::Whole);
-        access.borrow_mut().record(&Record {
+        access.record(&Record {
             time: facts.time,
             client: self.client_ip,
-            listener: &self.view.listeners[self.client.listener].name,
+            listener: &self.view.listeners[self.listener].name,
             method: self.head.method.as_str(),
             scheme: if self.client.is_tls { "https" } else { "http" },
             host: self.authority.as_bytes(),

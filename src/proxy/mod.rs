@@ -27,15 +27,15 @@ use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::reply::Failure;
-use crate::state::Local;
+use crate::state::{Door, Local};
 
 pub use reply::{early_refusal, raw_reason, raw_refusal};
 pub use tunnel::{ClientSide, Offer};
 
 /// The connection that a request came by: the same for all requests of it.
 pub struct Client {
-    /// Index of the listener.
-    pub listener: usize,
+    /// The listener that it came by.
+    pub door: Rc<Door>,
     /// Under TLS.
     pub is_tls: bool,
     /// What its requests say about where they came from.
@@ -48,25 +48,10 @@ pub struct Client {
 
 impl Client {
     /// A client at `peer`, connected to our port `port`. `seat` is dropped with the last that is left of it.
-    pub fn new(
-        local: &Local,
-        listener: usize,
-        peer: SocketAddr,
-        port: u16,
-        is_tls: bool,
-        seat: Rc<dyn Any>,
-    ) -> Self {
-        let ip = peer.ip().to_canonical();
-        let trusted = &local.snapshot().config.listeners[listener].trusted_proxies;
-        let is_trusted = trusted.iter().any(|net| net.contains(&ip));
+    pub fn new(door: Rc<Door>, peer: SocketAddr, port: u16, is_tls: bool, seat: Rc<dyn Any>) -> Self {
         let scheme = if is_tls { "https" } else { "http" };
-        Client {
-            listener,
-            is_tls,
-            peer: Peer::new(ip, is_trusted, scheme, port),
-            room: OnceCell::new(),
-            _seat: seat,
-        }
+        let peer = Peer::new(peer.ip(), scheme, port);
+        Client { door, is_tls, peer, room: OnceCell::new(), _seat: seat }
     }
 }
 

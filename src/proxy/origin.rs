@@ -304,6 +304,7 @@ fn head(
     };
     let context = ForwardContext {
         peer: &x.client.peer,
+        peer_kind: x.peer_kind,
         client_ip: x.client_ip,
         host: x.authority_for_server(),
         host_header,

@@ -1,23 +1,27 @@
 //! The control thread: everything that is not a request.
 
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::process;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, ReloadOrder};
 use crate::clock::{TICK, Timers};
-use crate::observe::AccessLog;
-use crate::runtime::lookout::{self, Name};
+use crate::front::accept::Message;
+use crate::observe::{AccessLog, Events};
+use crate::runtime::lookout::{Lookouts, Name};
+use crate::runtime::reload::{Meters, Reloader, Source, WAITING_MAX};
 use crate::runtime::{RunError, SharedSnapshot, report_panic};
-use crate::state::{Keep, Stage};
+use crate::state::{InForce, Keep, Stage};
 use crate::upstream::probe::Prober;
 
 /// How often the control thread looks whether the workers have ended.
@@ -39,6 +43,10 @@ pub struct Control {
     pub addresses: Vec<(String, SocketAddr)>,
     pub access: Option<AccessLog>,
     pub stage: watch::Sender<Stage>,
+    pub inboxes: Vec<mpsc::Sender<Message>>,
+    pub events: Events,
+    /// `None`: there is no file, and nothing to reload.
+    pub source: Option<Source>,
 }
 
 /// The control thread's event loop.
@@ -67,7 +75,7 @@ impl Control {
         workers: Vec<JoinHandle<io::Result<()>>>,
         ready: impl FnOnce(&[(String, SocketAddr)]),
     ) -> io::Result<Option<AccessLog>> {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::new(self.source.is_some())?;
         ready(&self.addresses);
         let timers = Timers::new();
         tokio::task::spawn_local({
@@ -81,23 +89,42 @@ impl Control {
         });
         tokio::task::spawn_local(sweep(self.keep.clone()));
         let prober = Prober::new(timers, self.keep.metrics.cells(self.keep.workers()), self.keep.began());
-        lookout::look_after(&self.snapshot, &self.keep, &prober, self.names);
-        let lost = self.access.as_ref().map(AccessLog::losses);
-        let hosts = self.snapshot.config.admin.iter().flat_map(|admin| admin.hosts.clone()).collect();
-        let state = Admin {
-            hosts,
-            keep: self.keep,
-            snapshot: self.snapshot,
-            addresses: self.addresses,
-            stage: self.stage.subscribe(),
-            lost,
-        };
+        let lookouts = Lookouts::new(&self.keep, &prober);
+        lookouts.follow(&self.snapshot, self.names);
+        let losses = self.access.as_ref().map(AccessLog::losses);
+        let in_force = Rc::new(InForce::new(self.snapshot, self.addresses, losses));
+        let access = Rc::new(RefCell::new(self.access));
+        let meters = Meters::new(&self.keep.metrics, self.keep.metrics.cells(self.keep.workers()));
+        let reloads = self.source.map(|source| {
+            let (orders, ordered) = mpsc::channel(WAITING_MAX);
+            let reloader = Reloader {
+                source: source.into(),
+                keep: self.keep.clone(),
+                in_force: in_force.clone(),
+                lookouts,
+                access: access.clone(),
+                inboxes: self.inboxes,
+                events: self.events,
+                stage: self.stage.subscribe(),
+                meters,
+                former: RefCell::default(),
+                taking_over: Cell::default(),
+            };
+            tokio::task::spawn_local(reloader.run(ordered));
+            orders
+        });
+        let state =
+            Admin { keep: self.keep, in_force, stage: self.stage.subscribe(), reloads: reloads.clone() };
         if let Some(socket) = self.admin {
             let listener = tokio::net::TcpListener::from_std(socket)?;
             tokio::task::spawn_local(admin::serve(state.into(), listener));
         }
-        while let What::Reopen = signals.next().await {
-            self.access.iter().for_each(AccessLog::reopen);
+        loop {
+            match signals.next().await {
+                What::End => break,
+                What::Reopen => access.borrow().iter().for_each(AccessLog::reopen),
+                What::Reload => order_reload(reloads.as_ref()),
+            }
         }
         info!("draining: no new connections, requests in flight are finished");
         self.stage.send_replace(Stage::Draining);
@@ -109,7 +136,15 @@ impl Control {
                 process::exit(1);
             }
         }
-        Ok(self.access)
+        Ok(access.take())
+    }
+}
+
+/// Where there is no more room, those that wait will do.
+fn order_reload(reloads: Option<&mpsc::Sender<ReloadOrder>>) {
+    let order = ReloadOrder { cause: "SIGHUP", answer: None };
+    if reloads.is_some_and(|orders| orders.try_send(order).is_err()) {
+        info!("a reload is waiting already");
     }
 }
 
@@ -147,20 +182,25 @@ enum What {
     End,
     /// SIGUSR1: log files were moved away.
     Reopen,
+    /// SIGHUP: the configuration has changed.
+    Reload,
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reopen: Signal,
+    /// `None`: a terminal that hangs up ends the process, as it does any other.
+    reload: Option<Signal>,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    fn new(can_reload: bool) -> io::Result<Self> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             reopen: signal(SignalKind::user_defined1())?,
+            reload: can_reload.then(|| signal(SignalKind::hangup())).transpose()?,
         })
     }
 
@@ -169,10 +209,24 @@ impl Signals {
             _ = self.terminate.recv() => What::End,
             _ = self.interrupt.recv() => What::End,
             _ = self.reopen.recv() => What::Reopen,
+            () = heard(&mut self.reload) => What::Reload,
         }
     }
 
     async fn end(&mut self) {
-        while !matches!(self.next().await, What::End) {}
+        loop {
+            match self.next().await {
+                What::End => return,
+                What::Reopen => {}
+                What::Reload => warn!("SIGHUP ignored: the process drains"),
+            }
+        }
+    }
+}
+
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

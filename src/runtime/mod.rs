@@ -6,6 +6,7 @@
 mod control;
 pub mod demo;
 mod lookout;
+mod reload;
 mod worker;
 
 use std::fmt;
@@ -19,24 +20,25 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::config::{self, AccessTarget, Config, Mistakes};
-use crate::front::accept::Handed;
+use crate::front::accept::Message;
 use crate::net::descriptors::{self, Descriptors, Wants};
 use crate::net::listen;
 use crate::net::resolve::ResolveError;
 use crate::observe::{self, AccessLog, Family};
 use crate::runtime::worker::Worker;
-use crate::state::{BuildError, Keep, Snapshot, Stage};
+use crate::state::changes::Lasting;
+use crate::state::{BuildErrors, Keep, Snapshot, SocketId, Stage};
 use crate::upstream::balance::Registry;
 use crate::upstream::probe::PROBES_AT_ONCE;
 
 /// Connections that may wait for a worker to take them over.
-const HANDOVERS: usize = 1024;
+const MESSAGES: usize = 1024;
 
 /// Why the process cannot serve.
 #[derive(Debug)]
 pub enum RunError {
     /// The file is wrong, or what it names is.
-    Build(BuildError),
+    Build(BuildErrors),
     /// What DNS servers there are cannot be found out.
     Dns(ResolveError),
     /// An address cannot be listened on.
@@ -62,8 +64,8 @@ pub fn load(path: &Path, registry: &Registry) -> Result<Config, Mistakes> {
     config::load(path, &registry.names().collect::<Vec<_>>())
 }
 
-/// Serves until a signal ends it. `registry` names the strategies that `balance` may say;
-/// `give_back` is called now and then, on each worker's thread: the program's allocator may return to the system what
+/// Serves until a signal ends it. `registry` names the strategies that `balance` may say; `file` is what `config` was read
+/// from, and is read again at SIGHUP and when the admin listener is told to: `None` where there is none. `give_back` is called now and then, on each worker's thread: the program's allocator may return to the system what
 /// a burst has left behind; `started` is called with the bound addresses, by listener, once connections are accepted.
 ///
 /// # Errors
@@ -71,22 +73,23 @@ pub fn load(path: &Path, registry: &Registry) -> Result<Config, Mistakes> {
 pub fn run(
     config: Config,
     registry: &Registry,
+    file: Option<&Path>,
     give_back: fn(),
     started: impl FnOnce(&[(String, SocketAddr)]),
 ) -> Result<(), RunError> {
-    observe::init(config.log.level, config.log.events);
+    let events = observe::init(config.log.level, config.log.events);
+    let lasting = Lasting::of(&config);
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     let workers = config.runtime.workers.unwrap_or_else(cores);
-    let descriptors = descriptors(&config, workers);
+    let descriptors = Descriptors::share(descriptors::raise(), wants(&config, workers));
     let keep = Keep::new(workers, &config.cache, descriptors);
-    let clients = i64::try_from(keep.descriptors.clients()).unwrap_or(i64::MAX);
-    keep.metrics.set(keep.metrics.gauge(Family::ConnectionsLimit, &[]), clients);
-    let snapshot = Snapshot::build(config, &keep, registry).map_err(RunError::Build)?;
+    note_descriptors(&config, &keep);
+    let snapshot = Snapshot::build(config, &keep, registry, None).map_err(RunError::Build)?;
     let runtime = control::runtime().map_err(RunError::Thread)?;
-    let names = runtime.block_on(lookout::first_names(&snapshot, &keep)).map_err(RunError::Dns)?;
+    let names = runtime.block_on(lookout::first_names(&snapshot, &keep, None)).map_err(RunError::Dns)?;
     let access = AccessLog::start(&snapshot.config.log.access, snapshot.config.log.format)
         .map_err(|source| RunError::AccessLog { target: snapshot.config.log.access.clone(), source })?;
-    let (mut sockets, mut addresses) = bind(&snapshot.config, workers)?;
+    let (mut sockets, mut addresses) = bind(snapshot.listeners_to_bind(&[]), workers)?;
     let admin = snapshot.config.admin.as_ref().map(|admin| bind_one(admin.bind)).transpose()?;
     if let Some(admin) = &admin {
         addresses.push(("admin".into(), admin.local_addr().map_err(RunError::Thread)?));
@@ -94,42 +97,60 @@ pub fn run(
 
     let (stage_sender, stage) = watch::channel(Stage::Serving);
     let (senders, inboxes): (Vec<_>, Vec<_>) =
-        (0..workers).map(|_| mpsc::channel::<Handed>(HANDOVERS)).unzip();
+        (0..workers).map(|_| mpsc::channel::<Message>(MESSAGES)).unzip();
     let mut threads = Vec::new();
     for (number, inbox) in inboxes.into_iter().enumerate() {
         let worker = Worker {
             number,
             keep: keep.clone(),
             snapshot: snapshot.clone(),
-            sockets: sockets.iter_mut().filter_map(Vec::pop).collect(),
+            sockets: one_of_each(&mut sockets),
             access: access.as_ref().map(AccessLog::writer),
             stage: stage.clone(),
             inbox,
-            others: senders.clone(),
+            inboxes: senders.clone(),
             give_back,
         };
         let thread = thread::Builder::new().name(format!("worker-{number}"));
         threads.push(thread.spawn(move || worker.run()).map_err(RunError::Thread)?);
     }
-    drop(senders);
 
-    let control = control::Control { keep, snapshot, names, admin, addresses, access, stage: stage_sender };
+    let source =
+        file.map(|file| reload::Source { file: file.to_owned(), registry: registry.clone(), lasting });
+    let control = control::Control {
+        keep,
+        snapshot,
+        names,
+        admin,
+        addresses,
+        access,
+        stage: stage_sender,
+        inboxes: senders,
+        events,
+        source,
+    };
     control.run(&runtime, threads, |addresses| {
         announce(addresses);
         started(addresses);
     })
 }
 
-/// Takes all descriptors that the system gives, and says so where they do not suffice: whoever set a limit counts on it.
-fn descriptors(config: &Config, workers: usize) -> Arc<Descriptors> {
+/// What a configuration wants of descriptors.
+fn wants(config: &Config, workers: usize) -> Wants {
     let probed = config.upstreams.iter().filter(|upstream| upstream.health.is_some());
-    let wants = Wants {
+    Wants {
         clients: config.limits.connections,
         workers,
         listeners: config.listeners.len(),
         probes: probed.map(|upstream| upstream.servers.len()).sum::<usize>().min(PROBES_AT_ONCE),
-    };
-    let shared = Descriptors::share(descriptors::raise(), wants);
+    }
+}
+
+/// Says how many clients there may be, also where that is fewer than was asked for: whoever set a limit counts on it.
+fn note_descriptors(config: &Config, keep: &Keep) {
+    let (shared, wants) = (&keep.descriptors, wants(config, keep.workers()));
+    let clients = i64::try_from(shared.clients()).unwrap_or(i64::MAX);
+    keep.metrics.set(keep.metrics.gauge(Family::ConnectionsLimit, &[]), clients);
     if shared.clients() < wants.clients {
         warn!(
             limit = shared.limit(),
@@ -138,19 +159,26 @@ fn descriptors(config: &Config, workers: usize) -> Arc<Descriptors> {
             "too few file descriptors for limits.connections: there may be fewer; raise the limit (ulimit -n)"
         );
     }
-    shared
 }
 
-/// One list of sockets per listener, one socket per worker.
-fn bind(config: &Config, workers: usize) -> Result<(Vec<Vec<TcpListener>>, Bound), RunError> {
+/// Binds listeners: a list of sockets for each, one for each worker.
+fn bind<'a>(
+    listeners: impl Iterator<Item = (SocketId, &'a config::Listener)>,
+    workers: usize,
+) -> Result<(Sockets, Bound), RunError> {
     let (mut sockets, mut addresses) = (Vec::new(), Vec::new());
-    for listener in &config.listeners {
+    for (id, listener) in listeners {
         let failed = |source| RunError::Bind { address: listener.bind, source };
         let bound = listen::bind(listener.bind, workers).map_err(failed)?;
         addresses.push((listener.name.clone(), bound[0].local_addr().map_err(failed)?));
-        sockets.push(bound);
+        sockets.push((id, bound));
     }
     Ok((sockets, addresses))
+}
+
+/// A worker's sockets.
+fn one_of_each(sockets: &mut Sockets) -> Vec<(SocketId, TcpListener)> {
+    sockets.iter_mut().filter_map(|(id, of_all)| Some((*id, of_all.pop()?))).collect()
 }
 
 fn bind_one(address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -173,9 +201,11 @@ impl fmt::Display for RunError {
             RunError::Dns(error) => write!(f, "dns: {error}"),
             RunError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             RunError::AccessLog { target: AccessTarget::File(path), source } => {
-                write!(f, "cannot open the access log {}: {source}", path.display())
+                write!(f, "log.access: cannot open the access log {}: {source}", path.display())
             }
-            RunError::AccessLog { source, .. } => write!(f, "cannot open the access log: {source}"),
+            RunError::AccessLog { source, .. } => {
+                write!(f, "log.access: cannot open the access log: {source}")
+            }
             RunError::Thread(error) => write!(f, "cannot start: {error}"),
         }
     }
@@ -190,6 +220,9 @@ fn report_panic(thread: &str) {
 
 /// What is bound, by listener.
 type Bound = Vec<(String, SocketAddr)>;
+
+/// The sockets of listeners, one for each worker.
+type Sockets = Vec<(SocketId, Vec<TcpListener>)>;
 
 /// Shared by all threads: what a snapshot is behind.
 type SharedSnapshot = Arc<Snapshot>;

@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::TICK;
-use crate::front::accept::{self, Handed};
+use crate::front::accept::{self, Message};
 use crate::observe::AccessWriter;
 use crate::runtime::SharedSnapshot;
-use crate::state::{Keep, Local, Stage};
+use crate::state::{Keep, Local, SocketId, Stage};
 
 /// Between two sweeps of idle connections and log lines.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -28,12 +28,13 @@ pub struct Worker {
     pub number: usize,
     pub keep: Arc<Keep>,
     pub snapshot: SharedSnapshot,
-    /// One per listener.
-    pub sockets: Vec<TcpListener>,
+    /// One for each listener.
+    pub sockets: Vec<(SocketId, TcpListener)>,
     pub access: Option<AccessWriter>,
     pub stage: watch::Receiver<Stage>,
-    pub inbox: mpsc::Receiver<Handed>,
-    pub others: Vec<mpsc::Sender<Handed>>,
+    pub inbox: mpsc::Receiver<Message>,
+    /// Of all workers.
+    pub inboxes: Vec<mpsc::Sender<Message>>,
     pub give_back: fn(),
 }
 
@@ -46,18 +47,17 @@ impl Worker {
     }
 
     async fn serve(self) {
-        let drain_timeout = self.snapshot.config.runtime.drain_timeout;
         let mut stage = self.stage.clone();
         let local = Local::new(self.number, self.keep, self.snapshot, self.access, self.stage);
         tokio::task::spawn_local(tick(local.clone(), self.give_back));
-        tokio::task::spawn_local(accept::take_over(local.clone(), self.inbox));
-        let others: accept::Handovers = self.others.into();
-        for (listener, socket) in self.sockets.into_iter().enumerate() {
-            tokio::task::spawn_local(accept::accept(local.clone(), listener, socket, others.clone()));
+        let inboxes: accept::Inboxes = self.inboxes.into();
+        tokio::task::spawn_local(accept::take_messages(local.clone(), self.inbox, inboxes.clone()));
+        for (id, socket) in self.sockets {
+            tokio::task::spawn_local(accept::accept(local.clone(), id, socket, inboxes.clone()));
         }
         // An error means that the control thread is gone: nothing to wait for then either.
         let _ = stage.wait_for(|s| *s == Stage::Draining).await;
-        drain(&local, drain_timeout).await;
+        drain(&local, local.snapshot().config.runtime.drain_timeout).await;
         local.sweep(Instant::now());
     }
 }

@@ -31,6 +31,12 @@ pub fn enlist(upstream: &str, entries: &Entries, keep: &Keep) -> Vec<Arc<Server>
     servers
 }
 
+/// What the entry called `name` stood for under the configuration before.
+pub fn known(entries: &Entries, name: &str) -> Vec<Endpoint> {
+    let known = entries.iter().find(|(entry, _)| entry.is_name && entry.name == name);
+    known.map(|(_, endpoints)| endpoints.clone()).unwrap_or_default()
+}
+
 /// The entry at `index` stands for other addresses from now on; `now` is `None` before anyone is served.
 pub fn renew(upstream: &Upstream, index: usize, endpoints: &[Endpoint], keep: &Keep, now: Option<Duration>) {
     let mut entries = upstream.entries();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::cache::Cache;
 use crate::config;
 use crate::net::descriptors::Descriptors;
 use crate::observe::Metrics;
+use crate::state::SocketId;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::server::{Entry, ServerState};
 
@@ -27,6 +28,7 @@ pub struct Keep {
     pub descriptors: Arc<Descriptors>,
     began: Instant,
     workers: usize,
+    sockets: AtomicU64,
     listeners: Mutex<HashMap<String, Arc<Guests>>>,
     pools: Mutex<HashMap<String, Arc<PoolState>>>,
     servers: Mutex<HashMap<(String, String), Arc<ServerState>>>,
@@ -92,6 +94,7 @@ impl Keep {
             descriptors,
             began: Instant::now(),
             workers,
+            sockets: AtomicU64::default(),
             listeners: Mutex::default(),
             pools: Mutex::default(),
             servers: Mutex::default(),
@@ -119,18 +122,23 @@ impl Keep {
         &self.secret
     }
 
-    /// How many connections a listener has, the same as long as the process lives.
+    /// A number for the sockets of a new listener.
+    pub fn next_socket(&self) -> SocketId {
+        self.sockets.fetch_add(1, Relaxed)
+    }
+
+    /// How many connections a listener has, the same as long as anybody has it.
     pub fn guests(&self, listener: &str) -> Arc<Guests> {
         lock(&self.listeners).entry(listener.to_owned()).or_default().clone()
     }
 
-    /// What workers share of an upstream, the same as long as the process lives.
+    /// What workers share of an upstream, the same as long as anybody has it.
     pub fn pool(&self, upstream: &str) -> Arc<PoolState> {
         let new = || Arc::new(PoolState::new(self.workers));
         lock(&self.pools).entry(upstream.to_owned()).or_insert_with(new).clone()
     }
 
-    /// The state of a server by its id, the same as long as the process lives; `entry` says how one that is new begins.
+    /// The state of a server by its id, the same as long as anybody has it; `entry` says how one that is new begins.
     pub fn server(&self, upstream: &str, id: &str, entry: &Entry) -> Arc<ServerState> {
         let pool = self.pool(upstream);
         let (probe, is_draining) = entry.first;
@@ -141,6 +149,13 @@ impl Keep {
     /// Forgets servers that nobody has any more: a name may stand for other addresses each minute.
     pub fn forget_unused(&self) {
         lock(&self.servers).retain(|_, state| Arc::strong_count(state) > 1);
+    }
+
+    /// Forgets upstreams and listeners, too, that no configuration has any more, and nobody who began under one.
+    pub fn forget_all_unused(&self) {
+        self.forget_unused();
+        lock(&self.pools).retain(|_, state| Arc::strong_count(state) > 1);
+        lock(&self.listeners).retain(|_, guests| Arc::strong_count(guests) > 1);
     }
 }
 

@@ -1,5 +1,6 @@
 //! One configuration, compiled: names are numbers, certificates are read, metrics are resolved.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,16 +11,17 @@ use crate::cache::CacheReason;
 use crate::config::{self, Config, QueryKey, Source};
 use crate::filter::guard::BadResponse;
 use crate::filter::guard::Refusal;
-use crate::net::tls::{Acceptor, Connector, TlsError};
+use crate::net::tls::{Acceptor, Connector, TlsError, Trust, Trusts};
 use crate::observe::{ClassCounters, Counter, Family, Gauge, Histogram, Metrics};
 use crate::router::Router;
-use crate::state::enlist::enlist;
-use crate::state::{Guests, Keep};
+use crate::state::changes::{self, Marks};
+use crate::state::enlist::{self, enlist};
+use crate::state::{Guests, Keep, SocketId};
 use crate::upstream::balance::{PickReason, Registry};
 use crate::upstream::discovery::Endpoint;
 use crate::upstream::health_state::{Outcome, ProbeState};
 use crate::upstream::members::Recipe;
-use crate::upstream::pool::{Upstream, UpstreamHandles};
+use crate::upstream::pool::{Entries, Upstream, UpstreamHandles};
 use crate::upstream::retry;
 use crate::upstream::server::{Condition, Entry, ProbeHandles, ServerHandles};
 use crate::upstream::sticky::StickyKey;
@@ -60,6 +62,8 @@ pub struct CacheHandles {
 pub struct Listener {
     /// Its name.
     pub name: String,
+    /// Those that clients come by.
+    pub socket: SocketId,
     /// `None`: in the clear.
     pub tls: Option<Acceptor>,
     /// How many connections it may have, and how many it has.
@@ -126,16 +130,33 @@ pub enum BuildError {
     Strategy(String, String),
 }
 
+/// All of them; never empty.
+#[derive(Debug)]
+pub struct BuildErrors(pub Vec<BuildError>);
+
 impl Snapshot {
-    /// Reads certificates, resolves names, makes room for numbers.
-    pub fn build(config: Config, keep: &Keep, registry: &Registry) -> Result<Arc<Self>, BuildError> {
+    /// Reads certificates, makes room for numbers. What stays as it was in the configuration `before`, its state included,
+    /// is taken from there; nothing of that is changed.
+    pub fn build(
+        config: Config,
+        keep: &Keep,
+        registry: &Registry,
+        before: Option<&Snapshot>,
+    ) -> Result<Arc<Self>, BuildErrors> {
         let metrics = &keep.metrics;
-        let upstreams = config
-            .upstreams
-            .iter()
-            .map(|u| upstream(u, keep, registry).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
-        let listeners = config.listeners.iter().map(|l| listener(l, keep)).collect::<Result<Vec<_>, _>>()?;
+        let mut errors = Vec::new();
+        let mut made =
+            Making { keep, registry, before, trusts: Trusts::default(), known: before.map(by_name) };
+        let upstreams = sound(config.upstreams.iter().map(|u| made.upstream(u, &config)), &mut errors);
+        let sockets = before.map(|before| changes::sockets(&before.config.listeners, &config.listeners));
+        let listeners = config.listeners.iter().enumerate().map(|(index, l)| {
+            let last = sockets.as_ref().and_then(|sockets| sockets[index]);
+            listener(l, keep, before.zip(last).map(|(before, last)| &before.listeners[last]))
+        });
+        let listeners = sound(listeners, &mut errors);
+        if !errors.is_empty() {
+            return Err(BuildErrors(errors));
+        }
         let named =
             config.routes.iter().map(|r| (r.name.as_str(), config.upstreams[r.upstream].name.as_str()));
         let routes = named.chain([("none", "none")]).map(|(r, u)| route(r, u, &config, metrics)).collect();
@@ -144,6 +165,66 @@ impl Snapshot {
         let buffered = metrics.gauge(Family::BufferedBytes, &[]);
         let keyed_by = keyed_by(&config);
         Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, buffered, cache, keyed_by, config }))
+    }
+
+    /// The listeners that have no sockets yet: `open` are those that there are.
+    pub fn listeners_to_bind(
+        &self,
+        open: &[SocketId],
+    ) -> impl Iterator<Item = (SocketId, &config::Listener)> {
+        let ids = self.listeners.iter().map(|listener| listener.socket);
+        ids.zip(&self.config.listeners).filter(|(id, _)| !open.contains(id))
+    }
+
+    /// What its certificates and keys hold.
+    pub fn marks(&self) -> Marks {
+        let listeners = self.listeners.iter();
+        let upstreams = self.upstreams.iter();
+        Marks {
+            listeners: listeners.filter_map(|l| Some((l.name.clone(), l.tls.as_ref()?.mark()))).collect(),
+            upstreams: upstreams.filter_map(|u| Some((u.config.name.clone(), u.trust()?))).collect(),
+        }
+    }
+}
+
+/// Those that are made well; what is wrong with the others goes to `errors`.
+fn sound<T>(all: impl Iterator<Item = Result<T, BuildError>>, errors: &mut Vec<BuildError>) -> Vec<T> {
+    all.filter_map(|made| made.map_err(|error| errors.push(error)).ok()).collect()
+}
+
+fn by_name(before: &Snapshot) -> HashMap<&str, &Arc<Upstream>> {
+    before.upstreams.iter().map(|upstream| (upstream.config.name.as_str(), upstream)).collect()
+}
+
+/// What upstreams are made of.
+struct Making<'a> {
+    keep: &'a Keep,
+    registry: &'a Registry,
+    before: Option<&'a Snapshot>,
+    trusts: Trusts,
+    /// Those of `before`.
+    known: Option<HashMap<&'a str, &'a Arc<Upstream>>>,
+}
+
+impl Making<'_> {
+    /// The one that there was, if nothing of it is to be another.
+    fn upstream(&mut self, config: &config::Upstream, whole: &Config) -> Result<Arc<Upstream>, BuildError> {
+        let speaks_tls = config.servers.iter().any(|server| server.tls);
+        let failed = |error| BuildError::UpstreamTls(config.name.clone(), error);
+        let trust = speaks_tls.then(|| self.trusts.of(&config.tls)).transpose().map_err(failed)?;
+        let last = self.known.as_ref().and_then(|known| known.get(config.name.as_str()).copied());
+        let is_asked_alike = self.before.is_some_and(|before| before.config.dns == whole.dns);
+        let has_names = config.servers.iter().any(|server| !matches!(server.source, Source::Address(_)));
+        match last {
+            Some(last)
+                if *last.config == *config
+                    && last.trust() == trust.as_ref().map(Trust::mark)
+                    && (is_asked_alike || !has_names) =>
+            {
+                Ok(last.clone())
+            }
+            _ => upstream(config, trust.as_ref(), self.keep, self.registry, last).map(Arc::new),
+        }
     }
 }
 
@@ -173,10 +254,15 @@ fn cache(metrics: &Metrics) -> CacheHandles {
     }
 }
 
-fn listener(config: &config::Listener, keep: &Keep) -> Result<Listener, BuildError> {
+/// `last` is the one whose sockets it goes on with.
+fn listener(config: &config::Listener, keep: &Keep, last: Option<&Listener>) -> Result<Listener, BuildError> {
     let metrics = &keep.metrics;
     let failed = |error| BuildError::ListenerTls(config.name.clone(), error);
     let tls = config.tls.as_ref().map(Acceptor::new).transpose().map_err(failed)?;
+    // Who shows the same certificates goes on knowing its tickets.
+    let known = last.and_then(|last| last.tls.clone());
+    let is_same = known.as_ref().map(Acceptor::mark) == tls.as_ref().map(Acceptor::mark);
+    let tls = if is_same { known } else { tls };
     let name = config.name.as_str();
     let counter = |family, word: &str| metrics.counter(family, &[name, word]);
     let refused = |word| counter(Family::ConnectionsRefused, word);
@@ -200,7 +286,8 @@ fn listener(config: &config::Listener, keep: &Keep) -> Result<Listener, BuildErr
         refusals: own.map(|word| (word, counter(Family::Refusals, word))).collect(),
     };
     let room = (config.max_connections.unwrap_or(usize::MAX), keep.guests(name));
-    Ok(Listener { name: name.to_owned(), tls, room, handles })
+    let socket = last.map_or_else(|| keep.next_socket(), |last| last.socket);
+    Ok(Listener { name: name.to_owned(), socket, tls, room, handles })
 }
 
 /// Reasons besides the guard's refusals; `proxy::reply` and `front::connection` say them.
@@ -247,7 +334,14 @@ fn route(name: &str, upstream: &str, config: &Config, metrics: &Metrics) -> Rout
     }
 }
 
-fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Result<Upstream, BuildError> {
+/// `last` is the one of its name in the configuration before.
+fn upstream(
+    config: &config::Upstream,
+    trust: Option<&Trust>,
+    keep: &Keep,
+    registry: &Registry,
+    last: Option<&Arc<Upstream>>,
+) -> Result<Upstream, BuildError> {
     let strategy = registry
         .factory(&config.balance)
         .ok_or_else(|| BuildError::Strategy(config.name.clone(), config.balance.clone()))?;
@@ -270,7 +364,9 @@ fn upstream(config: &config::Upstream, keep: &Keep, registry: &Registry) -> Resu
     if config.tls.insecure {
         tracing::warn!(upstream = config.name, "tls.insecure: the servers' certificates are not verified");
     }
-    let entries = config.servers.iter().map(|s| entry(s, config, keep)).collect::<Result<Vec<_>, _>>()?;
+    let known = last.map(|last| last.entries()).unwrap_or_default();
+    let entries = config.servers.iter().map(|s| entry(s, config, trust, keep, &known));
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let handles = upstream_handles(&config.name, &keep.metrics);
     let servers = enlist(&config.name, &entries, keep);
     let (config, state) = (Arc::new(config.clone()), keep.pool(&config.name));
@@ -292,13 +388,12 @@ fn upstream_handles(name: &str, metrics: &Metrics) -> UpstreamHandles {
 fn entry(
     config: &config::Server,
     pool: &config::Upstream,
+    trust: Option<&Trust>,
     keep: &Keep,
+    known: &Entries,
 ) -> Result<(Arc<Entry>, Vec<Endpoint>), BuildError> {
-    let name = match &config.source {
-        Source::Service(name) => name.clone(),
-        Source::Address(_) | Source::Name(_) => authority(config),
-    };
-    let tls = config.tls.then(|| Connector::new(&pool.tls, &config.host)).transpose();
+    let name = server_name(config);
+    let tls = trust.filter(|_| config.tls).map(|trust| Connector::new(trust, &config.host)).transpose();
     let probe = pool.health.as_ref().map(|health| ProbeState::starting(health.start));
     let entry = Entry {
         host: HeaderValue::from_str(&name).unwrap_or_else(|_| HeaderValue::from_static("")),
@@ -311,12 +406,16 @@ fn entry(
         handles: server_handles(pool, &name, &keep.metrics),
         name,
     };
-    // What names stand for is found out later, and again and again.
+    // What names stand for is found out later, and again and again; until then it is what it was.
     let endpoints = match config.source {
         Source::Address(ip) => {
             vec![Endpoint { priority: 0, address: SocketAddr::new(ip, config.port), weight: config.weight }]
         }
-        Source::Name(_) | Source::Service(_) => Vec::new(),
+        Source::Name(_) => {
+            let known = enlist::known(known, &entry.name).into_iter();
+            known.map(|endpoint| Endpoint { weight: config.weight, ..endpoint }).collect()
+        }
+        Source::Service(_) => enlist::known(known, &entry.name),
     };
     Ok((Arc::new(entry), endpoints))
 }
@@ -343,6 +442,14 @@ fn probes(metrics: &Metrics, server: &[&str]) -> ProbeHandles {
         failed: counter(Family::Probes, Outcome::Failure.as_str()),
         rose: counter(Family::HealthChanges, Condition::Healthy.as_str()),
         fell: counter(Family::HealthChanges, Condition::Unhealthy.as_str()),
+    }
+}
+
+/// What a server is called: in metrics, and from one configuration to the next.
+pub fn server_name(server: &config::Server) -> String {
+    match &server.source {
+        Source::Service(name) => name.clone(),
+        Source::Address(_) | Source::Name(_) => authority(server),
     }
 }
 
@@ -378,3 +485,13 @@ impl fmt::Display for BuildError {
 }
 
 impl std::error::Error for BuildError {}
+
+/// One on each line.
+impl fmt::Display for BuildErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.0.iter().map(BuildError::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for BuildErrors {}

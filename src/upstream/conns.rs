@@ -24,7 +24,7 @@ use crate::http1::coding::Coding;
 use crate::http1::sending::Sending;
 use crate::net::Counted;
 use crate::upstream::interim::{INTERIMS_MAX, Interim};
-use crate::upstream::limits::{Leave, Quota};
+use crate::upstream::limits::{Leave, Quota, QuotaMax};
 use crate::upstream::side::InFlight;
 use body::LeasedBody;
 use conn::{Conn, RequestCut};
@@ -61,6 +61,8 @@ pub struct Conns {
     quota: Option<Arc<Quota>>,
     worker: usize,
     open: Cell<usize>,
+    /// Nothing is kept any more: nobody would look after it.
+    is_retired: Cell<bool>,
     /// What the gauges say: (active, idle).
     reported: Cell<(i64, i64)>,
 }
@@ -131,8 +133,22 @@ impl Conns {
             quota,
             worker,
             open: Cell::new(0),
+            is_retired: Cell::new(false),
             reported: Cell::default(),
         })
+    }
+
+    /// Whether these limits are its own.
+    pub fn has_limits(&self, idle_max: usize, idle_timeout: Duration, max: QuotaMax) -> bool {
+        let own = self.quota.as_ref().map_or((None, None), |quota| quota.max);
+        (self.idle_max, self.idle_timeout, own) == (idle_max, idle_timeout, max)
+    }
+
+    /// Its server is gone, or reached in another way: what is idle is closed, and what is in use when it is done.
+    pub fn retire(&self) {
+        self.is_retired.set(true);
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        idle.into_iter().for_each(|i| drop(self.close(i.conn)));
     }
 
     /// The connection that was used last, if one is left that is still open; otherwise the place of one that was not.
@@ -306,7 +322,8 @@ impl Lease {
         let Some(mut conn) = self.conn.take() else { return };
         let home = &self.home;
         let is_wanted = home.quota.as_ref().is_some_and(|quota| quota.is_wanted(home.worker));
-        if is_wanted || home.idle.borrow().len() >= home.idle_max || !conn.is_quiet() {
+        if is_wanted || home.is_retired.get() || home.idle.borrow().len() >= home.idle_max || !conn.is_quiet()
+        {
             drop(home.close(conn));
         } else {
             home.idle.borrow_mut().push(Idle { conn, since: home.now.get() });

@@ -112,8 +112,8 @@ impl<'a> Course<'a> {
         rng: &mut fastrand::Rng,
     ) -> Result<Placed, Unplaced> {
         let queue = &self.upstream.state.queue;
-        // Nobody overtakes those who wait.
-        if queue.is_empty() {
+        // Nobody overtakes those who wait. Where nothing is limited, they wait under a configuration of before.
+        if queue.is_empty() || !self.side.has_limits() {
             match self.pick(asks, now, rng) {
                 Err(Unpicked::Full { .. }) => {}
                 Err(Unpicked::Nobody) => return Err(Unplaced::NoServer),
@@ -133,7 +133,8 @@ impl<'a> Course<'a> {
     ) -> Option<Result<Picked, Unplaced>> {
         match self.pick(asks, now, rng) {
             Err(Unpicked::Full { is_for_others }) => {
-                place.wait_on(is_for_others);
+                // What limits it may be limits of before.
+                place.wait_on(is_for_others || self.upstream.is_superseded());
                 None
             }
             Err(Unpicked::Nobody) => Some(Err(Unplaced::NoServer)),

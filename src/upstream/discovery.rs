@@ -107,6 +107,11 @@ pub enum Trouble {
 }
 
 impl Known {
+    /// What an earlier configuration knew.
+    pub fn of(endpoints: &[Endpoint]) -> Self {
+        Known { endpoints: in_order(endpoints, &[]).0, failures: 0 }
+    }
+
     /// The servers, in order: by priority, then by address.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints

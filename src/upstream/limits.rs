@@ -44,10 +44,13 @@ impl Ceiling {
     }
 }
 
+/// A server's limit and its upstream's.
+pub type QuotaMax = (Option<u32>, Option<u32>);
+
 /// The limits on connections to one server.
 pub struct Quota {
-    /// The server's limit and the upstream's.
-    pub max: (Option<u32>, Option<u32>),
+    /// Those that are configured.
+    pub max: QuotaMax,
     /// Where the first is counted.
     pub server: Arc<ServerState>,
     /// Where the second is.

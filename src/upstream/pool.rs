@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{
-    AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{Acquire, Release},
 };
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tracing::{debug, info, warn};
 
 use crate::config;
+use crate::net::tls::{Connector, Mark};
 use crate::observe::{Cells, Counter, Gauge};
 use crate::upstream::balance::PickReason;
 use crate::upstream::budget::{Allowance, Budget};
@@ -23,7 +24,7 @@ use crate::upstream::outlier::Outliers;
 use crate::upstream::pool_state::PoolState;
 use crate::upstream::roster::Roster;
 use crate::upstream::server::{Condition, Entry, Server};
-use crate::upstream::side::Side;
+use crate::upstream::side::{Leaving, Side};
 
 /// An upstream as a snapshot knows it.
 pub struct Upstream {
@@ -38,6 +39,7 @@ pub struct Upstream {
     members: ArcSwap<Members>,
     /// Grows with every other set of members.
     generation: AtomicU64,
+    is_superseded: AtomicBool,
 }
 
 /// What an upstream's `servers` say, in the order of the file, and the addresses that each of them stands for.
@@ -68,6 +70,8 @@ pub struct WorkerPool {
     pub budget: RefCell<Budget>,
     /// What it allows.
     pub allowance: Allowance,
+    /// Of sides before this one.
+    leaving: RefCell<Vec<Leaving>>,
 }
 
 impl Upstream {
@@ -82,7 +86,23 @@ impl Upstream {
     ) -> Self {
         let members = ArcSwap::from_pointee(Members::new(servers, &recipe));
         let (entries, generation) = (Mutex::new(entries), AtomicU64::new(0));
-        Upstream { config, state, handles, recipe, entries, members, generation }
+        let is_superseded = AtomicBool::new(false);
+        Upstream { config, state, handles, recipe, entries, members, generation, is_superseded }
+    }
+
+    /// Another configuration of it is in force. Requests that began under this one go on.
+    pub fn supersede(&self) {
+        self.is_superseded.store(true, Release);
+    }
+
+    /// Whether another configuration of it is in force.
+    pub fn is_superseded(&self) -> bool {
+        self.is_superseded.load(Acquire)
+    }
+
+    /// What its servers' TLS was made of; `None` where none speaks it.
+    pub fn trust(&self) -> Option<Mark> {
+        self.entries().iter().find_map(|(entry, _)| entry.tls.as_ref().map(Connector::mark))
     }
 
     /// What the file says of its servers, and what that stands for now.
@@ -222,18 +242,45 @@ fn count(members: &Members, judged: &Server, now: Duration) -> PoolCount {
 impl WorkerPool {
     /// For worker `worker` of `workers`. `seed` differs between them.
     pub fn new(upstream: &Upstream, cells: Cells, worker: usize, workers: usize, seed: u64) -> Self {
+        WorkerPool::following(None, upstream, cells, worker, workers, seed)
+    }
+
+    /// The same for an upstream that was there before with another configuration: connections, what was learned and what
+    /// was spent on retries stay, as far as they fit.
+    pub fn following(
+        before: Option<&WorkerPool>,
+        upstream: &Upstream,
+        cells: Cells,
+        worker: usize,
+        workers: usize,
+        seed: u64,
+    ) -> Self {
         let retry = &upstream.config.retry;
         let generation = upstream.generation.load(Acquire);
         let (config, state) = (&upstream.config, &upstream.state);
-        let side = Side::new(upstream.members(), config, state, cells.clone(), worker, seed, None);
+        let last = before.map(|before| before.side.borrow().1.clone());
+        let side = Side::new(upstream.members(), config, state, cells.clone(), worker, seed, last.as_deref());
         WorkerPool {
             worker,
             cells,
             seed,
-            side: RefCell::new((generation, side)),
-            budget: RefCell::default(),
+            // Requests under way go on counting theirs.
+            budget: before.map_or_else(RefCell::default, |before| before.budget.clone()),
             allowance: Allowance::of_worker(retry.budget_percent, retry.budget_per_second, workers),
+            leaving: RefCell::new(last.map(|last| last.retire(Some(&side))).unwrap_or_default()),
+            side: RefCell::new((generation, side)),
         }
+    }
+
+    /// There is no such upstream any more.
+    pub fn retire(&self) {
+        let side = self.side.borrow().1.clone();
+        self.leaving.borrow_mut().extend(side.retire(None));
+    }
+
+    /// Connections that are to be looked after until the last is closed.
+    pub fn take_leaving(&self) -> Vec<Leaving> {
+        self.leaving.take()
     }
 
     /// The servers as they are now.
@@ -244,6 +291,7 @@ impl WorkerPool {
             let (config, state) = (&upstream.config, &upstream.state);
             let (cells, members) = (self.cells.clone(), upstream.members());
             let side = Side::new(members, config, state, cells, self.worker, self.seed, Some(&before));
+            self.leaving.borrow_mut().extend(before.retire(Some(&side)));
             self.side.replace((generation, side));
         }
         self.side.borrow().1.clone()

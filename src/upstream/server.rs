@@ -72,7 +72,7 @@ pub struct ServerHandles {
 }
 
 /// Where a server's probes and their changes are counted. The default ones, of a server without probes, are read by nobody.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as the families' labels are")]
 pub struct ProbeHandles {
     pub ok: Counter,
@@ -277,6 +277,26 @@ impl ServerState {
         }
         self.pool.changed();
         true
+    }
+
+    /// It is not probed any more: it is as well as requests find it.
+    pub fn forget_probes(&self) {
+        *lock(&self.probe) = ProbeState::default();
+        *lock(&self.last_probe) = None;
+        self.is_probed_healthy.store(true, Relaxed);
+        self.pool.changed();
+    }
+
+    /// Nobody is ejected any more.
+    pub fn forget_ejection(&self, now: Duration) {
+        let mut ejection = lock(&self.ejection);
+        *ejection = Ejection::default();
+        self.ejected_until.store(0, Relaxed);
+        self.is_uneasy.store(false, Relaxed);
+        drop(ejection);
+        // It was to come back later.
+        self.came_back.fetch_min(millis(now), Relaxed);
+        self.pool.changed();
     }
 
     /// A request failed by the server's fault.

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::config;
 use crate::fields::Fields;
+use crate::net::tls::Connector;
 use crate::observe::Cells;
-use crate::upstream::balance::{Heard, KeyKind, Pick, PickReason, Pool, Strategy};
+use crate::upstream::balance::{Heard, KeyKind, Memory, Pick, PickReason, Pool, Strategy};
 use crate::upstream::conns::Conns;
 use crate::upstream::health_state::Outcome;
 use crate::upstream::key;
@@ -70,6 +71,14 @@ pub struct Asks<'a> {
     pub fields: &'a Fields,
 }
 
+/// Connections that are closed as soon as they are at rest.
+pub struct Leaving {
+    /// To whom.
+    pub server: Arc<Server>,
+    /// Them.
+    pub conns: Rc<Conns>,
+}
+
 /// A server for a request, and its place there.
 pub struct Picked {
     /// Index into [`Members::servers`].
@@ -106,7 +115,10 @@ impl Side {
         before: Option<&Side>,
     ) -> Rc<Self> {
         let groups = members.groups.iter().map(|group| {
-            let (strategy, by_hash) = group.for_worker(seed);
+            let (mut strategy, by_hash) = group.for_worker(seed);
+            if let Some(before) = before {
+                strategy.remember(before.memories(&members.servers[group.range.clone()]));
+            }
             let key = strategy.key();
             GroupSide { strategy: RefCell::new(strategy), key, by_hash: by_hash.map(RefCell::new) }
         });
@@ -117,12 +129,7 @@ impl Side {
                 .iter()
                 .any(|s| s.entry.max_requests.is_some() || s.entry.max_connections.is_some());
         let conns = members.servers.iter().map(|server| {
-            let known = before.and_then(|side| {
-                let index = side.members.index_of(&server.id)?;
-                // The same name may have got another address.
-                let is_same = side.members.servers[index].address == server.address;
-                is_same.then(|| side.conns[index].clone())
-            });
+            let known = before.and_then(|side| side.conns_that_fit(server, config));
             known.unwrap_or_else(|| {
                 let quota = quota(config, state, server);
                 Conns::new(worker, config.idle_connections, config.idle_timeout, quota)
@@ -141,6 +148,47 @@ impl Side {
             has_limits,
             members,
         })
+    }
+
+    /// Its connections to `server`, where `config` would have them as they are.
+    fn conns_that_fit(&self, server: &Server, config: &config::Upstream) -> Option<Rc<Conns>> {
+        let index = self.members.index_of(&server.id)?;
+        let (own, conns) = (&self.members.servers[index], &self.conns[index]);
+        let trust = |server: &Server| server.entry.tls.as_ref().map(Connector::mark);
+        // The same name may have got another address.
+        let is_same = own.address == server.address && trust(own) == trust(server);
+        let max = (server.entry.max_connections, config.max_connections);
+        let fits = conns.has_limits(config.idle_connections, config.idle_timeout, max);
+        (is_same && fits).then(|| conns.clone())
+    }
+
+    /// Whether a request may have to wait for others.
+    pub fn has_limits(&self) -> bool {
+        self.has_limits
+    }
+
+    /// What its strategies have learned of `servers`.
+    fn memories(&self, servers: &[Arc<Server>]) -> Vec<Option<Memory>> {
+        let memory = |server: &Arc<Server>| {
+            let (group, index) = self.members.place_of(self.members.index_of(&server.id)?);
+            self.groups[group].strategy.borrow().memory(index)
+        };
+        servers.iter().map(memory).collect()
+    }
+
+    /// Connections that `next` has not taken over are closed when they are at rest.
+    pub fn retire(&self, next: Option<&Side>) -> Vec<Leaving> {
+        let stays = |server: &Server, conns: &Rc<Conns>| {
+            let index = next.and_then(|next| next.members.index_of(&server.id));
+            index.zip(next).is_some_and(|(index, next)| Rc::ptr_eq(&next.conns[index], conns))
+        };
+        let all = self.members.servers.iter().zip(&self.conns);
+        let gone = all.filter(|(server, conns)| !stays(server, conns));
+        gone.map(|(server, conns)| {
+            conns.retire();
+            Leaving { server: server.clone(), conns: conns.clone() }
+        })
+        .collect()
     }
 
     /// A server for a request that none of `tried` may have, and its place there. Those of `rather_not` come last of their

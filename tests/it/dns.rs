@@ -243,3 +243,22 @@ fn a_service_over_tls_is_verified_by_the_domain_that_was_written() {
         assert_eq!(proxy.get("/").status(), status, "a certificate for {certified}");
     }
 }
+
+#[test]
+fn connections_to_a_server_that_dns_takes_away_are_closed_and_counted_no_more() {
+    let dns = Dns::start();
+    let a = Origin::saying("a");
+    let b = Origin::beside(&a, 2, "b");
+    say(&dns, &[&a]);
+    let proxy = proxy(&dns, &name(&[&a]), "");
+    assert_eq!(proxy.get("/").text(), "a");
+    let open = || proxy.metric("tidegate_server_connections", &["app.test"]);
+    eventually("there is one", || open() == 1.0);
+
+    say(&dns, &[&b]);
+    eventually("b serves", || who(&proxy) == set(&["b"]));
+
+    eventually("the one to a is closed", || a.open_connections() == 0);
+    let is_said = || open() == b.open_connections() as f64;
+    eventually("and only those to b are counted", is_said);
+}

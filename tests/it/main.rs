@@ -37,6 +37,7 @@ mod pairs;
 mod probes;
 mod purge;
 mod purge_in_flight;
+mod reload;
 mod resilience;
 mod resolver;
 mod routing;

@@ -113,7 +113,7 @@ impl World {
         let names: Vec<&str> = registry.names().collect();
         let config = config::parse(CONFIG, "fuzz.toml".as_ref(), &names).unwrap();
         let keep = Keep::new(1, &config.cache, descriptors.clone());
-        let snapshot = Snapshot::build(config, &keep, &registry).unwrap();
+        let snapshot = Snapshot::build(config, &keep, &registry, None).unwrap();
         let pool = WorkerPool::new(&snapshot.upstreams[0], keep.metrics.cells(0), 0, 1, 1);
         World { runtime, keep, snapshot, pool, descriptors }
     }

@@ -14,6 +14,7 @@ fn parts(version: Version, method: &str, fields: &[(&str, &str)]) -> RequestHead
 
 struct Given {
     peer: Peer,
+    peer_kind: PeerKind,
     client_ip: &'static str,
     host: &'static str,
     websocket: bool,
@@ -23,7 +24,8 @@ struct Given {
 impl Default for Given {
     fn default() -> Self {
         Given {
-            peer: Peer::new("192.0.2.1".parse().unwrap(), false, "https", 443),
+            peer: Peer::new("192.0.2.1".parse().unwrap(), "https", 443),
+            peer_kind: PeerKind::Client,
             client_ip: "192.0.2.1",
             host: "example.com",
             websocket: false,
@@ -34,13 +36,18 @@ impl Default for Given {
 
 impl Given {
     fn trusted() -> Self {
-        Given { peer: Peer::new("10.0.0.1".parse().unwrap(), true, "http", 80), ..Given::default() }
+        Given {
+            peer: Peer::new("10.0.0.1".parse().unwrap(), "http", 80),
+            peer_kind: PeerKind::TrustedProxy,
+            ..Given::default()
+        }
     }
 
     fn sends(&self, head: &RequestHead) -> Vec<String> {
         let id = RequestId::Theirs(b"id"[..].into());
         let ctx = ForwardContext {
             peer: &self.peer,
+            peer_kind: self.peer_kind,
             client_ip: self.client_ip.parse().unwrap(),
             host: self.host,
             host_header: self.host.as_bytes(),
@@ -226,7 +233,7 @@ fn an_untrusted_peer_is_not_believed_and_a_trusted_one_is_added_to() {
 #[test]
 fn an_ipv6_peer_is_quoted_in_forwarded() {
     let given = Given {
-        peer: Peer::new("2001:db8::1".parse().unwrap(), false, "http", 80),
+        peer: Peer::new("2001:db8::1".parse().unwrap(), "http", 80),
         client_ip: "2001:db8::1",
         ..Given::default()
     };
@@ -297,7 +304,7 @@ fn websocket_and_trailers_are_asked_for_anew() {
 fn a_request_id_is_kept_only_from_a_trusted_peer_and_only_if_it_is_plain() {
     let id = |given: &Given, value: &str| {
         let head = parts(Version::HTTP_11, "GET", &[("x-request-id", value)]);
-        String::from_utf8(RequestId::of(&head.fields, &given.peer, 0xabc).as_bytes().to_vec()).unwrap()
+        String::from_utf8(RequestId::of(&head.fields, given.peer_kind, 0xabc).as_bytes().to_vec()).unwrap()
     };
     let fresh = "00000000000000000000000000000abc";
     let (trusted, untrusted) = (Given::trusted(), Given::default());

@@ -123,7 +123,7 @@ impl Connection {
 
     /// The next request's head, however long the connection is at rest before it.
     async fn head(&self) -> Result<RequestHead, Ending> {
-        let view = self.local.snapshot();
+        let view = self.client.door.view();
         let limits = &view.config.limits;
         let mut scan = Scan::default();
         let mut lateness = None;
@@ -135,7 +135,7 @@ impl Connection {
                 Poll::Pending => {}
             }
             let has_begun = self.wire.has_begun_a_head(&scan);
-            if !has_begun && self.local.is_draining() {
+            if !has_begun && self.local.is_leaving(&self.client.door) {
                 return Poll::Ready(Err(Ending::Drop));
             }
             ready!(self.poll_lateness(cx, has_begun, limits, &mut lateness));
@@ -200,7 +200,7 @@ impl Connection {
                 (BodyStage::Open, Body::wrap(RequestBody::new(wire(), Coding::of_length(bytes))))
             }
             Ok(guard::Framing::Chunked) => {
-                let limits = &self.local.snapshot().config.limits;
+                let limits = &self.client.door.view().config.limits;
                 let chunked = Chunked::new(limits.header_bytes, limits.headers);
                 (BodyStage::Open, Body::wrap(RequestBody::new(wire(), Coding::Chunked(Box::new(chunked)))))
             }
@@ -248,11 +248,11 @@ impl Connection {
     fn begin(&self, answer: Answer, asker: &mut Asker) -> Sending {
         let (written, body) = answer.into_parts();
         let (stage, awaits_continue) = self.wire.end_interims();
-        let requests_max = self.local.snapshot().config.limits.requests_per_connection;
+        let requests_max = self.client.door.view().config.limits.requests_per_connection;
         // An answer before the end of the request: whether the rest will be read to its end is not known yet, and a client
         // that relies on it may lose a request (RFC 9112 section 9.3).
         let is_spoilt = stage != BodyStage::Ended || awaits_continue;
-        if is_spoilt || self.requests >= requests_max || self.local.is_draining() {
+        if is_spoilt || self.requests >= requests_max || self.local.is_leaving(&self.client.door) {
             asker.closes();
         }
         let (mut head, framing) = response::head(written, body.size_hint().exact(), asker);
@@ -277,7 +277,7 @@ impl Connection {
                 false => self.wire.poll_write(cx, &sending.out),
             };
             let Poll::Ready(written) = written else {
-                let limit = || self.local.timers.deadline(self.local.snapshot().config.limits.write_idle);
+                let limit = || self.local.timers.deadline(self.client.door.view().config.limits.write_idle);
                 return lateness.get_or_insert_with(limit).poll_elapsed(cx).map(|()| Err(Ending::SlowReader));
             };
             *lateness = None;
@@ -312,9 +312,8 @@ impl Connection {
     }
 
     async fn end(self, ending: Ending) {
-        if let Some(counter) = ending
-            .reason()
-            .and_then(|reason| self.local.snapshot().listeners[self.client.listener].handles.refusal(reason))
+        if let Some(counter) =
+            ending.reason().and_then(|reason| self.client.door.listener(|own| own.handles.refusal(reason)))
         {
             self.local.cells.inc(counter);
         }

@@ -32,7 +32,7 @@ use crate::front::http2::streams::Slot;
 use crate::front::{LINGER, LINGER_BYTES};
 use crate::net::Stream;
 use crate::proxy::{self, Client, Serving};
-use crate::state::{Local, View};
+use crate::state::Local;
 
 /// What is read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -46,7 +46,6 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// A connection of HTTP/2, from its preface to its end.
 struct Connection {
     local: Rc<Local>,
-    view: Rc<View>,
     client: Rc<Client>,
     socket: Stream,
     session: Session<Work>,
@@ -176,14 +175,13 @@ pub async fn serve(local: Rc<Local>, client: Rc<Client>, socket: Stream, first: 
 
 impl Connection {
     fn new(local: Rc<Local>, client: Rc<Client>, socket: Stream, first: BytesMut, task: Waker) -> Self {
-        let view = local.snapshot();
+        let view = client.door.view();
         let limits = &view.config.limits;
         let now = local.timers.now();
         Connection {
             session: Session::new(Rules::new(limits), now),
             ready: Ready::new(limits.http2_streams as usize, task),
             local,
-            view,
             client,
             socket,
             unread: first,
@@ -252,9 +250,10 @@ impl Connection {
 
     /// Says goodbye when the process drains, or the connection has carried as many requests as it may.
     fn leave_in_time(&mut self) {
-        let limits = &self.view.config.limits;
+        let view = self.client.door.view();
+        let limits = &view.config.limits;
         let (opened, most) = (self.session.opened(), limits.requests_per_connection);
-        if opened >= most || self.local.is_draining() {
+        if opened >= most || self.local.is_leaving(&self.client.door) {
             self.session.leave();
         }
         // What was on its way is still served; who goes on after that does not listen.
@@ -563,10 +562,10 @@ impl Connection {
         if !std::mem::replace(&mut stream.work.is_shut, true) {
             self.shut.push_back(slot);
         }
-        let late = now + self.view.config.limits.write_idle;
+        let late = now + self.client.door.view().config.limits.write_idle;
         self.clock.stalled = Some(self.clock.stalled.map_or(late, |before| before.min(late)));
         // Of streams that ended while they waited.
-        if self.shut.len() > 2 * self.view.config.limits.http2_streams as usize {
+        if self.shut.len() > 2 * self.client.door.view().config.limits.http2_streams as usize {
             let streams = self.session.streams.iter_mut();
             self.shut = streams.filter(|(_, stream)| stream.work.is_shut).map(|(slot, _)| slot).collect();
         }
@@ -675,7 +674,8 @@ impl Connection {
     }
 
     fn limit_of(&self, awaits: Awaits) -> Duration {
-        let limits = &self.view.config.limits;
+        let view = self.client.door.view();
+        let limits = &view.config.limits;
         match awaits {
             Awaits::Head(_) => limits.head_timeout,
             Awaits::Rest(_) => limits.keep_alive,
@@ -688,7 +688,7 @@ impl Connection {
     /// Gives up the streams whose clients have taken nothing for too long. A stream that waits for the connection's
     /// window waits for its turn: what counts is that the client grants anything.
     fn reset_stalled(&mut self, now: Instant) {
-        let limit = self.view.config.limits.write_idle;
+        let limit = self.client.door.view().config.limits.write_idle;
         let (mut late, mut next) = (Vec::new(), None);
         for (slot, stream) in self.session.streams.iter_mut() {
             let Some(stalled) = stream.work.stalled else { continue };
@@ -708,7 +708,7 @@ impl Connection {
     }
 
     fn count(&self, reason: &'static str) {
-        if let Some(counter) = self.view.listeners[self.client.listener].handles.refusal(reason) {
+        if let Some(counter) = self.client.door.listener(|own| own.handles.refusal(reason)) {
             self.local.cells.inc(counter);
         }
     }

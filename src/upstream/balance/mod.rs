@@ -41,6 +41,7 @@ pub use rendezvous::Rendezvous;
 pub use round_robin::RoundRobin;
 pub use weighted_round_robin::WeightedRoundRobin;
 
+use std::any::Any;
 use std::time::Duration;
 
 /// A way to choose.
@@ -64,7 +65,19 @@ pub trait Strategy: Send {
 
     /// A request of this worker to `server` is over, body and all: it is less busy by one.
     fn ended(&mut self, _server: usize) {}
+
+    /// What it has learned of `server`, for the strategy that comes after it when there are other servers, or another
+    /// configuration.
+    fn memory(&self, _server: usize) -> Option<Memory> {
+        None
+    }
+
+    /// What the strategy before it had learned of its servers. It may have been one of another kind.
+    fn remember(&mut self, _servers: Vec<Option<Memory>>) {}
 }
+
+/// What a strategy has learned of a server. Only a strategy of its kind can make something of it.
+pub type Memory = Box<dyn Any>;
 
 /// What a strategy hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Answer;
 use super::Heard;
+use super::Memory;
 use super::Pick;
 use super::PickReason;
 use super::Pool;
@@ -83,6 +84,20 @@ impl Strategy for PeakEwma {
         if let Some(known) = self.known.get_mut(server) {
             known.learn(heard, now.as_secs_f64());
         }
+    }
+
+    fn memory(&self, server: usize) -> Option<Memory> {
+        self.known.get(server).map(|known| Box::new(*known) as Memory)
+    }
+
+    fn remember(&mut self, servers: Vec<Option<Memory>>) {
+        let known = |memory: Option<Memory>| memory?.downcast::<Known>().ok().map(|known| *known);
+        let known: Vec<_> = servers.into_iter().map(known).collect();
+        // Whoever is new was unknown when something was heard last.
+        let Some(heard) = known.iter().flatten().map(|known| known.latency.since).reduce(f64::max) else {
+            return;
+        };
+        self.known = known.into_iter().map(|known| known.unwrap_or_else(|| Known::nothing(heard))).collect();
     }
 }
 

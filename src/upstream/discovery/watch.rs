@@ -124,6 +124,12 @@ impl Watch {
         }
     }
 
+    /// It has been asked about before, and these are known.
+    pub fn knowing(mut self, endpoints: &[Endpoint]) -> Self {
+        self.known = Known::of(endpoints);
+        self
+    }
+
     /// Asks for ever, and hands over each set that differs from the one before. The first question comes at once,
     /// unless [`Watch::ask`] was there before.
     pub async fn run(mut self, publish: impl Fn(&[Endpoint])) {

@@ -99,6 +99,18 @@ impl Subject {
         })
     }
 
+    /// Whether it is the same server, asked in the same way by the same state.
+    pub fn is_same(&self, other: &Subject) -> bool {
+        let trust = |subject: &Subject| subject.tls.as_ref().map(Connector::mark);
+        self.address == other.address
+            && self.host == other.host
+            && trust(self) == trust(other)
+            && self.health == other.health
+            && self.limits == other.limits
+            && self.handles == other.handles
+            && Arc::ptr_eq(&self.state, &other.state)
+    }
+
     /// One whole probe, but for its time limit.
     async fn ask(&self, timers: &Rc<Timers>) -> Result<(), Failure> {
         let dialled = dial(self.address, self.tls.as_ref(), self.limits, timers).await;
@@ -163,7 +175,7 @@ impl Prober {
 }
 
 /// Probes one server until its task is aborted. `crowd` is how many servers begin to be probed together with it.
-pub async fn watch(subject: Subject, crowd: usize, prober: Rc<Prober>, mut rng: fastrand::Rng) {
+pub async fn watch(subject: Rc<Subject>, crowd: usize, prober: Rc<Prober>, mut rng: fastrand::Rng) {
     for nth in 0.. {
         tokio::time::sleep(timing::wait(nth, crowd, subject.health.interval, rng.f64())).await;
         let (outcome, failure) = match prober.probe(&subject).await {

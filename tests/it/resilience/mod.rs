@@ -8,6 +8,8 @@ mod retries;
 mod sessions;
 mod timeouts;
 
+pub use drain::drain;
+
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -3,7 +3,7 @@
 
 use std::io::{BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -53,6 +53,7 @@ struct Shared {
     is_up: AtomicBool,
     requests: Mutex<Vec<Message>>,
     connections: Mutex<Vec<TcpStream>>,
+    open: AtomicUsize,
 }
 
 impl Origin {
@@ -101,6 +102,7 @@ impl Origin {
             is_up: AtomicBool::new(false),
             requests: Mutex::default(),
             connections: Mutex::default(),
+            open: AtomicUsize::new(0),
         });
         let mut origin = Origin { address, shared, _reservation: reservation, accepting: None };
         origin.restart();
@@ -134,6 +136,11 @@ impl Origin {
     /// Connections accepted since it started.
     pub fn connections(&self) -> usize {
         self.shared.connections.lock().unwrap().len()
+    }
+
+    /// Connections that are open now.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
     }
 
     /// Refuses connections from now on, and breaks those it has.
@@ -216,6 +223,7 @@ fn accept(listener: TcpListener, shared: &Arc<Shared>) {
         let _ = stream.set_write_timeout(Some(DEADLINE));
         shared.connections.lock().unwrap().push(stream.try_clone().unwrap());
         let shared = shared.clone();
+        shared.open.fetch_add(1, Ordering::SeqCst);
         std::thread::spawn(move || serve(stream, &shared));
     }
 }
@@ -232,6 +240,7 @@ fn serve(tcp: TcpStream, shared: &Shared) {
     }
     // The registry of connections holds a clone, so dropping ours would not end the connection.
     let _ = last_word.shutdown(Shutdown::Both);
+    shared.open.fetch_sub(1, Ordering::SeqCst);
 }
 
 fn converse(mut conn: Conn, answer: &Answer, shared: &Shared) {

@@ -158,6 +158,39 @@ impl Proxy {
         samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
+    /// Writes another text into its file, completed as at the start.
+    pub fn rewrite(&self, toml: &str) {
+        std::fs::write(self.dir.path().join("tidegate.toml"), complete(toml)).unwrap();
+    }
+
+    /// Has it read its file again.
+    #[track_caller]
+    pub fn try_reload(&self) -> Message {
+        let request = "POST /reload HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        Client::connect(self.admin()).send(request).response()
+    }
+
+    /// Puts another text in force; the report.
+    #[track_caller]
+    pub fn reload(&self, toml: &str) -> serde_json::Value {
+        self.rewrite(toml);
+        let answer = self.try_reload();
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body).expect("JSON from /reload")
+    }
+
+    /// Where a listener can be reached now, after reloads too.
+    pub fn address_now(&self, listener: &str) -> Option<SocketAddr> {
+        let status = self.status();
+        let found = status["listeners"].as_array().unwrap().iter().find(|one| one["name"] == listener)?;
+        Some(found["address"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        send_signal(&self.child, "HUP");
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         send_signal(&self.child, "TERM");
@@ -254,7 +287,7 @@ fn complete(toml: &str) -> String {
 }
 
 /// A field of a JSON event.
-fn word(line: &str, field: &str) -> Option<String> {
+pub fn word(line: &str, field: &str) -> Option<String> {
     let event: serde_json::Value = serde_json::from_str(line).ok()?;
     let fields = event.get("fields").unwrap_or(&event);
     Some(fields[field].as_str()?.to_owned())

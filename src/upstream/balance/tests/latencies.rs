@@ -167,3 +167,36 @@ fn a_server_of_which_nothing_is_known_is_neither_best_nor_worst() {
         assert_eq!(scene.pick(), expected);
     }
 }
+
+#[test]
+fn what_was_heard_of_a_server_goes_on_to_the_next_strategy_whatever_its_place_there() {
+    // The last of them is much faster than the others, and all were heard just now.
+    let mut scene = Scene::new([80, 80, 80, 1]);
+    (0..4).for_each(|server| scene.hear(server, Answer::Served));
+    let shares = |scene: &mut Scene| {
+        let mut picks = [0; 4];
+        (0..400).for_each(|_| picks[scene.pick()] += 1);
+        picks
+    };
+    assert!(shares(&mut scene)[3] > 150);
+
+    // It stands first now, the second is new, the others are as they were; one is gone.
+    let known = [Some(3), None, Some(0), Some(1)].map(|server| scene.worker.memory(server?));
+    let mut next = scene.fake.worker("peak-ewma", 0);
+    next.remember(known.into());
+    scene.worker = next;
+
+    let picks = shares(&mut scene);
+    assert!(picks[0] > 150, "{picks:?}");
+    assert!(picks[1] > picks[2] && picks[1] > picks[3], "unknown is better than slow: {picks:?}");
+}
+
+#[test]
+fn what_another_kind_of_strategy_remembers_is_nothing_to_this_one() {
+    let mut scene = Scene::new([80, 80, 80, 1]);
+    let mut next = scene.fake.worker("peak-ewma", 0);
+    next.remember(vec![Some(Box::new("of another kind")), None, None, None]);
+    assert!(next.memory(0).is_none());
+    scene.worker = next;
+    scene.pick();
+}
