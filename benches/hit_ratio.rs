@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use http::response;
+use http::StatusCode;
 use tidegate::cache::Cache;
 use tidegate::cache::Join;
 use tidegate::cache::Key;
 use tidegate::cache::Lookup;
 use tidegate::cache::Times;
 use tidegate::config;
+use tidegate::fields::Fields;
 use tidegate::fields::RequestHead;
+use tidegate::fields::ResponseHead;
 
 /// The allocator of the program.
 #[global_allocator]
@@ -287,7 +289,7 @@ impl Tidegate {
 
 impl Policy for Tidegate {
     fn ask(&mut self, _: usize, object: u32) -> bool {
-        let req = RequestHead::new(http::Request::new(()).into_parts().0);
+        let req = RequestHead::from(http::Request::new(()).into_parts().0);
         let key = key(object);
         if matches!(self.cache.lookup(&key, &req, NOW, &self.rules), Lookup::Hit { .. }) {
             return true;
@@ -396,7 +398,7 @@ impl Policy for ByNextUse<'_> {
 fn overhead() -> u64 {
     let mut tidegate = Tidegate::new(Sizes::Equal, 1 << 20);
     tidegate.ask(0, 0);
-    let req = RequestHead::new(http::Request::new(()).into_parts().0);
+    let req = RequestHead::from(http::Request::new(()).into_parts().0);
     match tidegate.cache.lookup(&key(0), &req, NOW, &tidegate.rules) {
         Lookup::Hit { entry, .. } => entry.bytes() - entry.body.len() + key(0).bytes() as u64,
         _ => panic!("it was just stored"),
@@ -407,14 +409,14 @@ fn key(object: u32) -> Key {
     Key::new("shop", "https", "www.shop.example.com", &format!("/pictures/{object:08}.webp"))
 }
 
-fn response(length: usize) -> response::Parts {
-    let response = http::Response::builder()
-        .header("server", "nginx")
-        .header("date", "Tue, 14 Nov 2023 22:13:20 GMT")
-        .header("content-type", "image/webp")
-        .header("content-length", length)
-        .header("etag", "\"0123456789abcdef\"")
-        .header("cache-control", "public, max-age=3600")
-        .body(());
-    response.expect("the fields are valid").into_parts().0
+fn response(length: usize) -> ResponseHead {
+    let fields = Fields::from_iter([
+        ("server", "nginx"),
+        ("date", "Tue, 14 Nov 2023 22:13:20 GMT"),
+        ("content-type", "image/webp"),
+        ("content-length", &length.to_string()),
+        ("etag", "\"0123456789abcdef\""),
+        ("cache-control", "public, max-age=3600"),
+    ]);
+    ResponseHead { fields, ..ResponseHead::new(StatusCode::OK) }
 }

@@ -9,22 +9,21 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Duration;
 
-use bytes::Bytes;
 use criterion::Criterion;
 use criterion::criterion_group;
 use criterion::criterion_main;
-use http::HeaderValue;
-use http::Response;
 use http::StatusCode;
 use http::Version;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, SERVER};
 use tidegate::config;
 use tidegate::config::Config;
 use tidegate::config::HostPattern;
 use tidegate::config::Limits;
 use tidegate::config::PathPattern;
 use tidegate::config::Route;
+use tidegate::fields::Fields;
+use tidegate::fields::Known;
 use tidegate::fields::RequestHead;
+use tidegate::fields::ResponseHead;
 use tidegate::filter::forward;
 use tidegate::filter::guard;
 use tidegate::front::http1::head::Scan;
@@ -94,28 +93,29 @@ Cookie: session=0123456789abcdef0123456789abcdef; theme=dark\r
 \r
 ";
 
-fn read(text: &Bytes, limits: &Limits) -> RequestHead {
-    let place = Scan::default().find(text, limits).expect("a head").expect("a whole one");
-    RequestHead::new(parse(&text.slice(place.begin..place.end), limits).expect("a well-formed head"))
+fn read(text: &[u8], limits: &Limits) -> RequestHead {
+    let mut scan = Scan::default();
+    let place = scan.find(text, limits).expect("a head").expect("a whole one");
+    parse(&text[place.begin..place.end], &scan, limits).expect("a well-formed head")
 }
 
 fn heads(c: &mut Criterion) {
-    let (limits, text) = (Limits::default(), Bytes::copy_from_slice(BROWSER.as_bytes()));
-    let head = read(&text, &limits);
+    let (limits, text) = (Limits::default(), BROWSER.as_bytes());
+    let head = read(text, &limits);
     let mut group = c.benchmark_group("head/browser");
-    group.bench_function("read", |b| b.iter(|| read(black_box(&text), &limits)));
+    group.bench_function("read", |b| b.iter(|| read(black_box(text), &limits)));
     group.bench_function("guard", |b| b.iter(|| guard::check_request(black_box(&head), &limits)));
-    let peer = forward::Peer::new("192.0.2.1".parse().expect("an address"), false, "https", 443);
+    let peer = forward::Peer::new("192.0.2.1".parse().expect("an address"), "https", 443);
     group.bench_function("guard-and-forward", |b| {
         b.iter(|| {
             let checked = guard::check_request(black_box(&head), &limits).expect("a proper head");
-            let host = checked.authority_value();
             let ctx = forward::ForwardContext {
                 peer: &peer,
+                peer_kind: forward::PeerKind::Client,
                 client_ip: peer.ip(),
-                host: &host,
-                host_header: &host,
-                request_id: &forward::request_id(&head.headers, &peer, 0x1234_5678),
+                host: checked.authority,
+                host_header: checked.authority.as_bytes(),
+                request_id: &forward::RequestId::of(&head.fields, forward::PeerKind::Client, 0x1234_5678),
                 websocket: checked.wants_websocket,
                 body: forward::BodyLength::None,
                 conditions: None,
@@ -125,8 +125,7 @@ fn heads(c: &mut Criterion) {
             text
         });
     });
-    let mut response = Response::builder();
-    for (name, value) in [
+    let fields = Fields::from_iter([
         ("server", "nginx"),
         ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("content-type", "image/jpeg"),
@@ -134,11 +133,9 @@ fn heads(c: &mut Criterion) {
         ("connection", "keep-alive"),
         ("etag", "\"5f-0\""),
         ("cache-control", "max-age=600"),
-    ] {
-        response = response.header(name, value);
-    }
-    let answer = response.body(()).expect("a well-formed head").into_parts().0;
-    let id = HeaderValue::from_static("0123456789abcdef0123456789abcdef");
+    ]);
+    let answer = ResponseHead { fields, ..ResponseHead::new(StatusCode::OK) };
+    let id = forward::RequestId::Fresh(*b"0123456789abcdef0123456789abcdef");
     group.bench_function("response", |b| {
         b.iter(|| {
             let verdict = guard::check_response(black_box(&answer), false);
@@ -150,13 +147,13 @@ fn heads(c: &mut Criterion) {
 
 /// The same browser's head over HTTP/2, and a usual response: what each of them is after those before it.
 fn field_blocks(c: &mut Criterion) {
-    let head = read(&Bytes::from_static(BROWSER.as_bytes()), &Limits::default());
+    let head = read(BROWSER.as_bytes(), &Limits::default());
     let mut encoder = Encoder::new();
     let mut block = |out: &mut Vec<u8>| {
         out.clear();
         encoder.begin(out);
-        for (name, value) in head.headers.iter().filter(|(name, _)| *name != CONNECTION) {
-            encoder.field(name.as_str().as_bytes(), value.as_bytes(), out);
+        for field in head.fields.iter().filter(|field| field.known() != Known::Connection) {
+            encoder.field(field.name(), field.value(), out);
         }
     };
     let mut blocks = [(); 3].map(|()| Vec::new());
@@ -164,7 +161,7 @@ fn field_blocks(c: &mut Criterion) {
     let [first, second, next] = &blocks;
     let read = |decoder: &mut Decoder, block: &[u8]| {
         decoder.decode(black_box(block), |field| {
-            black_box(field.header().expect("an ordinary field"));
+            black_box(field.ordinary().expect("an ordinary field"));
         })
     };
     let mut group = c.benchmark_group("hpack");
@@ -179,12 +176,12 @@ fn field_blocks(c: &mut Criterion) {
     group.bench_function("decode/browser-next", |b| b.iter(|| read(&mut decoder, next)));
 
     let usual = [
-        (SERVER, "nginx"),
-        (DATE, "Sun, 06 Nov 1994 08:49:37 GMT"),
-        (CONTENT_TYPE, "image/jpeg"),
-        (CONTENT_LENGTH, "48123"),
-        (ETAG, "\"5f-0\""),
-        (CACHE_CONTROL, "max-age=600"),
+        ("server", "nginx"),
+        ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("content-type", "image/jpeg"),
+        ("content-length", "48123"),
+        ("etag", "\"5f-0\""),
+        ("cache-control", "max-age=600"),
     ];
     let (mut encoder, mut out, mut request) = (Encoder::new(), Vec::new(), 0u128);
     group.bench_function("encode/response", |b| {
@@ -193,7 +190,7 @@ fn field_blocks(c: &mut Criterion) {
             encoder.begin(&mut out);
             encoder.status(StatusCode::OK, &mut out);
             for (name, value) in &usual {
-                encoder.field(name.as_str().as_bytes(), value.as_bytes(), &mut out);
+                encoder.field(name.as_bytes(), value.as_bytes(), &mut out);
             }
             request = request.wrapping_add(0x1234_5678_9abc_def0_1234_5678_9abc_def1);
             encoder.field(b"x-request-id", format!("{request:032x}").as_bytes(), &mut out);
@@ -347,7 +344,7 @@ fn pools(c: &mut Criterion) {
             let keep = Keep::new(1, &config(len, name, &registry).cache, descriptors);
             let snapshot =
                 Snapshot::build(config(len, name, &registry), &keep, &registry, None).expect("it is well");
-            let (upstream, headers) = (&snapshot.upstreams[0], http::HeaderMap::new());
+            let (upstream, fields) = (&snapshot.upstreams[0], Fields::new());
             let members = upstream.members();
             let out = || members.servers.iter().skip(3).step_by(10);
             let second = Duration::from_secs(1);
@@ -359,7 +356,7 @@ fn pools(c: &mut Criterion) {
             let mut open = VecDeque::with_capacity(2 * len + 1);
             let mut pick = |now: Duration| {
                 let client = std::net::Ipv4Addr::from_bits(rng.u32(..)).into();
-                let asks = Asks { client, path: "/", query: "", authority: "localhost", headers: &headers };
+                let asks = Asks { client, path: "/", query: "", authority: "localhost", fields: &fields };
                 let picked =
                     pool.side(upstream).pick(&asks, &[], &[], now, &mut rng).expect("nine of ten serve");
                 open.push_back(picked.in_flight);

@@ -16,9 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use bytes::BytesMut;
 use fastrand::Rng;
-use http::HeaderName;
-use http::HeaderValue;
-use http::response;
+use http::StatusCode;
 use tidegate::cache::Cache;
 use tidegate::cache::Join;
 use tidegate::cache::Key;
@@ -28,6 +26,8 @@ use tidegate::cache::purge::How;
 use tidegate::cache::purge::Selector;
 use tidegate::config;
 use tidegate::fields::RequestHead;
+use tidegate::fields::ResponseHead;
+use tidegate::http1::block;
 
 /// The allocator of the program.
 #[global_allocator]
@@ -181,7 +181,7 @@ fn look_up(objects: u64, lookups: u64) {
         store(&cache, n, Bodies::Tiny, &mut rng);
     }
     let each = (resident_bytes() - before) / objects;
-    let req = RequestHead::new(http::Request::new(()).into_parts().0);
+    let req = RequestHead::from(http::Request::new(()).into_parts().0);
     let rules = config::RouteCache::new(OBJECT_MAX);
     let key_alone = timed(lookups, objects, |key| {
         black_box(key);
@@ -221,7 +221,7 @@ fn cache(max_size: u64) -> Cache {
 
 /// A response comes and is stored, step by step as in `proxy::cached`.
 fn store(cache: &Cache, n: u64, bodies: Bodies, rng: &mut Rng) {
-    let req = RequestHead::new(http::Request::new(()).into_parts().0);
+    let req = RequestHead::from(http::Request::new(()).into_parts().0);
     let rules = config::RouteCache::new(OBJECT_MAX);
     let key = key(n, &mut String::new());
     assert!(matches!(cache.lookup(&key, &req, NOW, &rules), Lookup::Miss(_)), "objects are distinct");
@@ -247,23 +247,23 @@ fn key(n: u64, target: &mut String) -> Key {
     Key::new("shop", "https", "www.shop.example.com", target)
 }
 
-/// Head and body as an HTTP/1 client hands them over: every value, and the body, is a slice of the buffer
-/// that was read into.
-fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (response::Parts, Vec<Bytes>) {
+/// Head and body as a connection to a server hands them over: the fields are a text of their own, the body is slices of the
+/// buffers that were read into.
+fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (ResponseHead, Vec<Bytes>) {
     let length = bodies.length(rng);
     let mut head = String::with_capacity(1024);
     let written = write!(
         head,
-        "server: nginx/1.27.4\n\
-         date: Tue, 14 Nov 2023 22:13:20 GMT\n\
-         content-type: image/webp\n\
-         content-length: {length}\n\
-         last-modified: Mon, 13 Nov 2023 10:{:02}:{:02} GMT\n\
-         etag: \"{n:x}-{:016x}\"\n\
-         cache-control: public, max-age=3600, stale-while-revalidate=60\n\
-         vary: Accept-Encoding\n\
-         x-content-type-options: nosniff\n\
-         x-served-by: picture-{}.shop.internal\n",
+        "server: nginx/1.27.4\r\n\
+         date: Tue, 14 Nov 2023 22:13:20 GMT\r\n\
+         content-type: image/webp\r\n\
+         content-length: {length}\r\n\
+         last-modified: Mon, 13 Nov 2023 10:{:02}:{:02} GMT\r\n\
+         etag: \"{n:x}-{:016x}\"\r\n\
+         cache-control: public, max-age=3600, stale-while-revalidate=60\r\n\
+         vary: Accept-Encoding\r\n\
+         x-content-type-options: nosniff\r\n\
+         x-served-by: picture-{}.shop.internal\r\n\r\n",
         n / 60 % 60,
         n % 60,
         rng.u64(..),
@@ -274,15 +274,8 @@ fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (response::Parts, Vec<Byte
     buffer.extend_from_slice(head.as_bytes());
     let with_head = length.min(READ_BUFFER_BYTES - head.len());
     buffer.resize(head.len() + with_head, b'x');
-    let text = buffer.split_to(head.len()).freeze();
-    let mut parts = http::Response::new(()).into_parts().0;
-    for line in head.lines() {
-        let (name, value) = line.split_once(": ").expect("a field");
-        let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
-        let at = value.as_ptr() as usize - head.as_ptr() as usize;
-        let value = HeaderValue::from_maybe_shared(text.slice(at..at + value.len())).expect("a value");
-        parts.headers.append(name, value);
-    }
+    let fields =
+        block::fields(&buffer.split_to(head.len()), std::iter::empty(), 100).expect("they are fields");
     let mut pieces = vec![buffer.freeze()];
     let mut rest = length - with_head;
     while rest > 0 {
@@ -292,7 +285,7 @@ fn response(n: u64, bodies: Bodies, rng: &mut Rng) -> (response::Parts, Vec<Byte
         rest -= buffer.len();
         pieces.push(buffer.freeze());
     }
-    (parts, pieces)
+    (ResponseHead { fields, ..ResponseHead::new(StatusCode::OK) }, pieces)
 }
 
 fn resident_bytes() -> u64 {

@@ -5,11 +5,10 @@
 
 use std::iter;
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header, response};
-use hyper::ext::ReasonPhrase;
+use http::StatusCode;
 
 use crate::body::Body;
-use crate::fields;
+use crate::fields::{self, Field, Known, Name, ResponseHead};
 use crate::http1::sending::COPIED_BYTES_MAX;
 
 /// Bytes of the lines of ours behind those of a server or of the store, and of those that the connection adds.
@@ -37,7 +36,7 @@ pub struct Written {
 
 impl Answer {
     /// Without a body, and with room for so many fields.
-    pub fn new(status: StatusCode, phrase: Option<&ReasonPhrase>, fields: usize) -> Self {
+    pub fn new(status: StatusCode, phrase: Option<&[u8]>, fields: usize) -> Self {
         Written::new(status, phrase, fields * LINE_BYTES + ADDED_BYTES).into()
     }
 
@@ -47,12 +46,22 @@ impl Answer {
     }
 
     /// Adds a field behind the others.
-    pub fn append(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.head.put(name, value.as_bytes());
+    pub fn append<'a>(&mut self, name: impl Into<Name<'a>>, value: &[u8]) {
+        self.head.put(name.into(), value);
+    }
+
+    /// Adds a field that somebody else's message had.
+    pub fn pass(&mut self, field: Field<'_>) {
+        self.head.pass(field);
+    }
+
+    /// Adds a field whose value is a number.
+    pub fn append_number<'a>(&mut self, name: impl Into<Name<'a>>, number: u64) {
+        self.head.put_number(name.into(), number);
     }
 
     /// Adds a field whose value `write` makes: visible ASCII.
-    pub fn append_with(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn append_with<'a>(&mut self, name: impl Into<Name<'a>>, write: impl FnOnce(&mut Vec<u8>)) {
         self.head.put_with(name, write);
     }
 
@@ -72,10 +81,11 @@ impl Answer {
     }
 }
 
-impl From<Response<Body>> for Answer {
-    fn from(response: Response<Body>) -> Self {
-        let (parts, body) = response.into_parts();
-        Answer { head: Written::of(&parts), body }
+impl From<ResponseHead> for Answer {
+    fn from(head: ResponseHead) -> Self {
+        let mut answer = Answer::new(head.status, head.reason.as_deref(), head.fields.len());
+        head.fields.iter().for_each(|field| answer.pass(field));
+        answer
     }
 }
 
@@ -88,8 +98,7 @@ impl From<Written> for Answer {
 impl Written {
     /// The status line (RFC 9112 section 4), and room for so many bytes behind it. The version is our own, whatever the
     /// client's (RFC 9110 section 2.5).
-    pub fn new(status: StatusCode, phrase: Option<&ReasonPhrase>, room: usize) -> Self {
-        let phrase = phrase.map(ReasonPhrase::as_bytes);
+    pub fn new(status: StatusCode, phrase: Option<&[u8]>, room: usize) -> Self {
         let phrase = phrase.unwrap_or(status.canonical_reason().unwrap_or_default().as_bytes());
         let mut text = Vec::with_capacity(b"HTTP/1.1 200 \r\n".len() + phrase.len() + room);
         for part in [b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", phrase, b"\r\n"] {
@@ -98,59 +107,72 @@ impl Written {
         Written { status, text, length: None, has_date: false, closes: false }
     }
 
-    /// A head that was written before, with a `Date`: `text` is all of it, `length` what it says of the body.
-    pub fn again(status: StatusCode, text: &[u8], length: Option<u64>) -> Self {
+    /// The head of a stored response, which has a `Date`: `lines` are those of its fields, `length` what they say of the body.
+    pub fn stored(status: StatusCode, lines: &[u8], length: Option<u64>) -> Self {
         let copied =
             length.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes <= COPIED_BYTES_MAX);
-        let mut again = Vec::with_capacity(text.len() + ADDED_BYTES + copied.unwrap_or(0));
-        again.extend_from_slice(text);
-        Written { status, text: again, length, has_date: true, closes: false }
+        let mut written = Written::new(status, None, lines.len() + ADDED_BYTES + copied.unwrap_or(0));
+        written.text.extend_from_slice(lines);
+        Written { length, has_date: true, ..written }
     }
 
-    /// The head of a response that has its fields in a map.
-    fn of(head: &response::Parts) -> Self {
-        let room = head.headers.len() * LINE_BYTES + ADDED_BYTES;
-        let mut written = Written::new(head.status, head.extensions.get(), room);
-        for (name, value) in &head.headers {
-            written.put(name, value.as_bytes());
+    /// Adds a field that somebody else's message had, unless it is one that the connection says.
+    #[inline]
+    pub fn pass(&mut self, field: Field<'_>) {
+        if self.takes(field.known(), field.value()) {
+            self.text.extend_from_slice(field.line());
         }
-        written
     }
 
     /// Adds a field, unless it is one that the connection says.
-    pub fn put(&mut self, name: &HeaderName, value: &[u8]) {
-        match *name {
-            header::CONNECTION if self.status != StatusCode::SWITCHING_PROTOCOLS => {
+    pub fn put(&mut self, name: Name<'_>, value: &[u8]) {
+        if self.takes(name.known(), value) {
+            self.put_with(name, |text| text.extend_from_slice(value));
+        }
+    }
+
+    /// Whether a field is to be written; what it says is noted.
+    fn takes(&mut self, name: Known, value: &[u8]) -> bool {
+        match name {
+            Known::Connection if self.status != StatusCode::SWITCHING_PROTOCOLS => {
                 self.closes |= names_close(value);
+                false
             }
-            header::TRANSFER_ENCODING => {}
+            Known::TransferEncoding => false,
             // RFC 9110 section 8.6.
-            header::CONTENT_LENGTH if self.status == StatusCode::NO_CONTENT => {}
-            header::CONTENT_LENGTH => self.put_length(value),
-            _ => {
-                self.has_date |= *name == header::DATE;
-                self.put_with(name, |text| text.extend_from_slice(value));
+            Known::ContentLength if self.status == StatusCode::NO_CONTENT => false,
+            Known::ContentLength => self.takes_length(value),
+            Known::Date => {
+                self.has_date = true;
+                true
             }
+            _ => true,
         }
     }
 
     /// One, and none that is no number: the body's end would be where nobody finds it.
-    fn put_length(&mut self, value: &[u8]) {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-        if number.is_some() && self.length.is_none() {
+    fn takes_length(&mut self, value: &[u8]) -> bool {
+        let number = fields::number(value);
+        let is_taken = number.is_some() && self.length.is_none();
+        if is_taken {
             self.length = number;
-            self.put_with(&header::CONTENT_LENGTH, |text| text.extend_from_slice(value));
         }
+        is_taken
     }
 
     /// Adds a field whose value is a number.
-    pub fn put_number(&mut self, name: &HeaderName, number: u64) {
+    pub fn put_number(&mut self, name: Name<'_>, number: u64) {
+        if name.known() == Known::ContentLength {
+            self.length = Some(number);
+        }
         self.put_with(name, |text| fields::digits(text, number, 1));
     }
 
     /// Adds a field whose value `write` makes.
-    pub fn put_with(&mut self, name: &HeaderName, write: impl FnOnce(&mut Vec<u8>)) {
-        self.text.extend_from_slice(name.as_str().as_bytes());
+    pub fn put_with<'a>(&mut self, name: impl Into<Name<'a>>, write: impl FnOnce(&mut Vec<u8>)) {
+        let name = name.into();
+        self.has_date |= name.known() == Known::Date;
+        self.text.extend_from_slice(name.as_bytes());
         self.text.extend_from_slice(b": ");
         write(&mut self.text);
         self.text.extend_from_slice(b"\r\n");
@@ -200,8 +222,7 @@ impl Written {
 }
 
 fn names_close(connection: &[u8]) -> bool {
-    let line = std::str::from_utf8(connection).unwrap_or_default();
-    fields::of(line).any(|word| word.eq_ignore_ascii_case("close"))
+    fields::of(connection).any(|word| word.eq_ignore_ascii_case(b"close"))
 }
 
 #[cfg(test)]
@@ -212,14 +233,14 @@ mod tests {
     fn a_head_is_the_same_text_however_it_was_made_and_its_fields_are_found_in_it() {
         let fields = [("a", "b: c"), ("date", "x"), ("empty", ""), ("content-length", "7")];
         let mut appended = Answer::new(StatusCode::NOT_FOUND, None, 0);
-        let mut response = Response::builder().status(404);
+        let mut passed = ResponseHead::new(StatusCode::NOT_FOUND);
         assert!(!appended.has_date() && !appended.has_length());
         for (name, value) in fields.into_iter().chain([("connection", "x, Close")]) {
-            appended.append(&HeaderName::from_static(name), &HeaderValue::from_static(value));
-            response = response.header(name, value);
+            appended.append(name, value.as_bytes());
+            passed.fields.append(name, value.as_bytes());
         }
 
-        for answer in [appended, response.body(Body::Empty).unwrap().into()] {
+        for answer in [appended, passed.into()] {
             assert!(answer.has_date() && answer.has_length());
             let head = answer.into_parts().0;
             let text = "HTTP/1.1 404 Not Found\r\na: b: c\r\ndate: x\r\nempty: \r\ncontent-length: 7\r\n";
@@ -242,7 +263,7 @@ mod tests {
         ] {
             let mut written = Written::new(StatusCode::from_u16(status).unwrap(), None, 0);
             let before = written.text().len();
-            written.put(&HeaderName::from_static(name), value.as_bytes());
+            written.put(name.into(), value.as_bytes());
             assert_eq!(&written.text()[before..], expected.as_bytes(), "{status} {name}: {value}");
         }
     }

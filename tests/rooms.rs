@@ -26,7 +26,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("body", 1),
     ("fields", 1),
     ("clock", 0),
-    ("hpack", 0),
+    ("hpack", 2),
 ];
 
 /// A path that begins with this may be named only in files that begin with one of these.

@@ -4,33 +4,33 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
-use tidegate::filter::forward::{X_FORWARDED_FOR, client_ip};
+use tidegate::fields::Fields;
+use tidegate::filter::forward::client_ip;
 
 use super::head;
 
+const NAME: &str = "x-forwarded-for";
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 
 pub fn holds(data: &[u8]) {
-    let headers = head::lines(X_FORWARDED_FOR, data);
+    let fields = head::lines(NAME, data);
     let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
     let proxy: IpAddr = [10, 0, 0, 1].into();
 
-    assert_eq!(client_ip(STRANGER, &headers, &trusted), STRANGER, "a stranger's word");
-    assert_eq!(client_ip(proxy, &headers, &[]), proxy, "nobody is trusted");
-    assert_eq!(client_ip(proxy, &headers, &trusted), read(&headers, proxy, &trusted));
+    assert_eq!(client_ip(STRANGER, &fields, &trusted), STRANGER, "a stranger's word");
+    assert_eq!(client_ip(proxy, &fields, &[]), proxy, "nobody is trusted");
+    assert_eq!(client_ip(proxy, &fields, &trusted), read(&fields, proxy, &trusted));
     // A trusted proxy adds its client to the last line, or as a line of its own: whatever that one wrote before,
     // it cannot be taken for somebody else.
-    for headers in [added_to_the_last_line(&headers), added_as_a_line(&headers)] {
-        assert_eq!(client_ip(proxy, &headers, &trusted), STRANGER);
+    for fields in [added_to_the_last_line(&fields), added_as_a_line(&fields)] {
+        assert_eq!(client_ip(proxy, &fields, &trusted), STRANGER);
     }
 }
 
 /// All lines as one list, from its end (RFC 9110 section 5.3).
-fn read(headers: &HeaderMap, proxy: IpAddr, trusted: &[IpNet]) -> IpAddr {
-    let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
-    let whole = String::from_utf8_lossy(&lines.join(&b","[..])).into_owned();
+fn read(fields: &Fields, proxy: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    let whole = String::from_utf8_lossy(&head::all(fields, NAME).join(&b","[..])).into_owned();
     let mut client = proxy;
     for element in whole
         .split(',')
@@ -50,19 +50,17 @@ fn read(headers: &HeaderMap, proxy: IpAddr, trusted: &[IpNet]) -> IpAddr {
     client
 }
 
-fn added_to_the_last_line(headers: &HeaderMap) -> HeaderMap {
-    let mut lines: Vec<Vec<u8>> =
-        headers.get_all(X_FORWARDED_FOR).iter().map(|l| l.as_bytes().to_vec()).collect();
+fn added_to_the_last_line(fields: &Fields) -> Fields {
+    let mut lines: Vec<Vec<u8>> = head::all(fields, NAME).into_iter().map(<[u8]>::to_vec).collect();
     match lines.last_mut() {
         Some(last) => last.extend_from_slice(format!(", {STRANGER}").as_bytes()),
         None => lines.push(STRANGER.to_string().into_bytes()),
     }
-    let values = lines.iter().map(|line| HeaderValue::from_bytes(line).unwrap());
-    values.map(|value| (X_FORWARDED_FOR, value)).collect()
+    lines.into_iter().map(|line| (NAME, line)).collect()
 }
 
-fn added_as_a_line(headers: &HeaderMap) -> HeaderMap {
-    let mut headers = headers.clone();
-    headers.append(X_FORWARDED_FOR, HeaderValue::try_from(STRANGER.to_string()).unwrap());
-    headers
+fn added_as_a_line(fields: &Fields) -> Fields {
+    let mut fields = fields.clone();
+    fields.append(NAME, STRANGER.to_string().as_bytes());
+    fields
 }

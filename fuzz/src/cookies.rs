@@ -2,10 +2,8 @@
 //!
 //! The lines up to an empty one are `Cookie`, the others `Set-Cookie`.
 
-use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Request};
-use tidegate::fields;
-use tidegate::filter::forward::{BodyLength, ForwardContext, Peer};
+use tidegate::fields::{self, Fields, RequestHead};
+use tidegate::filter::forward::{BodyLength, ForwardContext, Peer, PeerKind, RequestId};
 use tidegate::upstream::sticky::{StickyKey, StickyTable};
 
 use super::head;
@@ -14,45 +12,44 @@ const NAME: &str = "sid";
 
 pub fn holds(data: &[u8]) {
     let end = data.windows(2).position(|pair| pair == b"\n\n").unwrap_or(data.len());
-    let mut request = Request::new(()).into_parts().0;
-    request.headers = head::lines(COOKIE, &data[..end]);
+    let request = head::get(&head::lines("cookie", &data[..end]));
     let joined = joined(&request);
 
     for name in [NAME, "a", ""] {
-        assert_eq!(fields::cookie(&request.headers, name), fields::cookie(&joined, name), "{name}");
+        assert_eq!(fields::cookie(&request.fields, name), fields::cookie(&joined, name), "{name}");
         assert_eq!(
-            fields::cookie_bytes(&request.headers, name),
+            fields::cookie_bytes(&request.fields, name),
             fields::cookie_bytes(&joined, name),
             "{name}"
         );
-        assert_eq!(fields::cookie_bytes(&request.headers, name), read(&joined, name), "{name}");
+        assert_eq!(fields::cookie_bytes(&request.fields, name), read(&joined, name), "{name}");
     }
-    names_its_server(&request.headers);
-    is_set(&head::lines(SET_COOKIE, data.get(end + 2..).unwrap_or_default()));
+    names_its_server(&request.fields);
+    is_set(&head::lines("set-cookie", data.get(end + 2..).unwrap_or_default()));
 }
 
 /// As the server gets them.
-fn joined(request: &http::request::Parts) -> HeaderMap {
-    let peer = Peer::new([192, 0, 2, 1].into(), false, "http", 80);
-    let host = HeaderValue::from_static("a");
+fn joined(request: &RequestHead) -> Fields {
+    let peer = Peer::new([192, 0, 2, 1].into(), "http", 80);
     let ctx = ForwardContext {
         peer: &peer,
+        peer_kind: PeerKind::Client,
         client_ip: peer.ip(),
-        host: &host,
-        host_header: &host,
-        request_id: &host,
+        host: "a",
+        host_header: b"a",
+        request_id: &RequestId::Theirs(b"a"[..].into()),
         websocket: false,
         body: BodyLength::None,
         conditions: None,
     };
     let sent = head::sent(request, &ctx);
-    assert_eq!(sent.get_all(COOKIE).iter().count(), usize::from(request.headers.contains_key(COOKIE)));
+    assert_eq!(head::all(&sent, "cookie").len(), usize::from(!request.fields.is_empty()));
     sent
 }
 
 /// RFC 6265 section 5.4 the other way round: byte by byte.
-fn read(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
-    let line = headers.get(COOKIE)?.as_bytes();
+fn read(fields: &Fields, name: &str) -> Option<Vec<u8>> {
+    let line = *head::all(fields, "cookie").first()?;
     let mut values: Vec<&[u8]> = Vec::new();
     let mut start = 0;
     for at in 0..=line.len() {
@@ -68,22 +65,22 @@ fn read(headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
     (!values.is_empty()).then(|| values.join(&b"; "[..]))
 }
 
-fn names_its_server(headers: &HeaderMap) {
+fn names_its_server(fields: &Fields) {
     let servers = ["10.0.0.1:80", "10.0.0.2:80"];
     let table = StickyTable::new(&[StickyKey::new(&[7; 32])], "app", servers);
-    let Some(value) = fields::cookie(headers, NAME) else { return };
+    let Some(value) = fields::cookie(fields, NAME) else { return };
     let named = table.server_of(value);
     let expected = (0..servers.len()).find(|&server| table.value_of(server) == Some(value));
     assert_eq!(named, expected);
 }
 
-fn is_set(headers: &HeaderMap) {
-    for value in fields::set_cookies(headers, NAME) {
+fn is_set(fields: &Fields) {
+    for value in fields::set_cookies(fields, NAME) {
         assert!(!value.is_empty() && !value.contains(';'));
-        let holds = |line: &HeaderValue| {
-            let line = String::from_utf8_lossy(line.as_bytes()).into_owned();
+        let holds = |line: &&[u8]| {
+            let line = String::from_utf8_lossy(line);
             line.trim_start().starts_with("sid=") && line.contains(value)
         };
-        assert!(headers.get_all(SET_COOKIE).iter().any(holds));
+        assert!(head::all(fields, "set-cookie").iter().any(holds));
     }
 }

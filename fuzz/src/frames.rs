@@ -96,7 +96,7 @@ fn act(session: &mut Session<()>, event: Event<'_>, choice: u8, played: &mut Pla
                     played.earned += COST_MAX;
                 }
                 1 => {
-                    session.interim(slot, http::StatusCode::EARLY_HINTS, &head.headers);
+                    session.interim(slot, http::StatusCode::EARLY_HINTS, &head.fields);
                     session.respond(slot, &ok, None, Then::More);
                     let room = session.room(slot).min(2000);
                     session.send(slot, Bytes::from(vec![7; room]), Then::More);

@@ -1,12 +1,13 @@
 //! Heads as text: a first line, then one `name: value` a line. Values hold whatever a field value may hold.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, request};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use tidegate::fields::{Fields, RequestHead, ResponseHead};
 use tidegate::filter::forward::{ForwardContext, to_server};
 use tidegate::http1::block;
 
-/// `VERSION METHOD TARGET`, with the versions `1.0`, `1.1` and `2`; `None` when the library that reads heads for us would
-/// not have made a request of it.
-pub fn request(text: &[u8]) -> Option<request::Parts> {
+/// `VERSION METHOD TARGET`, with the versions `1.0`, `1.1` and `2`; `None` when whoever reads heads for us would not have
+/// made a request of it.
+pub fn request(text: &[u8]) -> Option<RequestHead> {
     let (first, fields) = first_line(text);
     let mut words = first.splitn(3, |&b| b == b' ');
     let version = match words.next()? {
@@ -15,54 +16,61 @@ pub fn request(text: &[u8]) -> Option<request::Parts> {
         b"2" => Version::HTTP_2,
         _ => return None,
     };
-    let mut head = Request::new(()).into_parts().0;
-    head.version = version;
-    head.method = Method::from_bytes(words.next()?).ok()?;
-    head.uri = Uri::try_from(words.next()?).ok()?;
-    head.headers = self::fields(fields);
-    Some(head)
+    let method = Method::from_bytes(words.next()?).ok()?;
+    let uri = Uri::try_from(words.next()?).ok()?;
+    Some(RequestHead { method, uri, version, fields: self::fields(fields) })
+}
+
+/// Of `GET /`, with these fields.
+pub fn get(fields: &Fields) -> RequestHead {
+    RequestHead { fields: fields.clone(), ..Request::new(()).into_parts().0.into() }
 }
 
 /// A status, then fields.
-pub fn response(text: &[u8]) -> Option<http::response::Parts> {
+pub fn response(text: &[u8]) -> Option<ResponseHead> {
     let (first, fields) = first_line(text);
-    let mut head = http::Response::new(()).into_parts().0;
-    head.status = StatusCode::from_bytes(first).ok()?;
-    head.headers = self::fields(fields);
-    Some(head)
+    let status = StatusCode::from_bytes(first).ok()?;
+    Some(ResponseHead { fields: self::fields(fields), ..ResponseHead::new(status) })
 }
 
-/// What goes to a server for `head`, as a strict reader reads it there.
-pub fn sent(head: &request::Parts, ctx: &ForwardContext<'_>) -> HeaderMap {
+/// The lines that go to a server for `head`, with the empty one.
+pub fn sent_lines(head: &RequestHead, ctx: &ForwardContext<'_>) -> Vec<u8> {
     let mut text = Vec::new();
     to_server(head, ctx, &mut text);
     text.extend_from_slice(b"\r\n");
-    block::fields(&text.into(), usize::MAX)
+    text
+}
+
+/// The same, as a strict reader reads it there.
+pub fn sent(head: &RequestHead, ctx: &ForwardContext<'_>) -> Fields {
+    block::fields(&sent_lines(head, ctx), std::iter::empty(), usize::MAX)
         .unwrap_or_else(|bad| panic!("{bad:?}: what we write cannot be read"))
 }
 
 /// Lines that are no field are left out: where they come from, they have been refused already.
-pub fn fields(text: &[u8]) -> HeaderMap {
-    let mut fields = HeaderMap::new();
+pub fn fields(text: &[u8]) -> Fields {
+    let mut fields = Fields::new();
     for line in text.split(|&b| b == b'\n') {
         let Some(colon) = line.iter().position(|&b| b == b':') else { continue };
         let (name, value) = (HeaderName::from_bytes(&line[..colon]), value(&line[colon + 1..]));
         if let (Ok(name), Some(value)) = (name, value) {
-            fields.append(name, value);
+            fields.append(&name, value);
         }
     }
     fields
 }
 
 /// Without the white space around it (RFC 9112 section 5.1).
-pub fn value(text: &[u8]) -> Option<HeaderValue> {
-    HeaderValue::from_bytes(text.trim_ascii()).ok()
+pub fn value(text: &[u8]) -> Option<&[u8]> {
+    // Another library says what a value is.
+    let value = text.trim_ascii();
+    HeaderValue::from_bytes(value).is_ok().then_some(value)
 }
 
 /// All lines as values of one field.
-pub fn lines(name: HeaderName, text: &[u8]) -> HeaderMap {
+pub fn lines(name: &str, text: &[u8]) -> Fields {
     let values = text.split(|&b| b == b'\n').filter_map(value);
-    values.map(|value| (name.clone(), value)).collect()
+    values.map(|value| (name, value)).collect()
 }
 
 /// Up to the first line feed, and what is behind it.
@@ -71,22 +79,19 @@ pub fn first_line(text: &[u8]) -> (&[u8], &[u8]) {
     (&text[..end], text.get(end + 1..).unwrap_or_default())
 }
 
-/// Fields as HTTP/1.1 has them, with the empty line.
-pub fn written(first: String, fields: &HeaderMap) -> Vec<u8> {
-    let mut out = first.into_bytes();
-    out.extend_from_slice(b"\r\n");
-    for (name, value) in fields {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    }
-    out.extend_from_slice(b"\r\n");
-    out
+/// All fields, each with its name in lower case and its value, in their order.
+pub fn pairs(fields: &Fields) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fields.iter().map(|field| (field.name().to_vec(), field.value().to_vec())).collect()
 }
 
-/// All values of a field, in their order.
-pub fn all<'a>(fields: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
-    fields.get_all(name).iter().map(HeaderValue::as_bytes).collect()
+/// What a parser found, in the same form.
+pub fn found_pairs(fields: &[httparse::Header<'_>]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fields.iter().map(|field| (field.name.to_ascii_lowercase().into_bytes(), field.value.to_vec())).collect()
+}
+
+/// All values of a field, in their order: one by one, as nobody looks for them who is in a hurry.
+pub fn all<'a>(fields: &'a Fields, name: &str) -> Vec<&'a [u8]> {
+    fields.iter().filter(|field| field.name() == name.as_bytes()).map(|field| field.value()).collect()
 }
 
 /// Every value of a field that a parser found.
@@ -95,8 +100,7 @@ pub fn found<'a>(fields: &'a [httparse::Header<'a>], name: &str) -> Vec<&'a [u8]
 }
 
 /// The elements of a field that is a list, in lower case.
-pub fn elements(fields: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
-    let lines = fields.get_all(name).iter();
-    let elements = lines.flat_map(|line| line.as_bytes().split(|&b| b == b','));
+pub fn elements(fields: &Fields, name: &str) -> Vec<Vec<u8>> {
+    let elements = all(fields, name).into_iter().flat_map(|line| line.split(|&b| b == b','));
     elements.map(|element| element.trim_ascii().to_ascii_lowercase()).filter(|e| !e.is_empty()).collect()
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use tidegate::fields::Fields;
 use tidegate::hpack::{Decoder, Encoder, Field};
 
 /// What the peer may set its table to.
@@ -20,8 +21,8 @@ pub fn holds(data: &[u8]) {
     while let [size, length, behind @ ..] = rest {
         let (block, behind) = behind.split_at(usize::from(*length).min(behind.len()));
         rest = behind;
-        let mut headers = Vec::new();
-        let read = read(&mut decoder, block, &mut headers);
+        let mut fields = Fields::new();
+        let read = read(&mut decoder, block, &mut fields);
 
         assert_eq!(read, simple.read(block));
         let Some(pairs) = read else { return };
@@ -32,34 +33,36 @@ pub fn holds(data: &[u8]) {
         let mut written = Vec::new();
         encoder.begin(&mut written);
         encoder.status(StatusCode::FOUND, &mut written);
-        for (name, value) in &headers {
-            encoder.field(name.as_str().as_bytes(), value.as_bytes(), &mut written);
+        for field in fields.iter() {
+            encoder.field(field.name(), field.value(), &mut written);
         }
-        let mut copies = Vec::new();
+        let mut copies = Fields::new();
         self::read(&mut again, &written, &mut copies).expect("what we write is right");
-        assert_eq!(copies, headers);
+        assert_eq!(copies, fields);
     }
 }
 
 /// All fields, and apart those that are HTTP's.
-fn read(
-    decoder: &mut Decoder,
-    block: &[u8],
-    headers: &mut Vec<(HeaderName, HeaderValue)>,
-) -> Option<Vec<Pair>> {
+fn read(decoder: &mut Decoder, block: &[u8], fields: &mut Fields) -> Option<Vec<Pair>> {
     let mut pairs = Vec::new();
     let each = |field: &Field<'_>| {
         pairs.push((field.name.to_vec(), field.value.to_vec()));
         assert_eq!(field.shared_value(), field.value);
         assert_eq!(field.size(), field.name.len() + field.value.len() + 32);
         assert_eq!(field.pseudo().is_some(), field.name.first() == Some(&b':'));
-        let fresh = (HeaderName::from_lowercase(field.name).ok(), HeaderValue::from_bytes(field.value).ok());
-        match field.header() {
+        // As another library sees it, which makes names small.
+        let is_name =
+            HeaderName::from_bytes(field.name).is_ok_and(|name| name.as_str().as_bytes() == field.name);
+        let is_value = HeaderValue::from_bytes(field.value).is_ok();
+        match field.ordinary() {
             Ok((name, value)) => {
-                assert_eq!(fresh, (Some(name.clone()), Some(value.clone())));
-                headers.push((name, value));
+                assert!(is_name && is_value);
+                assert_eq!((name.as_bytes(), value), (field.name, field.value));
+                fields.append(name, value);
+                let last = fields.iter().next_back().map(|last| (last.name(), last.value()));
+                assert_eq!(last, Some((field.name, field.value)));
             }
-            Err(_) => assert!(fresh.0.is_none() || fresh.1.is_none()),
+            Err(_) => assert!(!is_name || !is_value),
         }
     };
     decoder.decode(block, each).ok().map(|()| pairs)

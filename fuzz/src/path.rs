@@ -22,7 +22,7 @@ pub fn holds(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(data) else { return };
     is_normal(path);
     let Ok(request) = Request::get(path).header("host", "a").body(()) else { return };
-    let head = RequestHead::new(request.into_parts().0);
+    let head = RequestHead::from(request.into_parts().0);
     if check_request(&head, &Limits::default()).is_err() || !head.uri.path().starts_with('/') {
         return;
     }

@@ -6,13 +6,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::StatusCode;
 use tidegate::cache::policy::{Times, judge_response};
 use tidegate::cache::range::{Asked, Slice, asked, carried, slice};
 use tidegate::cache::{Entry, Head, StoredBody};
 use tidegate::config::RouteCache;
-use tidegate::fields::RequestHead;
+use tidegate::fields::{Fields, ResponseHead};
 
 use super::head;
 
@@ -23,19 +22,19 @@ pub fn holds(data: &[u8]) {
     let mut lines = data.split(|&b| b == b'\n').map(head::value);
     let mut next = || lines.next().flatten();
     let Some(range) = next() else { return };
-    let length = next().and_then(|line| line.to_str().ok()?.parse::<u64>().ok()).unwrap_or(10);
+    let length = next().and_then(|line| std::str::from_utf8(line).ok()?.parse::<u64>().ok()).unwrap_or(10);
 
-    let headers = HeaderMap::from_iter([(RANGE, range.clone())]);
-    let found = asked(&get(&headers));
-    assert_eq!(found, read(range.as_bytes()), "{range:?}");
+    let fields = Fields::from_iter([("range", range)]);
+    let found = asked(&head::get(&fields));
+    assert_eq!(found, read(range), "{fields:?}");
     if let Some(asks) = found {
         is_within(asks, length);
     }
-    if let Some(whole) = entry(StatusCode::OK, length.min(WHOLE_BYTES_MAX), &HeaderMap::new(), &headers, 0) {
-        answers_rightly(&whole, &headers, 0);
+    if let Some(whole) = entry(StatusCode::OK, length.min(WHOLE_BYTES_MAX), &Fields::new(), &fields, 0) {
+        answers_rightly(&whole, &fields, 0);
     }
     if let (Some(asked), Some(part)) = (next(), next()) {
-        answers_from_a_part(asked, part, &headers);
+        answers_from_a_part(asked, part, &fields);
     }
 }
 
@@ -83,32 +82,20 @@ fn byte(at: u64) -> u8 {
 }
 
 /// A response as it would be stored, if it would be.
-fn entry(
-    status: StatusCode,
-    length: u64,
-    fields: &HeaderMap,
-    asked: &HeaderMap,
-    first: u64,
-) -> Option<Entry> {
-    let mut res = Response::new(()).into_parts().0;
-    res.status = status;
-    res.headers = fields.clone();
-    res.headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
+fn entry(status: StatusCode, length: u64, fields: &Fields, asked: &Fields, first: u64) -> Option<Entry> {
+    let mut res = ResponseHead { fields: fields.clone(), ..ResponseHead::new(status) };
+    res.fields.append("cache-control", b"max-age=60");
     let times = Times { asked: 1_000_000_000, received: 1_000_000_000 };
-    let meta = judge_response(&get(asked), &res, times, &RouteCache::new(1 << 20)).ok()?;
+    let meta = judge_response(&head::get(asked), &res, times, &RouteCache::new(1 << 20)).ok()?;
     let whole: Vec<u8> = (first..first + length).map(byte).collect();
     let (one, other) = whole.split_at(whole.len() / 2);
     let body = StoredBody::new(vec![Bytes::copy_from_slice(one), Bytes::copy_from_slice(other)]);
-    Some(Entry::new(Arc::new(Head::new(meta, status, &res.headers)), body))
-}
-
-fn get(headers: &HeaderMap) -> RequestHead {
-    RequestHead::new(Request::new(()).into_parts().0).with(|parts| parts.headers = headers.clone())
+    Some(Entry::new(Arc::new(Head::new(meta, status, &res.fields)), body))
 }
 
 /// `first` is the place in the whole of the entry's first byte.
-fn answers_rightly(entry: &Entry, headers: &HeaderMap, first_byte: u64) {
-    match slice(entry, &get(headers)) {
+fn answers_rightly(entry: &Entry, asked: &Fields, first_byte: u64) {
+    match slice(entry, &head::get(asked)) {
         Slice::Bytes { body, first, complete } => {
             assert!(body.start < body.end && body.end <= entry.body.len());
             assert_eq!(first, first_byte + body.start);
@@ -122,15 +109,15 @@ fn answers_rightly(entry: &Entry, headers: &HeaderMap, first_byte: u64) {
     }
 }
 
-fn answers_from_a_part(range: HeaderValue, content_range: HeaderValue, asked: &HeaderMap) {
-    let fields = HeaderMap::from_iter([(CONTENT_RANGE, content_range)]);
+fn answers_from_a_part(range: &[u8], content_range: &[u8], asked: &Fields) {
+    let fields = Fields::from_iter([("content-range", content_range)]);
     let Some((first, last, complete)) = carried(&fields) else { return };
     assert!(first <= last && complete.is_none_or(|complete| last < complete));
     let length = last - first;
     if length >= WHOLE_BYTES_MAX || last == u64::MAX {
         return;
     }
-    let of_part = HeaderMap::from_iter([(RANGE, range)]);
+    let of_part = Fields::from_iter([("range", range)]);
     if let Some(part) = entry(StatusCode::PARTIAL_CONTENT, length + 1, &fields, &of_part, first) {
         answers_rightly(&part, asked, first);
     }

@@ -1,10 +1,11 @@
 //! What the guard lets pass of a server's response reaches the client as exactly one head, which frames nothing by itself;
 //! and an interim response is whole, has no body and is followed by nothing.
 
-use http::{HeaderValue, Version, response};
+use http::Version;
 use httparse::{EMPTY_HEADER, Status};
 use tidegate::answer::Answer;
-use tidegate::filter::forward::{interim_to_client, to_client};
+use tidegate::fields::ResponseHead;
+use tidegate::filter::forward::{RequestId, interim_to_client, to_client};
 use tidegate::filter::guard::check_response;
 use tidegate::http1::text;
 
@@ -37,9 +38,9 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-fn is_one_final_head(head: &response::Parts) {
+fn is_one_final_head(head: &ResponseHead) {
     for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
-        let wire = written(to_client(head, version, &HeaderValue::from_static("id")));
+        let wire = written(to_client(head, version, &RequestId::Theirs(b"id"[..].into())));
         let mut fields = [EMPTY_HEADER; 256];
         let mut read = httparse::Response::new(&mut fields);
 
@@ -69,11 +70,12 @@ fn written(answer: Answer) -> Vec<u8> {
     [head.text(), b"\r\n"].concat()
 }
 
-/// What `Connection` names does not pass; a line of it that is no text names nothing.
-fn names_nothing(head: &response::Parts, sent: &[httparse::Header<'_>]) {
-    let lines = head.headers.get_all("connection").iter().filter_map(|line| line.to_str().ok());
-    for name in lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase()) {
-        let is_kept = ["", "connection", "close", "keep-alive", "upgrade", "te", "via", "x-request-id"];
+/// What `Connection` names does not pass.
+fn names_nothing(head: &ResponseHead, sent: &[httparse::Header<'_>]) {
+    for name in head::elements(&head.fields, "connection") {
+        // What is no text is the name of nothing.
+        let Ok(name) = String::from_utf8(name) else { continue };
+        let is_kept = ["connection", "close", "keep-alive", "upgrade", "te", "via", "x-request-id"];
         // A length that is named is said all the same: without it, the end of the body could not be told.
         assert!(
             is_kept.contains(&name.as_str())
@@ -83,9 +85,9 @@ fn names_nothing(head: &response::Parts, sent: &[httparse::Header<'_>]) {
     }
 }
 
-fn is_one_interim_head(head: &response::Parts) {
+fn is_one_interim_head(head: &ResponseHead) {
     let mut wire = Vec::new();
-    text::interim(&mut wire, head.status, &interim_to_client(&head.headers));
+    text::interim(&mut wire, head.status, &interim_to_client(&head.fields));
     let mut fields = vec![EMPTY_HEADER; 4096];
     let mut read = httparse::Response::new(&mut fields);
     match read.parse(&wire) {

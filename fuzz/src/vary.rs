@@ -3,9 +3,10 @@
 //! The first line is `Vary`; then `name: value` are the fields of the request it was made for, and with a `>` before them
 //! those of another one.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 use tidegate::cache::{Choosing, Selection};
 use tidegate::config::CacheKey;
+use tidegate::fields::Fields;
 
 use super::head;
 
@@ -15,7 +16,7 @@ pub fn holds(data: &[u8]) {
         rest.split(|&b| b == b'\n').partition(|line| line.starts_with(b">"));
     let theirs: Vec<&[u8]> = theirs.into_iter().map(|line| &line[1..]).collect();
     let (ours, theirs) = (head::fields(&ours.join(&b'\n')), head::fields(&theirs.join(&b'\n')));
-    let vary = HeaderMap::from_iter(head::value(vary).map(|value| (http::header::VARY, value)));
+    let vary = Fields::from_iter(head::value(vary).map(|value| ("vary", value)));
     let key = CacheKey {
         headers: vec![HeaderName::from_static("x-tenant")],
         cookies: vec!["group".to_owned()],
@@ -33,7 +34,7 @@ pub fn holds(data: &[u8]) {
     assert!(matches || !(has_same_bytes && has_same_group), "{names:?}");
 }
 
-fn names(vary: &HeaderMap) -> Vec<String> {
+fn names(vary: &Fields) -> Vec<String> {
     let mut names = vec!["x-tenant".to_owned()];
     for element in head::elements(vary, "vary") {
         names.push(String::from_utf8(element).expect("a field name"));
@@ -42,9 +43,9 @@ fn names(vary: &HeaderMap) -> Vec<String> {
 }
 
 /// Whether no server of the grammar reads two things there.
-fn same(one: &HeaderMap, other: &HeaderMap, name: &str) -> bool {
-    let read = |headers: &HeaderMap| meaning(&head::all(headers, name), name);
-    one.contains_key(name) == other.contains_key(name) && read(one) == read(other)
+fn same(one: &Fields, other: &Fields, name: &str) -> bool {
+    let (one, other) = (head::all(one, name), head::all(other, name));
+    one.is_empty() == other.is_empty() && meaning(&one, name) == meaning(&other, name)
 }
 
 fn meaning(lines: &[&[u8]], name: &str) -> Vec<Vec<u8>> {
@@ -62,9 +63,9 @@ fn meaning(lines: &[&[u8]], name: &str) -> Vec<Vec<u8>> {
     elements.map(<[u8]>::to_vec).collect()
 }
 
-fn cookies(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
-    let lines = headers.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes);
-    let pairs = lines.flat_map(|line| line.split(|&b| b == b';')).map(<[u8]>::trim_ascii);
+fn cookies(fields: &Fields, name: &str) -> Vec<Vec<u8>> {
+    let lines = head::all(fields, "cookie");
+    let pairs = lines.into_iter().flat_map(|line| line.split(|&b| b == b';')).map(<[u8]>::trim_ascii);
     let prefix = format!("{name}=").into_bytes();
     pairs.filter_map(|pair| pair.strip_prefix(&prefix[..])).map(<[u8]>::to_vec).collect()
 }

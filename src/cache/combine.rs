@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use http::StatusCode;
-use http::header;
 
 use crate::cache::entry::Entry;
 use crate::cache::entry::Head;
 use crate::cache::range::Part;
+use crate::fields::Known;
 
 /// Pieces of a combined body: a client that asks for a byte at a time gets no further with each than with the first.
 const PIECES_MAX: usize = 256;
@@ -39,36 +38,30 @@ pub fn combine(old: &Entry, new: &Entry) -> Option<Entry> {
         return None;
     }
 
-    let (mut meta, mut status, mut headers) =
-        (new.head.meta.clone(), old.head.status, old.head.headers.clone());
-    for name in new.head.headers.keys() {
-        headers.remove(name);
-    }
-    for (name, value) in &new.head.headers {
-        headers.append(name.clone(), value.clone());
-    }
+    let (mut meta, mut status, mut fields) =
+        (new.head.meta.clone(), old.head.status, old.head.fields.clone());
+    fields.replace(&new.head.fields);
     meta.content_length = Some(body.len());
-    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    fields.set(Known::ContentLength, body.len().to_string().as_bytes());
     if first == 0 && complete == Some(end) {
         meta.part = None;
         status = StatusCode::OK;
-        headers.remove(header::CONTENT_RANGE);
+        fields.remove(Known::ContentRange);
     } else {
-        let asked = HeaderValue::try_from(format!("bytes={first}-{}", end - 1)).ok()?;
-        headers.insert(header::CONTENT_RANGE, content_range(first, end, complete));
+        let asked = format!("bytes={first}-{}", end - 1).into_bytes().into();
+        fields.set(Known::ContentRange, content_range(first, end, complete).as_bytes());
         meta.part = Some(Part { first, complete, asked, object_max: b.object_max });
     }
-    Some(Entry { head: Arc::new(Head::new(meta, status, &headers)), body })
+    Some(Entry { head: Arc::new(Head::new(meta, status, &fields)), body, born: old.born.min(new.born) })
 }
 
 /// `Content-Range` of the bytes from `first` to before `end` (RFC 9110 §14.4).
-pub fn content_range(first: u64, end: u64, complete: Option<u64>) -> HeaderValue {
+pub fn content_range(first: u64, end: u64, complete: Option<u64>) -> String {
     let last = end.saturating_sub(1);
-    let text = match complete {
+    match complete {
         Some(complete) => format!("bytes {first}-{last}/{complete}"),
         None => format!("bytes {first}-{last}/*"),
-    };
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
+    }
 }
 
 #[cfg(test)]
@@ -102,8 +95,8 @@ mod tests {
                 part_with(&range, &format!("bytes {from}-{}/10", to - 1), &whole[from..to], TAG)
             };
             let combined = combine(&make(a, b), &make(c, d));
-            let found = combined.as_ref().map(|entry| &entry.head.headers[header::CONTENT_RANGE]);
-            assert_eq!(found.map(|v| v.to_str().unwrap()), expected, "{a}..{b} and {c}..{d}");
+            let found = combined.as_ref().and_then(|entry| entry.head.fields.get(Known::ContentRange));
+            assert_eq!(found, expected.map(str::as_bytes), "{a}..{b} and {c}..{d}");
             if let Some(entry) = combined {
                 assert_eq!(bytes(&entry), whole[a.min(c)..b.max(d)]);
                 assert_eq!(entry.head.status, StatusCode::PARTIAL_CONTENT);
@@ -124,12 +117,10 @@ mod tests {
         let whole = combine(&old, &new).unwrap();
 
         assert_eq!((whole.head.status, bytes(&whole).as_str()), (StatusCode::OK, "0123456789"));
-        assert!(whole.head.meta.part.is_none() && !whole.head.headers.contains_key(header::CONTENT_RANGE));
-        assert_eq!(whole.head.headers[header::CONTENT_LENGTH], "10");
-        assert_eq!(
-            (&whole.head.headers["x-old"], &whole.head.headers["x-a"]),
-            (&"1".parse().unwrap(), &"2".parse().unwrap())
-        );
+        assert!(whole.head.meta.part.is_none() && !whole.head.fields.has(Known::ContentRange));
+        assert_eq!(whole.head.fields.get(Known::ContentLength), Some(&b"10"[..]));
+        let field = |name: &str| whole.head.fields.get(name);
+        assert_eq!((field("x-old"), field("x-a")), (Some(&b"1"[..]), Some(&b"2"[..])));
     }
 
     #[test]

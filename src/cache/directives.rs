@@ -3,23 +3,19 @@
 //! Lenient where a lenient reading is the safer one (a broken `max-age` is
 //! zero), strict where a guess would keep a response for too long (dates).
 
-use http::HeaderMap;
 use http::HeaderName;
-use http::HeaderValue;
-use http::header::AGE;
-use http::header::CACHE_CONTROL;
-use http::header::PRAGMA;
 use sfv::BareItem;
 use sfv::Dictionary;
 use sfv::List;
 use sfv::ListEntry;
 use sfv::Parser;
 
+use crate::fields::Fields;
+use crate::fields::Known;
 use crate::fields::RequestHead;
 
 /// Fields for caches like this one, the nearest first (RFC 9213 §2, §3.1).
-const TARGETED: [HeaderName; 2] =
-    [HeaderName::from_static("tidegate-cache-control"), HeaderName::from_static("cdn-cache-control")];
+const TARGETED: [&str; 2] = ["tidegate-cache-control", "cdn-cache-control"];
 
 /// Larger spans are cut to this one (RFC 9111 §1.2.2).
 pub const SECONDS_MAX: u64 = 1 << 31;
@@ -75,15 +71,15 @@ enum Kind {
 impl CacheControl {
     /// What a response says to this cache: every line of the first field of [`TARGETED`] that can be
     /// read, if `targeted`, or else of `Cache-Control` (RFC 9213 §2.2).
-    pub fn of_response(headers: &HeaderMap, targeted: bool) -> Self {
-        let first = TARGETED.iter().filter(|_| targeted).find_map(|name| Self::of_targeted(headers, name));
-        first.unwrap_or_else(|| Self::of_lines(headers))
+    pub fn of_response(fields: &Fields, targeted: bool) -> Self {
+        let first = TARGETED.iter().filter(|_| targeted).find_map(|name| Self::of_targeted(fields, name));
+        first.unwrap_or_else(|| Self::of_lines(fields))
     }
 
     /// An empty field, one that is no structured field (RFC 9651 §3.2), and one in which a known
     /// directive has a value of another type are as if they were not there (RFC 9213 §2.1).
-    fn of_targeted(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
-        let members: Dictionary = Parser::new(&joined(headers, name)).parse().ok()?;
+    fn of_targeted(fields: &Fields, name: &str) -> Option<Self> {
+        let members: Dictionary = Parser::new(&joined(fields, name)).parse().ok()?;
         if members.is_empty() {
             return None;
         }
@@ -115,10 +111,10 @@ impl CacheControl {
         Some(control)
     }
 
-    fn of_lines(headers: &HeaderMap) -> Self {
+    fn of_lines(fields: &Fields) -> Self {
         let mut control = Self::default();
-        for line in headers.get_all(CACHE_CONTROL) {
-            for member in Members::new(line.as_bytes()) {
+        for line in fields.get_all(Known::CacheControl) {
+            for member in Members::new(line) {
                 control.read(member);
             }
         }
@@ -127,16 +123,11 @@ impl CacheControl {
 
     /// Reads a request's; `Pragma: no-cache` counts only without any (RFC 9111 §5.4).
     pub fn of_request(req: &RequestHead) -> Self {
-        if req.has(&CACHE_CONTROL) {
-            return Self::of_lines(&req.headers);
+        if req.fields.has(Known::CacheControl) {
+            return Self::of_lines(&req.fields);
         }
-        let mut control = Self::default();
-        if let Some(pragma) = req.get_all(&PRAGMA) {
-            control.no_cache = pragma.iter().any(|line| {
-                Members::new(line.as_bytes()).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
-            });
-        }
-        control
+        let mut pragma = req.fields.get_all(Known::Pragma).flat_map(Members::new);
+        Self { no_cache: pragma.any(|member| member.eq_ignore_ascii_case(b"no-cache")), ..Self::default() }
     }
 
     fn read(&mut self, member: &[u8]) {
@@ -180,8 +171,8 @@ impl CacheControl {
 
 /// The strings of a structured list, such as `Cache-Groups` (RFC 9875 §2); of one that cannot be read
 /// there are none.
-pub fn strings(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let Ok(list) = Parser::new(&joined(headers, name)).parse::<List>() else { return Vec::new() };
+pub fn strings(fields: &Fields, name: &str) -> Vec<String> {
+    let Ok(list) = Parser::new(&joined(fields, name)).parse::<List>() else { return Vec::new() };
     let text = |entry: &ListEntry| match entry {
         ListEntry::Item(item) => item.bare_item.as_string().map(|text| text.as_str().to_owned()),
         ListEntry::InnerList(_) => None,
@@ -190,15 +181,15 @@ pub fn strings(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 }
 
 /// All lines of a structured field as one (RFC 9651 §4.2).
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+fn joined(fields: &Fields, name: &str) -> Vec<u8> {
+    let lines: Vec<&[u8]> = fields.get_all(name).collect();
     lines.join(&b", "[..])
 }
 
 /// `Age` in seconds: the first member of the first line, digits only, else it is not there
 /// (RFC 9111 §5.1).
-pub fn age_of(headers: &HeaderMap) -> Option<u64> {
-    let first = Members::new(headers.get(AGE)?.as_bytes()).next()?;
+pub fn age_of(fields: &Fields) -> Option<u64> {
+    let first = Members::new(fields.get(Known::Age)?).next()?;
     digits(first)
 }
 
@@ -356,11 +347,8 @@ mod tests {
     use super::*;
 
     fn control(lines: &[&str]) -> CacheControl {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append(CACHE_CONTROL, line.parse().unwrap());
-        }
-        CacheControl::of_response(&headers, true)
+        let fields = lines.iter().map(|line| ("cache-control", line)).collect();
+        CacheControl::of_response(&fields, true)
     }
 
     #[test]
@@ -417,14 +405,10 @@ mod tests {
             (&[("cdn-cache-control", "no-store=1")], None),
             (&[("cdn-cache-control", "")], None),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(CACHE_CONTROL, "max-age=1".parse().unwrap());
-            for (name, value) in fields {
-                headers.append(*name, value.parse().unwrap());
-            }
-            let read = CacheControl::of_response(&headers, true);
+            let said = [("cache-control", "max-age=1")].iter().chain(fields).copied().collect();
+            let read = CacheControl::of_response(&said, true);
             assert_eq!((read.max_age, read.is_targeted), expected.unwrap_or((Some(1), false)), "{fields:?}");
-            assert_eq!(CacheControl::of_response(&headers, false).max_age, Some(1), "{fields:?}");
+            assert_eq!(CacheControl::of_response(&said, false).max_age, Some(1), "{fields:?}");
         }
     }
 
@@ -441,14 +425,14 @@ mod tests {
 
     #[test]
     fn a_request_may_say_max_stale_bare_and_pragma_alone() {
-        let bare = RequestHead::new(http::Request::new(()).into_parts().0);
-        let with = |req: RequestHead, name: HeaderName, value: &'static str| {
-            req.with(|parts| drop(parts.headers.insert(name, value.parse().unwrap())))
+        let bare = RequestHead::from(http::Request::new(()).into_parts().0);
+        let with = |req: RequestHead, name: Known, value: &str| {
+            req.with(|req| req.fields.set(name, value.as_bytes()))
         };
-        let req = with(bare, PRAGMA, "no-cache");
+        let req = with(bare, Known::Pragma, "no-cache");
         assert!(CacheControl::of_request(&req).no_cache);
 
-        let req = with(req, CACHE_CONTROL, "max-stale");
+        let req = with(req, Known::CacheControl, "max-stale");
         let read = CacheControl::of_request(&req);
         assert!(!read.no_cache);
         assert_eq!(read.max_stale, Some(u64::MAX));
@@ -466,9 +450,7 @@ mod tests {
             ("abc", None),
             ("7200;foo=111", None),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(AGE, value.parse().unwrap());
-            assert_eq!(age_of(&headers), expected, "{value}");
+            assert_eq!(age_of(&Fields::from_iter([("age", value)])), expected, "{value}");
         }
     }
 

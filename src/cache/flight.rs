@@ -2,7 +2,7 @@
 //!
 //! The leader fetches and writes, followers read while it arrives; threads meet
 //! in one mutex a flight, held for a few instructions and never across an await.
-//! Lock order: table, then flight; wakers are called with neither held.
+//! Lock order: table, then flight or invalidations; wakers are called with none held.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -30,14 +30,20 @@ use crate::cache::entry::Entry;
 use crate::cache::entry::Head;
 use crate::cache::entry::Refreshed;
 use crate::cache::entry::StoredBody;
+use crate::cache::invalidations::Full;
+use crate::cache::invalidations::Invalidations;
+use crate::cache::invalidations::Says;
 use crate::cache::key::Key;
 use crate::cache::policy::Assessment;
 use crate::cache::policy::assess;
 use crate::cache::policy::select;
 use crate::cache::purge::How;
+use crate::cache::purge::Purge;
 use crate::cache::purge::Selector;
 use crate::cache::status::CacheReason;
 use crate::cache::store::Store;
+use crate::cache::store::Variants;
+use crate::cache::tags::Tags;
 use crate::cache::vary::Choosing;
 use crate::config::RouteCache;
 use crate::fields::RequestHead;
@@ -61,6 +67,27 @@ pub(super) struct Flights {
     held: Arc<Held>,
     shards: Box<[Mutex<Table>]>,
     epochs: Box<[AtomicU64]>,
+    invalidations: Invalidations,
+    /// Whose turn it is to go through the store for a purge.
+    walk: Mutex<()>,
+}
+
+/// A moment among invalidations. Whoever takes it before looking into the store, or before asking a server, stores
+/// nothing that has been invalidated or purged since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch {
+    /// How often the key, or one that shares its counter, had been invalidated by itself.
+    key: u64,
+    /// The number of the last invalidation of others.
+    number: u64,
+}
+
+/// A walk through the store: what has been invalidated since the last one is taken to all that is stored.
+pub struct Sweep<'a> {
+    flights: &'a Flights,
+    /// The number of the last invalidation when it began.
+    number: u64,
+    walk: Box<dyn Iterator<Item = (Arc<Key>, Arc<Variants>)> + 'a>,
 }
 
 /// Bytes of bodies that flights hold until their slowest readers have them, and how many there may be.
@@ -76,8 +103,8 @@ pub struct Leader {
     flights: Arc<Flights>,
     flight: Arc<Flight>,
     key: Key,
-    /// What the key's epoch was when the fetch began.
-    epoch: u64,
+    /// From before the fetch began.
+    epoch: Epoch,
 }
 
 /// Waits for a leader's response.
@@ -130,6 +157,8 @@ pub struct CutShort;
 struct Flight {
     state: Mutex<State>,
     held: Arc<Held>,
+    /// The number of the last invalidation from before the fetch began.
+    born: u64,
 }
 
 #[derive(Default)]
@@ -182,6 +211,8 @@ impl Flights {
             held: Arc::new(Held { bytes: AtomicU64::new(0), bytes_max: bytes_max / HELD_PART }),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
+            invalidations: Invalidations::default(),
+            walk: Mutex::default(),
         }
     }
 
@@ -189,83 +220,182 @@ impl Flights {
         &self.store
     }
 
+    /// What is stored under `key`, as it is now.
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Variants>> {
+        let variants = self.store.get(key)?;
+        if self.invalidations.is_swept() || !self.is_outdated(key, &variants) {
+            return Some(variants);
+        }
+        self.settle(key);
+        self.store.get(key)
+    }
+
     /// Leads a new flight or follows the one under way.
-    pub(super) fn join(self: &Arc<Self>, key: &Key, now: u64, epoch: u64) -> Result<Leader, Follower> {
+    pub(super) fn join(self: &Arc<Self>, key: &Key, now: u64, epoch: Epoch) -> Result<Leader, Follower> {
         let mut table = lock(self.shard(key));
-        if let Some(flight) = table.get(key) {
+        // What began before an invalidation is for those who asked before it.
+        if let Some(flight) = table.get(key).filter(|flight| !self.has_outdated(key, flight)) {
             return Err(Follower { flight: flight.clone(), now, slot: None });
         }
-        let flight = self.flight();
+        let flight = self.flight(epoch);
         table.insert(key.clone(), flight.clone());
         Ok(Leader { flights: self.clone(), flight, key: key.clone(), epoch })
     }
 
     /// A flight that nobody can join; its body is stored like any other.
-    pub(super) fn alone(self: &Arc<Self>, key: &Key, epoch: u64) -> Leader {
-        Leader { flights: self.clone(), flight: self.flight(), key: key.clone(), epoch }
+    pub(super) fn alone(self: &Arc<Self>, key: &Key, epoch: Epoch) -> Leader {
+        Leader { flights: self.clone(), flight: self.flight(epoch), key: key.clone(), epoch }
     }
 
-    /// Forgets the key, and keeps fetches that began before from storing it (RFC 9111 §4.4).
-    pub(super) fn invalidate(&self, key: &Key) {
-        self.disown(key);
+    /// Forgets the key, and keeps fetches that began before from storing it (RFC 9111 §4.4). The key's epoch from here
+    /// on, if nothing else has invalidated it, or what was fetched for it, since `began`.
+    pub(super) fn invalidate(&self, key: &Key, began: Epoch) -> Option<Epoch> {
+        let before = self.forget_all(key);
+        // Its number stays: whatever else was invalidated since concerns what was fetched since.
+        (before == began.key).then_some(Epoch { key: before + 1, ..began })
+    }
+
+    /// The same, for those who store nothing there themselves; how often that has been so.
+    pub(super) fn forget_all(&self, key: &Key) -> u64 {
+        let before = self.disown(key);
         self.store.remove(key);
+        before
     }
 
     /// Forgets what is selected, or makes it stale, and keeps fetches that began before from storing it or
     /// being joined; how many responses there were.
     pub(super) fn purge(&self, how: How, selector: &Selector) -> u64 {
+        let purge = Arc::new(Purge::new(selector, how));
+        let number = selector.is_wide().then(|| self.add_purge(&purge));
         let mut count = 0;
         for key in &selector.keys {
             self.disown(key);
-            count += self.store.purge_key(key, how, |_| true);
+            // What others have purged is theirs to count.
+            self.settle(key);
+            self.store.revise(key, |entry| {
+                if purge.wants(key, &entry.head.meta.tags) {
+                    // It has been counted.
+                    return Some(entry.clone());
+                }
+                count += 1;
+                how.apply(entry).map(Arc::new)
+            });
         }
-        if selector.must_walk() {
-            count += self.purge_all(how, |key, entry| selector.wants(key, entry));
+        if let Some(number) = number {
+            self.sweep_of(number);
         }
-        count
+        count + purge.found()
     }
 
-    /// The same for whatever `wants` chooses.
-    pub(super) fn purge_all(&self, how: How, wants: impl Fn(&Key, &Entry) -> bool) -> u64 {
-        // First, so that nothing old is stored behind the walk's back.
-        self.epochs.iter().for_each(|epoch| {
-            epoch.fetch_add(1, Ordering::SeqCst);
-        });
-        self.shards.iter().for_each(|shard| lock(shard).clear());
-        self.store.purge(how, wants)
+    /// What is in these groups of the key's origin is validated before it is used again (RFC 9875 §3).
+    pub(super) fn invalidate_groups(&self, key: &Key, groups: Vec<String>) {
+        self.invalidations.add_groups(key, groups);
     }
 
-    fn disown(&self, key: &Key) {
-        self.epoch(key).fetch_add(1, Ordering::SeqCst);
+    /// A walk through the store, if there has been an invalidation since the last one.
+    pub(super) fn sweep(&self) -> Option<Sweep<'_>> {
+        if self.invalidations.is_swept() {
+            return None;
+        }
+        let number = self.invalidations.latest();
+        Some(Sweep { flights: self, number, walk: Box::new(self.store.iter()) })
+    }
+
+    /// Goes through the store unless someone else has, since this invalidation: however many ask for it at once, two
+    /// walks are enough for all of them.
+    fn sweep_of(&self, number: u64) {
+        let _turn = lock(&self.walk);
+        if self.invalidations.is_swept_of(number) {
+            return;
+        }
+        if let Some(mut sweep) = self.sweep() {
+            while sweep.go(usize::MAX) {}
+        }
+    }
+
+    fn add_purge(&self, purge: &Arc<Purge>) -> u64 {
+        loop {
+            match self.invalidations.add_purge(purge) {
+                Ok(number) => return number,
+                // There is room for it when those that are there have been taken to the store.
+                Err(Full) => self.sweep_of(self.invalidations.latest()),
+            }
+        }
+    }
+
+    /// Whoever asked before is not followed any more, and stores nothing; how often that has been so.
+    fn disown(&self, key: &Key) -> u64 {
+        let before = self.counter(key).fetch_add(1, Ordering::SeqCst);
         lock(self.shard(key)).remove(key);
+        before
     }
 
-    /// The number of the key's last invalidation; what is stored later on must still find it.
-    pub(super) fn epoch_of(&self, key: &Key) -> u64 {
-        self.epoch(key).load(Ordering::SeqCst)
+    /// Takes what has been invalidated to what is stored under `key`.
+    fn settle(&self, key: &Key) {
+        self.store.revise(key, |entry| self.invalidations.apply(key, entry));
     }
 
-    /// Stores `entry`, unless the key was invalidated since `epoch`.
-    pub(super) fn replace(&self, key: &Key, entry: Arc<Entry>, epoch: u64) {
-        let _ = self.insert(key, entry, epoch);
+    fn is_outdated(&self, key: &Key, variants: &Variants) -> bool {
+        variants.iter().any(|entry| self.invalidations.concern_stored(key, entry))
     }
 
-    fn insert(&self, key: &Key, entry: Arc<Entry>, epoch: u64) -> Result<(), CacheReason> {
-        let is_current = || self.epoch(key).load(Ordering::SeqCst) == epoch;
-        if !is_current() {
-            return Err(CacheReason::Invalidated);
+    fn has_outdated(&self, key: &Key, flight: &Flight) -> bool {
+        // Mostly there has been none since: then its head is of no interest.
+        flight.born < self.invalidations.latest() && {
+            let head = lock(&flight.state).phase.head();
+            let says = head.as_ref().map_or(Says::Nothing, |head| Says::Tags(&head.meta.tags));
+            self.invalidations.concern(key, says, flight.born)
         }
-        self.store.insert(key, entry);
-        // Again: an invalidation may have emptied the store just before the insertion.
-        if is_current() {
-            return Ok(());
-        }
-        self.store.remove(key);
-        Err(CacheReason::Invalidated)
     }
 
-    fn flight(&self) -> Arc<Flight> {
-        Arc::new(Flight { state: Mutex::default(), held: self.held.clone() })
+    /// The moment among the key's invalidations; what is stored later on must still find it.
+    pub(super) fn epoch(&self, key: &Key) -> Epoch {
+        Epoch { key: self.counter(key).load(Ordering::SeqCst), number: self.invalidations.latest() }
+    }
+
+    /// True when nothing has invalidated the key since, nor what calls itself so.
+    pub(super) fn is_current(&self, key: &Key, epoch: Epoch, tags: &Tags) -> bool {
+        self.counter(key).load(Ordering::SeqCst) == epoch.key
+            && !self.invalidations.concern(key, Says::Tags(tags), epoch.number)
+    }
+
+    /// Stores `entry`, unless it has been invalidated since `epoch`.
+    pub(super) fn insert(&self, key: &Key, entry: Entry, epoch: Epoch) -> Result<Arc<Entry>, CacheReason> {
+        let entry = Arc::new(Entry { born: epoch.number, ..entry });
+        let may_stay = || self.is_current(key, epoch, &entry.head.meta.tags);
+        let revise = |old: &Arc<Entry>| self.invalidations.apply(key, old);
+        if self.store.insert(key, entry.clone(), may_stay, revise) {
+            Ok(entry)
+        } else {
+            Err(CacheReason::Invalidated)
+        }
+    }
+
+    /// Stores what a validation made of an entry, unless another has taken the entry's place meanwhile: that one was
+    /// asked for later, and nobody knows which of two answers on their way the server made last.
+    pub(super) fn renew(&self, key: &Key, refreshed: &Refreshed, epoch: Epoch) -> Result<(), CacheReason> {
+        let Head { meta, .. } = &*refreshed.entry.head;
+        let is_other = |entry: &Arc<Entry>| {
+            entry.head.meta.selection == meta.selection
+                && entry.head.meta.part.is_none()
+                && !Arc::ptr_eq(&entry.head, &refreshed.of)
+        };
+        let entry = Arc::new(Entry { born: epoch.number, ..(*refreshed.entry).clone() });
+        let mut outcome = Err(CacheReason::Invalidated);
+        let may_stay = || {
+            if self.is_current(key, epoch, &meta.tags) {
+                let variants = self.store.get(key);
+                let is_superseded = variants.is_some_and(|variants| variants.iter().any(is_other));
+                outcome = if is_superseded { Err(CacheReason::Superseded) } else { Ok(()) };
+            }
+            outcome.is_ok()
+        };
+        self.store.insert(key, entry, may_stay, |old| self.invalidations.apply(key, old));
+        outcome
+    }
+
+    fn flight(&self, epoch: Epoch) -> Arc<Flight> {
+        Arc::new(Flight { state: Mutex::default(), held: self.held.clone(), born: epoch.number })
     }
 
     fn forget(&self, key: &Key, flight: &Arc<Flight>) {
@@ -275,12 +405,28 @@ impl Flights {
         }
     }
 
-    fn epoch(&self, key: &Key) -> &AtomicU64 {
+    fn counter(&self, key: &Key) -> &AtomicU64 {
         &self.epochs[key.spread() % EPOCHS]
     }
 
     fn shard(&self, key: &Key) -> &Mutex<Table> {
         &self.shards[key.spread() % SHARDS]
+    }
+}
+
+impl Sweep<'_> {
+    /// Goes on for so many keys; false when it has been through the whole store.
+    pub fn go(&mut self, keys: usize) -> bool {
+        for _ in 0..keys {
+            let Some((key, variants)) = self.walk.next() else {
+                self.flights.invalidations.swept(self.number);
+                return false;
+            };
+            if self.flights.is_outdated(&key, &variants) {
+                self.flights.settle(&key);
+            }
+        }
+        true
     }
 }
 
@@ -308,7 +454,7 @@ impl Leader {
             self.release(reason);
             return Err(reason);
         }
-        let stored = self.flights.insert(&self.key, refreshed.entry.clone(), self.epoch);
+        let stored = self.flights.renew(&self.key, &refreshed, self.epoch);
         self.flights.forget(&self.key, &self.flight);
         self.flight.settle(Phase::Landed(refreshed.entry));
         stored
@@ -378,7 +524,7 @@ impl Drop for Follower {
 }
 
 fn may_share(head: &Head, req: &RequestHead, now: u64, rules: &RouteCache) -> Result<(), CacheReason> {
-    select(&head.meta, req, &Choosing::of(&req.headers))?;
+    select(&head.meta, req, &Choosing::of(&req.fields))?;
     match assess(&head.meta, req, now.max(head.meta.received), rules) {
         Assessment::Fresh { .. } => Ok(()),
         Assessment::Stale { reason, .. } => Err(reason),
@@ -477,8 +623,8 @@ impl Writer {
         };
         let stored = match pieces {
             Ok(pieces) => {
-                let entry = Arc::new(Entry::new(self.head.clone(), StoredBody::new(pieces)));
-                leader.flights.insert(&leader.key, entry.clone(), leader.epoch).map(|()| entry)
+                let entry = Entry::new(self.head.clone(), StoredBody::new(pieces));
+                leader.flights.insert(&leader.key, entry, leader.epoch)
             }
             Err(reason) => Err(reason),
         };
@@ -574,6 +720,17 @@ impl Drop for Reader {
         };
         drop(progress);
         writer.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Phase {
+    /// What is known of the response.
+    fn head(&self) -> Option<Arc<Head>> {
+        match self {
+            Self::Streaming(head) => Some(head.clone()),
+            Self::Landed(entry) => Some(entry.head.clone()),
+            Self::Waiting | Self::Released(_) => None,
+        }
     }
 }
 
@@ -714,5 +871,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+mod purge_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::cache::purge::Address;
 use crate::config::QueryKey;
 
 thread_local! {
@@ -51,6 +50,12 @@ pub fn keyed_authority<'a>(scheme: &str, authority: &'a str) -> Cow<'a, str> {
         return Cow::Owned(authority.to_ascii_lowercase());
     }
     Cow::Borrowed(authority)
+}
+
+/// An address, or the beginning of one, as it stands in the keys of all upstreams. Scheme and authority are in lower
+/// case.
+pub(super) fn address_text(scheme: &str, authority: &str, target: &str) -> Vec<u8> {
+    [scheme, "\0", without_default_port(scheme, authority), "\0", target].concat().into_bytes()
 }
 
 /// The primary cache key (RFC 9111 §2). Cheap to clone.
@@ -100,18 +105,30 @@ impl Key {
         (key.origin() == Some((owner, scheme, authority))).then_some(key)
     }
 
-    /// True when the address begins so, whichever upstream answers it.
-    pub fn begins_with(&self, prefix: &Address) -> bool {
-        let Some((owner, scheme, authority)) = self.origin() else { return false };
-        scheme == prefix.scheme
-            && authority == without_default_port(&prefix.scheme, &prefix.authority)
-            && self.text[owner.len() + scheme.len() + authority.len() + 3..]
-                .starts_with(prefix.target.as_bytes())
+    /// The key of another target of the same origin.
+    pub fn with_target(&self, target: &str) -> Option<Key> {
+        let (owner, scheme, authority) = self.origin()?;
+        Some(Key::new(owner, scheme, authority, target))
     }
 
-    /// True for a key of the same origin: scheme, host and port, answered by the same upstream.
-    pub fn has_origin_of(&self, other: &Key) -> bool {
-        self.origin() == other.origin()
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        std::str::from_utf8(&self.text[self.target_at..]).unwrap_or_default()
+    }
+
+    /// The upstream that answers it.
+    pub fn owner(&self) -> &[u8] {
+        &self.text[..self.owner_end()]
+    }
+
+    /// Upstream, scheme, host and port: the same for all keys of one origin that one upstream answers.
+    pub fn origin_text(&self) -> &[u8] {
+        &self.text[..self.target_at]
+    }
+
+    /// Scheme, host and port, and target, whichever upstream answers it.
+    pub fn address(&self) -> &[u8] {
+        self.text.get(self.owner_end() + 1..).unwrap_or_default()
     }
 
     /// Bytes of memory behind the key.
@@ -123,6 +140,10 @@ impl Key {
     pub(super) fn spread(&self) -> usize {
         // The upper half: the maps inside a shard use the lower one.
         (self.hash >> 64) as usize
+    }
+
+    fn owner_end(&self) -> usize {
+        memchr::memchr(0, &self.text).unwrap_or(self.text.len())
     }
 
     fn origin(&self) -> Option<(&str, &str, &str)> {

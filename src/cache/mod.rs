@@ -8,6 +8,7 @@ mod combine;
 pub mod directives;
 mod entry;
 mod flight;
+mod invalidations;
 mod key;
 pub mod policy;
 pub mod purge;
@@ -20,14 +21,11 @@ mod uses;
 mod vary;
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::Method;
-use http::header;
-use http::response;
 
 pub use crate::cache::entry::Entry;
 pub use crate::cache::entry::Head;
@@ -36,10 +34,12 @@ pub use crate::cache::entry::StoredBody;
 pub use crate::cache::entry::update_from_304;
 pub use crate::cache::flight::Closed;
 pub use crate::cache::flight::CutShort;
+pub use crate::cache::flight::Epoch;
 pub use crate::cache::flight::Followed;
 pub use crate::cache::flight::Follower;
 pub use crate::cache::flight::Leader;
 pub use crate::cache::flight::Reader;
+pub use crate::cache::flight::Sweep;
 pub use crate::cache::flight::Writer;
 pub use crate::cache::key::Key;
 pub use crate::cache::key::keyed_authority;
@@ -61,10 +61,11 @@ use crate::config;
 use crate::config::CacheMode;
 use crate::config::QueryKey;
 use crate::config::RouteCache;
+use crate::fields;
 use crate::fields::RequestHead;
+use crate::fields::ResponseHead;
 
 use crate::cache::flight::Flights;
-use crate::cache::flight::lock;
 use crate::cache::policy::Assessment;
 use crate::cache::purge::How;
 use crate::cache::purge::Selector;
@@ -81,9 +82,6 @@ pub struct Cache {
     uses: Uses,
     /// In milliseconds.
     collapse_wait: AtomicU64,
-    /// Groups that servers have said are out of date, each with a key of its origin; and whose turn it is to walk.
-    outdated: Mutex<Vec<(Key, Vec<String>)>>,
-    walk: Mutex<()>,
 }
 
 /// What the store has for a request.
@@ -138,13 +136,8 @@ impl Cache {
     /// An empty cache.
     pub fn new(config: &config::Cache) -> Self {
         let flights = Arc::new(Flights::new(Store::new(config.max_size), config.max_size));
-        Self {
-            flights,
-            uses: Uses::default(),
-            collapse_wait: AtomicU64::new(millis(config.collapse_wait)),
-            outdated: Mutex::default(),
-            walk: Mutex::default(),
-        }
+        let collapse_wait = AtomicU64::new(millis(config.collapse_wait));
+        Self { flights, uses: Uses::default(), collapse_wait }
     }
 
     /// How long a follower should wait.
@@ -169,18 +162,20 @@ impl Cache {
     /// entity tags; the newest first. Not those that vary on Accept-Encoding: a server that compresses on the
     /// way has one tag for all codings, and would have everyone served the one that came first.
     pub fn candidates(&self, key: &Key) -> Vec<Arc<Entry>> {
-        let variants = self.flights.store().get(key);
+        let variants = self.flights.get(key);
         let entries = variants.iter().flat_map(|variants| variants.iter());
         let is_candidate = |entry: &&Arc<Entry>| {
             let meta = &entry.head.meta;
-            meta.part.is_none() && meta.etag.is_some() && !meta.selection.varies_on(&header::ACCEPT_ENCODING)
+            meta.part.is_none()
+                && meta.etag.is_some()
+                && !meta.selection.varies_on(&http::header::ACCEPT_ENCODING)
         };
         entries.filter(is_candidate).take(CANDIDATES_MAX).cloned().collect()
     }
 
     /// Leads or follows the fetch of `key`; for GET only, since the answer to HEAD has no body.
     /// `epoch` is [`Self::epoch`] from before the look-up.
-    pub fn join(&self, key: &Key, req: &RequestHead, now: u64, rules: &RouteCache, epoch: u64) -> Join {
+    pub fn join(&self, key: &Key, req: &RequestHead, now: u64, rules: &RouteCache, epoch: Epoch) -> Join {
         let leader = match self.flights.join(key, now, epoch) {
             Ok(leader) => leader,
             Err(follower) => return Join::Follow(follower),
@@ -197,14 +192,19 @@ impl Cache {
     }
 
     /// A leader whom nobody follows, for those who went alone: what they fetch is stored too.
-    pub fn alone(&self, key: &Key, epoch: u64) -> Leader {
+    pub fn alone(&self, key: &Key, epoch: Epoch) -> Leader {
         self.flights.alone(key, epoch)
     }
 
-    /// The number of the key's last invalidation. Whoever reads it before it looks into the store, or asks a server,
-    /// stores nothing that has been invalidated or purged since.
-    pub fn epoch(&self, key: &Key) -> u64 {
-        self.flights.epoch_of(key)
+    /// This moment among the key's invalidations and purges. Whoever takes it before looking into the store, or before
+    /// asking a server, stores nothing that has been invalidated or purged since.
+    pub fn epoch(&self, key: &Key) -> Epoch {
+        self.flights.epoch(key)
+    }
+
+    /// True when a stored response that was found at `epoch` has been neither invalidated nor purged since.
+    pub fn is_current(&self, key: &Key, entry: &Entry, epoch: Epoch) -> bool {
+        self.flights.is_current(key, epoch, &entry.head.meta.tags)
     }
 
     /// Judges a response and makes the head to publish (RFC 9111 §3).
@@ -212,7 +212,7 @@ impl Cache {
         &self,
         key: &Key,
         req: &RequestHead,
-        res: &response::Parts,
+        res: &ResponseHead,
         times: Times,
         rules: &RouteCache,
     ) -> Result<Head, CacheReason> {
@@ -223,7 +223,7 @@ impl Cache {
         if rules.min_uses > 1 && self.uses.count(key) < rules.min_uses {
             return Err(CacheReason::MinUses);
         }
-        Ok(Head::new(meta, res.status, &res.headers))
+        Ok(Head::new(meta, res.status, &res.fields))
     }
 
     /// Brings what is stored under `key` up to date with the answer to a HEAD (RFC 9111 §4.3.5): its
@@ -232,73 +232,86 @@ impl Cache {
         &self,
         key: &Key,
         req: &RequestHead,
-        res: &response::Parts,
+        res: &ResponseHead,
         times: Times,
         rules: &RouteCache,
-        epoch: u64,
+        epoch: Epoch,
     ) {
-        let Some(variants) = self.flights.store().get(key) else { return };
-        let choosing = Choosing::of(&req.headers);
+        let Some(variants) = self.flights.get(key) else { return };
+        let choosing = Choosing::of(&req.fields);
         let selected = variants.iter().find(|e| {
             e.head.meta.part.is_none()
                 && !e.head.meta.is_observed
+                // Of what was stored meanwhile it knows nothing.
+                && e.head.meta.received <= times.asked
                 && e.head.status == res.status
                 && policy::select(&e.head.meta, req, &choosing).is_ok()
         });
         let Some(entry) = selected else { return };
         if !policy::is_same_representation(&entry.head.meta, res) {
-            return self.invalidate(key);
+            self.invalidate(key, epoch);
+            return;
         }
         let refreshed = update_from_304(entry, req, res, times, rules);
         if refreshed.storable.is_ok() {
-            self.flights.replace(key, refreshed.entry, epoch);
+            let _ = self.flights.renew(key, &refreshed, epoch);
         }
     }
 
-    /// Forgets every variant of `key`, and keeps fetches that began before from storing it.
-    pub fn invalidate(&self, key: &Key) {
-        self.flights.invalidate(key);
+    /// Forgets every variant of `key`, and keeps fetches that began before from storing it. What its epoch is then, if
+    /// nothing else has invalidated it since `began`.
+    pub fn invalidate(&self, key: &Key, began: Epoch) -> Option<Epoch> {
+        self.flights.invalidate(key, began)
     }
 
-    /// Forgets what is selected, or makes it stale; how many responses there were. When it returns, no
-    /// worker serves them any more. It may look at everything that is stored: not for a worker's thread.
+    /// Forgets what is selected, or makes it stale; how many responses there were. No worker serves them any more
+    /// from the moment when it has begun. Then, to count them and to free their memory, it looks at all that is
+    /// stored if the selector names more than keys: not for a worker's thread.
     pub fn purge(&self, selector: &Selector, how: How) -> u64 {
         self.flights.purge(how, selector)
     }
 
-    /// What is in these groups of the key's origin is validated before it is used again (RFC 9875 §3); as
-    /// [`Self::purge`] does. One walk serves all that wait for it: however many ask, two are under way at most.
+    /// What is in these groups of the key's origin is validated before it is used again (RFC 9875 §3).
     pub fn invalidate_groups(&self, key: &Key, groups: Vec<String>) {
-        lock(&self.outdated).push((key.clone(), groups));
-        let _turn = lock(&self.walk);
-        let outdated = std::mem::take(&mut *lock(&self.outdated));
-        if outdated.is_empty() {
-            // The walk that has just ended took ours along.
-            return;
+        if !groups.is_empty() {
+            self.flights.invalidate_groups(key, groups);
         }
-        self.flights.purge_all(How::Invalid, |key, entry| {
-            outdated.iter().any(|(origin, groups)| {
-                key.has_origin_of(origin)
-                    && groups.iter().any(|group| entry.head.meta.tags.is_in_group(group))
-            })
-        });
     }
 
-    /// After every exchange that was not a GET or HEAD: forgets what it made worthless, the target
-    /// and what Location and Content-Location name in the same origin (RFC 9111 §4.4).
-    pub fn invalidate_after(&self, key: &Key, method: &Method, res: &response::Parts, query: &QueryKey) {
+    /// A walk through all that is stored, when something has been invalidated since the last one: what is swept costs
+    /// no look-up a thought any more.
+    pub fn sweep(&self) -> Option<Sweep<'_>> {
+        self.flights.sweep()
+    }
+
+    /// After every exchange whose method may change something: what it made worthless is forgotten, the target and
+    /// what Location and Content-Location name in the same origin (RFC 9111 §4.4), however a route reads their
+    /// queries; and its groups are invalidated. If the key's own responses are stored, it began at `began`, and
+    /// what comes back is as of [`Self::invalidate`]; `began` if it made nothing worthless.
+    pub fn invalidate_after(
+        &self,
+        key: &Key,
+        method: &Method,
+        res: &ResponseHead,
+        keyed_by: &[QueryKey],
+        began: Option<Epoch>,
+    ) -> Option<Epoch> {
         if !policy::invalidates(method, res.status) {
-            return;
+            return began;
         }
-        self.invalidate(key);
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            let reference = res.headers.get(name).and_then(|value| value.to_str().ok());
-            if let Some(other) =
-                reference.and_then(|reference| key.same_origin(&keyed_target(reference, query)))
-            {
-                self.invalidate(&other);
+        let own = began.and_then(|began| self.invalidate(key, began));
+        let is_other = |other: &Key| began.is_none() || other != key;
+        let told = |name: &str| res.fields.get(name).and_then(fields::visible);
+        for query in keyed_by {
+            let target = key.with_target(&keyed_target(key.target(), query));
+            let locations = [told("location"), told("content-location")].into_iter().flatten();
+            let named = locations.filter_map(|location| key.same_origin(&keyed_target(location, query)));
+            for other in named.chain(target).filter(is_other) {
+                self.flights.forget_all(&other);
             }
         }
+        self.invalidate_groups(key, tags::invalidated_groups(&res.fields));
+        own
     }
 
     /// Keys that had to make room or found none, approximately.
@@ -322,11 +335,11 @@ impl Cache {
     }
 
     fn find(&self, key: &Key, req: &RequestHead, now: u64, rules: &RouteCache) -> Lookup {
-        let Some(variants) = self.flights.store().get(key) else {
+        let Some(variants) = self.flights.get(key) else {
             return Lookup::Miss(CacheReason::UriMiss);
         };
         let mut refusal = CacheReason::VaryMiss;
-        let choosing = Choosing::of(&req.headers);
+        let choosing = Choosing::of(&req.fields);
         // What was only observed is for those who only observe.
         let is_for_us =
             |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;

@@ -1,9 +1,14 @@
 //! What an operator wants gone: by address, by what addresses begin with, by tag, or everything.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
+use crate::cache::key::address_text;
+use crate::cache::tags::Tags;
 
 /// Selects stored responses.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,9 +31,6 @@ pub enum How {
     /// They are stale from now on (seconds since 1970): validated before they are used, or served stale
     /// where that is allowed.
     Soft(u64),
-    /// Each use is validated, whatever windows they or a client name (RFC 9111 §4.4): a server has said that they
-    /// are out of date.
-    Invalid,
 }
 
 /// An address, or the beginning of one: `http://host/path?query`.
@@ -46,17 +48,89 @@ pub struct Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoAddress(String);
 
+/// A selector of more than keys, in the form in which a response is soon held against it, and what it has found.
+#[derive(Debug)]
+pub(super) struct Purge {
+    /// What becomes of what it selects.
+    pub(super) how: How,
+    is_all: bool,
+    tags: HashSet<Box<str>>,
+    /// In order, and none of them begins with another.
+    prefixes: Vec<Box<[u8]>>,
+    found: AtomicU64,
+}
+
+/// What a name costs beyond its bytes, in a set or a list.
+const NAME_OVERHEAD: usize = 64;
+
+impl How {
+    /// What becomes of a response; `None` when it is gone.
+    pub(super) fn apply(self, entry: &Entry) -> Option<Entry> {
+        match self {
+            Self::Hard => None,
+            Self::Soft(now) => Some(entry.stale_from(now)),
+        }
+    }
+}
+
 impl Selector {
-    /// True when every stored response has to be looked at to find those that are selected.
-    pub fn must_walk(&self) -> bool {
+    /// True when it selects by more than keys.
+    pub(super) fn is_wide(&self) -> bool {
         self.all || !self.prefixes.is_empty() || !self.tags.is_empty()
     }
+}
 
-    /// True for a stored response that is selected by something else than its key.
-    pub fn wants(&self, key: &Key, entry: &Entry) -> bool {
-        self.all
-            || self.prefixes.iter().any(|prefix| key.begins_with(prefix))
-            || self.tags.iter().any(|tag| entry.head.meta.tags.have(tag))
+impl Purge {
+    /// Of what `selector` selects by something else than its key.
+    pub(super) fn new(selector: &Selector, how: How) -> Self {
+        let mut prefixes: Vec<_> = selector.prefixes.iter().map(Address::text).collect();
+        prefixes.sort_unstable();
+        // One that begins with another comes right behind it, and selects nothing that the other does not.
+        prefixes.dedup_by(|later, earlier| later.starts_with(earlier));
+        let tags = selector.tags.iter().map(|tag| tag.as_str().into()).collect();
+        Self { how, is_all: selector.all, tags, prefixes, found: AtomicU64::new(0) }
+    }
+
+    /// True for a response that it selects.
+    pub(super) fn wants(&self, key: &Key, tags: &Tags) -> bool {
+        self.is_all
+            || self.wants_address(key.address())
+            || !self.tags.is_empty() && tags.names().any(|tag| self.tags.contains(tag))
+    }
+
+    /// True when it selects a response of this key, or may do so because of what the response says of itself.
+    pub(super) fn may_want(&self, key: &Key) -> bool {
+        self.is_all || !self.tags.is_empty() || self.wants_address(key.address())
+    }
+
+    /// Counts a response that it has found.
+    pub(super) fn count(&self) {
+        self.found.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Responses that it has found.
+    pub(super) fn found(&self) -> u64 {
+        self.found.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory behind it.
+    pub(super) fn bytes(&self) -> usize {
+        let tags = self.tags.iter().map(|tag| NAME_OVERHEAD + tag.len());
+        size_of::<Self>()
+            + tags.chain(self.prefixes.iter().map(|prefix| NAME_OVERHEAD + prefix.len())).sum::<usize>()
+    }
+
+    fn wants_address(&self, address: &[u8]) -> bool {
+        // Whatever stands between a prefix and what begins with it begins with the prefix too, and is not here.
+        let behind = self.prefixes.partition_point(|prefix| **prefix <= *address);
+        behind.checked_sub(1).is_some_and(|at| address.starts_with(&self.prefixes[at]))
+    }
+}
+
+impl Address {
+    /// As it stands in a key.
+    pub fn text(&self) -> Box<[u8]> {
+        address_text(&self.scheme, &self.authority, &self.target).into()
     }
 }
 
@@ -121,7 +195,7 @@ mod tests {
                 tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
                 ..Selector::default()
             };
-            selector.wants(&key, &tagged)
+            Purge::new(&selector, How::Hard).wants(&key, &tagged.head.meta.tags)
         };
 
         for prefix in [
@@ -141,5 +215,22 @@ mod tests {
         }
         assert!(wants(&["http://other/"], &["home"]));
         assert!(!wants(&[], &["hom"]) && !wants(&[], &[]));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn of_many_prefixes_any_that_an_address_begins_with_selects_it(
+            prefixes in proptest::collection::vec("/[ab]{0,4}", 0..8),
+            target in "/[ab]{0,6}",
+        ) {
+            let address = |target: &String| format!("http://h{target}").parse::<Address>().unwrap();
+            let selector =
+                Selector { prefixes: prefixes.iter().map(address).collect(), ..Selector::default() };
+            let key = Key::new("app", "http", "h", &target);
+
+            let wanted = Purge::new(&selector, How::Hard).wants(&key, &Tags::default());
+
+            proptest::prop_assert_eq!(wanted, prefixes.iter().any(|prefix| target.starts_with(prefix)));
+        }
     }
 }

@@ -3,15 +3,15 @@
 
 use std::ops::Range;
 
-use http::HeaderMap;
-use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
-use http::header;
 
 use crate::cache::directives::parse_date;
 use crate::cache::entry::Entry;
 use crate::cache::policy::Meta;
+use crate::fields;
+use crate::fields::Fields;
+use crate::fields::Known;
 use crate::fields::RequestHead;
 
 /// One range of bytes, as a client asks for it.
@@ -31,7 +31,7 @@ pub struct Part {
     /// The length of the whole, if it is known.
     pub complete: Option<u64>,
     /// The `Range` that it answered.
-    pub asked: HeaderValue,
+    pub asked: Box<[u8]>,
     /// Bytes that it may come to with others: those of the route it came by.
     pub object_max: u64,
 }
@@ -58,9 +58,9 @@ pub enum Slice {
 
 /// The range that a GET asks for; `None` when it asks for none, for several, or in another unit.
 pub fn asked(req: &RequestHead) -> Option<Asked> {
-    let mut lines = req.get_all(&header::RANGE)?.iter();
+    let mut lines = req.fields.get_all(Known::Range);
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
-    let line = line.to_str().ok()?;
+    let line = fields::visible(line)?;
     let (unit, spec) = line.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return None;
@@ -77,8 +77,8 @@ pub fn asked(req: &RequestHead) -> Option<Asked> {
 }
 
 /// The part that a 206 says it carries: first byte, last byte, length of the whole (RFC 9110 §14.4).
-pub fn carried(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
-    let line = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+pub fn carried(fields: &Fields) -> Option<(u64, u64, Option<u64>)> {
+    let line = fields::visible(fields.get(Known::ContentRange)?)?;
     let (unit, rest) = line.split_once(' ')?;
     let (range, complete) = rest.split_once('/')?;
     let (first, last) = range.split_once('-')?;
@@ -117,7 +117,7 @@ pub fn slice(entry: &Entry, req: &RequestHead) -> Slice {
             }
         }
         (Some(_), Some(_)) if !may_have_part(meta, req) => Slice::Absent,
-        (Some(_), Some(part)) if req.get(&header::RANGE) == Some(&part.asked) => Slice::Stored,
+        (Some(_), Some(part)) if req.fields.get(Known::Range) == Some(&*part.asked) => Slice::Stored,
         (Some(asks), Some(part)) => within(asks, part, entry.body.len()),
     }
 }
@@ -143,10 +143,9 @@ fn within(asks: Asked, part: &Part, length: u64) -> Slice {
 /// RFC 9110 §13.1.5: a part only of the very representation that `If-Range` names, by a strong tag or
 /// by its exact date.
 fn may_have_part(meta: &Meta, req: &RequestHead) -> bool {
-    let Some(condition) = req.get(&header::IF_RANGE) else { return true };
-    let condition = condition.as_bytes();
+    let Some(condition) = req.fields.get(Known::IfRange) else { return true };
     if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
-        return meta.strong_etag().is_some_and(|etag| etag.as_bytes() == condition);
+        return meta.strong_etag().is_some_and(|etag| etag == condition);
     }
     let date = parse_date(condition, meta.received);
     // RFC 9110 §8.8.2.2: a date is as good as a strong tag when nothing can have changed within it.
@@ -166,11 +165,8 @@ mod tests {
     use crate::cache::entry::tests::{entry, part};
 
     fn get(fields: &[(&'static str, &str)]) -> RequestHead {
-        let mut parts = http::Request::new(()).into_parts().0;
-        for (name, value) in fields {
-            parts.headers.append(*name, value.parse().unwrap());
-        }
-        parts.into()
+        let head = RequestHead::from(http::Request::new(()).into_parts().0);
+        head.with(|head| head.fields = fields.iter().copied().collect())
     }
 
     #[test]
@@ -205,7 +201,7 @@ mod tests {
             ("bytes 0-4", None),
             ("items 0-4/10", None),
         ] {
-            assert_eq!(carried(&get(&[("content-range", value)]).headers), expected, "{value}");
+            assert_eq!(carried(&get(&[("content-range", value)]).fields), expected, "{value}");
         }
     }
 

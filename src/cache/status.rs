@@ -1,12 +1,11 @@
 //! Why the cache did what it did, and how it says so (RFC 9211).
 
-use http::HeaderName;
 use http::StatusCode;
 
 use crate::answer::Answer;
 use crate::fields::digits;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const CACHE_STATUS: &str = "cache-status";
 
 /// Why a request was forwarded, a response not stored, or a wait ended. A label of bounded
 /// cardinality and a word in the access log.
@@ -80,13 +79,15 @@ pub enum CacheReason {
     StaleIfError,
     /// The key was invalidated while the response arrived.
     Invalidated,
+    /// What was validated is not what is stored by now.
+    Superseded,
     /// The wait for another's fetch took longer than `collapse-wait`.
     WaitedTooLong,
 }
 
 impl CacheReason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [CacheReason; 35] = [
+    pub const ALL: [CacheReason; 36] = [
         Self::Disabled,
         Self::Method,
         Self::RequestBody,
@@ -121,6 +122,7 @@ impl CacheReason {
         Self::StaleWhileRevalidate,
         Self::StaleIfError,
         Self::Invalidated,
+        Self::Superseded,
         Self::WaitedTooLong,
     ];
 
@@ -150,6 +152,7 @@ impl CacheReason {
                 | Self::HeadOnly
                 | Self::CutShort
                 | Self::Invalidated
+                | Self::Superseded
         )
     }
 
@@ -190,6 +193,7 @@ impl CacheReason {
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::StaleIfError => "stale-if-error",
             Self::Invalidated => "invalidated",
+            Self::Superseded => "superseded",
             Self::WaitedTooLong => "waited-too-long",
         }
     }
@@ -253,7 +257,7 @@ impl Forward {
 impl CacheStatus {
     /// Adds our member after those of caches nearer to the server (RFC 9211 §2).
     pub fn append(&self, answer: &mut Answer) {
-        answer.append_with(&CACHE_STATUS, |text| self.write(text));
+        answer.append_with(CACHE_STATUS, |text| self.write(text));
     }
 
     fn write(&self, text: &mut Vec<u8>) {
@@ -298,7 +302,6 @@ fn parameter(text: &mut Vec<u8>, name: &str, value: &str) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
 
     use super::*;
 
@@ -345,7 +348,7 @@ mod tests {
     #[test]
     fn our_member_comes_after_the_servers() {
         let mut answer = Answer::new(StatusCode::OK, None, 0);
-        answer.append(&CACHE_STATUS, &HeaderValue::from_static("origin; hit"));
+        answer.append(CACHE_STATUS, b"origin; hit");
 
         CacheStatus::Hit { ttl: 1, detail: None }.append(&mut answer);
 

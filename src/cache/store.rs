@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +16,6 @@ use moka::ops::compute::Op;
 use crate::cache::combine::combine;
 use crate::cache::entry::Entry;
 use crate::cache::key::Key;
-use crate::cache::purge::How;
 
 /// Shards, when there is room: as many as busy cores, and a few.
 const SHARDS_MAX: u64 = 16;
@@ -34,6 +34,11 @@ const VARIANTS_MAX: usize = 64;
 /// entry grows: it makes room, of all others first.
 const VARIANTS_PART: u64 = 4;
 
+/// What becomes of a stored response: the same, another in its place, or nothing.
+pub trait Revise: FnMut(&Arc<Entry>) -> Option<Arc<Entry>> {}
+
+impl<T: FnMut(&Arc<Entry>) -> Option<Arc<Entry>>> Revise for T {}
+
 /// All stored responses of one key, the newest first (RFC 9111 §4.1).
 #[derive(Debug, Default)]
 pub struct Variants {
@@ -45,7 +50,7 @@ pub struct Variants {
 pub struct Store {
     shards: Box<[moka::sync::Cache<Key, Arc<Variants>, foldhash::fast::RandomState>]>,
     shard_bytes: u64,
-    /// For each shard, whose turn it is to insert.
+    /// For each shard, whose turn it is to change something.
     turns: Box<[Mutex<()>]>,
     /// Keys that came, and keys that were taken away by their address or by a purge.
     added: AtomicU64,
@@ -59,26 +64,40 @@ impl Variants {
     }
 
     /// These and `entry`, in place of what the same request fields select. A part takes the place of
-    /// an older part only, which it is combined with where that is possible; what is whole stays.
-    fn with(&self, key: &Key, entry: Arc<Entry>, object_max: u64) -> Self {
+    /// an older part only, which it is combined with where that is possible; what is whole stays. `revise` says
+    /// what has become of the others.
+    fn with(&self, key: &Key, entry: Arc<Entry>, object_max: u64, revise: impl Revise) -> Self {
         let selection = entry.head.meta.selection.clone();
         let is_same = |old: &&Arc<Entry>| old.head.meta.selection == selection;
-        let older_part = self.entries.iter().filter(is_same).find(|old| old.head.meta.part.is_some());
+        let olds: Vec<_> = self.entries.iter().filter_map(revise).collect();
+        let older_part = olds.iter().filter(is_same).find(|old| old.head.meta.part.is_some());
         let combined = older_part.and_then(|old| combine(old, &entry));
         let entry = combined.map_or(entry, Arc::new);
         let is_part = entry.head.meta.part.is_some();
         let is_replaced = |old: &Arc<Entry>| is_same(&old) && (!is_part || old.head.meta.part.is_some());
         let mut bytes = entry.bytes() + key.bytes() as u64;
         let mut entries = vec![entry];
-        for old in self.entries.iter().filter(|old| !is_replaced(old)) {
+        for old in olds.into_iter().filter(|old| !is_replaced(old)) {
             let weight = old.bytes();
             if entries.len() == VARIANTS_MAX || bytes + weight > object_max / VARIANTS_PART {
                 break;
             }
             bytes += weight;
-            entries.push(old.clone());
+            entries.push(old);
         }
         Self { entries, bytes }
+    }
+
+    /// What becomes of them; `None` when that is nothing else.
+    fn revised(&self, key: &Key, revise: impl Revise) -> Option<Self> {
+        let entries: Vec<_> = self.entries.iter().filter_map(revise).collect();
+        if entries.len() == self.entries.len()
+            && entries.iter().zip(&self.entries).all(|(a, b)| Arc::ptr_eq(a, b))
+        {
+            return None;
+        }
+        let bytes = key.bytes() as u64 + entries.iter().map(|entry| entry.bytes()).sum::<u64>();
+        Some(Self { entries, bytes })
     }
 }
 
@@ -114,76 +133,72 @@ impl Store {
         self.shard(key).contains_key(key)
     }
 
-    /// Adds `entry` to the variants of `key`, atomically for the key.
-    pub fn insert(&self, key: &Key, entry: Arc<Entry>) {
+    /// Adds `entry` to the variants of `key`, if `may_stay` says so when nobody else can change them; whether it
+    /// did. What it finds there is revised.
+    pub fn insert(
+        &self,
+        key: &Key,
+        entry: Arc<Entry>,
+        may_stay: impl FnOnce() -> bool,
+        revise: impl Revise,
+    ) -> bool {
         let object_max = self.object_max();
-        let index = key.spread() % self.shards.len();
-        let shard = &self.shards[index];
         let is_heavy = entry.bytes() > self.shard_bytes / PROMPT_PART;
+        let shard = self.shard(key);
         {
+            let _turn = self.turn(self.index(key));
+            if !may_stay() {
+                return false;
+            }
             // moka can do both under a lock of its own, but then it counts one more use of a new key, and new
             // ones look popular when it chooses whom to keep.
-            let _turn = self.turns[index].lock().unwrap_or_else(PoisonError::into_inner);
             if shard.contains_key(key) {
                 shard.entry_by_ref(key).and_upsert_with(|old| {
                     let none = Variants::default();
-                    Arc::new(old.as_ref().map_or(&none, |old| old.value()).with(key, entry, object_max))
+                    let old = old.as_ref().map_or(&none, |old| old.value());
+                    Arc::new(old.with(key, entry, object_max, revise))
                 });
             } else {
-                shard.insert(key.clone(), Arc::new(Variants::default().with(key, entry, object_max)));
+                shard.insert(key.clone(), Arc::new(Variants::default().with(key, entry, object_max, revise)));
                 self.added.fetch_add(1, Relaxed);
             }
         }
         if is_heavy {
             shard.run_pending_tasks();
         }
+        true
     }
 
-    /// Forgets every variant of `key`.
+    /// Forgets every variant of `key`. What is told not to stay before this is called is not there when it returns.
     pub fn remove(&self, key: &Key) {
+        let _turn = self.turn(self.index(key));
         let removed = self.shard(key).remove(key);
         self.removed.fetch_add(u64::from(removed.is_some()), Relaxed);
     }
 
-    /// Forgets every stored response that `wants` chooses, or makes it stale; how many there were. It
-    /// looks at all of them: what is stored meanwhile may be missed.
-    pub fn purge(&self, how: How, wants: impl Fn(&Key, &Entry) -> bool) -> u64 {
-        let mut count = 0;
-        for shard in &self.shards {
-            for (key, variants) in shard {
-                if variants.entries.iter().any(|entry| wants(&key, entry)) {
-                    count += self.purge_key(&key, how, |entry| wants(&key, entry));
-                }
-            }
-        }
-        count
-    }
-
-    /// The same for the variants of one key.
-    pub fn purge_key(&self, key: &Key, how: How, wants: impl Fn(&Entry) -> bool) -> u64 {
-        let mut count = 0;
+    /// Puts in place of every variant of `key` what becomes of it. As with [`Self::remove`].
+    pub fn revise(&self, key: &Key, revise: impl Revise) {
+        let _turn = self.turn(self.index(key));
         self.shard(key).entry_by_ref(key).and_compute_with(|old| {
             let Some(old) = old else { return Op::Nop };
-            let mut kept = Variants { entries: Vec::new(), bytes: key.bytes() as u64 };
-            for entry in &old.value().entries {
-                let is_wanted = wants(entry);
-                count += u64::from(is_wanted);
-                let entry = match how {
-                    How::Hard if is_wanted => continue,
-                    How::Soft(now) if is_wanted => Arc::new(entry.stale_from(now)),
-                    How::Invalid if is_wanted => Arc::new(entry.invalid()),
-                    _ => entry.clone(),
-                };
-                kept.bytes += entry.bytes();
-                kept.entries.push(entry);
+            match old.value().revised(key, revise) {
+                None => Op::Nop,
+                Some(kept) if !kept.entries.is_empty() => Op::Put(Arc::new(kept)),
+                Some(_) => {
+                    self.removed.fetch_add(1, Relaxed);
+                    Op::Remove
+                }
             }
-            if !kept.entries.is_empty() {
-                return Op::Put(Arc::new(kept));
-            }
-            self.removed.fetch_add(1, Relaxed);
-            Op::Remove
         });
-        count
+    }
+
+    /// All keys and their variants; what is stored meanwhile may be left out. What is told not to stay before this is
+    /// called is not stored behind its back.
+    pub fn iter(&self) -> impl Iterator<Item = (Arc<Key>, Arc<Variants>)> {
+        self.shards.iter().enumerate().flat_map(|(index, shard)| {
+            drop(self.turn(index));
+            shard.iter()
+        })
     }
 
     /// Keys that are stored, approximately.
@@ -215,7 +230,15 @@ impl Store {
     }
 
     fn shard(&self, key: &Key) -> &moka::sync::Cache<Key, Arc<Variants>, foldhash::fast::RandomState> {
-        &self.shards[key.spread() % self.shards.len()]
+        &self.shards[self.index(key)]
+    }
+
+    fn index(&self, key: &Key) -> usize {
+        key.spread() % self.shards.len()
+    }
+
+    fn turn(&self, index: usize) -> MutexGuard<'_, ()> {
+        self.turns[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -227,6 +250,10 @@ mod tests {
     use crate::cache::entry::StoredBody;
     use crate::cache::entry::tests::entry;
 
+    fn insert(store: &Store, key: &Key, entry: Arc<Entry>) {
+        assert!(store.insert(key, entry, || true, |old| Some(old.clone())));
+    }
+
     #[test]
     fn variants_of_a_key_are_bounded() {
         let store = Store::new(64 << 20);
@@ -235,17 +262,42 @@ mod tests {
 
         for n in 0..2 * VARIANTS_MAX {
             let mut head = (*base.head).clone();
-            let mut req = http::HeaderMap::new();
-            req.insert("x-a", n.into());
+            let mut req = crate::fields::Fields::new();
+            req.append("x-a", n.to_string().as_bytes());
             head.meta.selection =
-                crate::cache::vary::Selection::of(&req, &head.headers, &Default::default()).unwrap();
-            store.insert(&key, Arc::new(Entry { head: Arc::new(head), body: base.body.clone() }));
+                crate::cache::vary::Selection::of(&req, &head.fields, &Default::default()).unwrap();
+            insert(&store, &key, Arc::new(Entry { head: Arc::new(head), ..(*base).clone() }));
         }
 
         assert_eq!(store.get(&key).unwrap().iter().count(), VARIANTS_MAX);
-        store.insert(&key, base.clone());
-        store.insert(&key, base);
+        insert(&store, &key, base.clone());
+        insert(&store, &key, base);
         assert_eq!(store.get(&key).unwrap().iter().count(), VARIANTS_MAX);
+    }
+
+    #[test]
+    fn a_walk_sees_what_was_allowed_to_stay_before_it_began() {
+        let store = Store::new(64 << 20);
+        let key = Key::new("app", "http", "h", "/");
+        let base = entry(&[("cache-control", "max-age=60")], "abc");
+        let (begins, begun) = std::sync::mpsc::channel();
+
+        std::thread::scope(|scope| {
+            let mut walk = None;
+            let may_stay = || {
+                walk = Some(scope.spawn(|| {
+                    begins.send(()).unwrap();
+                    store.iter().count()
+                }));
+                begun.recv().unwrap();
+                // Time to overtake us, for a walk that does not wait.
+                (0..1000).for_each(|_| std::thread::yield_now());
+                true
+            };
+            assert!(store.insert(&key, base, may_stay, |old| Some(old.clone())));
+
+            assert_eq!(walk.unwrap().join().unwrap(), 1);
+        });
     }
 
     #[test]
@@ -255,8 +307,8 @@ mod tests {
         let body = StoredBody::new(vec![Bytes::from(vec![0; 200 << 10])]);
 
         for n in 0..60 {
-            let large = Entry { head: base.head.clone(), body: body.clone() };
-            store.insert(&Key::new("app", "http", "h", &format!("/{n}")), Arc::new(large));
+            let large = Entry { body: body.clone(), ..(*base).clone() };
+            insert(&store, &Key::new("app", "http", "h", &format!("/{n}")), Arc::new(large));
         }
 
         let bytes: u64 = store.shards.iter().flatten().map(|(_, variants)| variants.bytes).sum();
@@ -269,7 +321,7 @@ mod tests {
         let base = entry(&[("cache-control", "max-age=60")], "abc");
 
         for n in 0..1000 {
-            store.insert(&Key::new("app", "http", "h", &format!("/{n}")), base.clone());
+            insert(&store, &Key::new("app", "http", "h", &format!("/{n}")), base.clone());
         }
         store.settle();
 

@@ -1,15 +1,13 @@
 //! Names that a response gives itself, so that it can be purged by them.
 
-use http::HeaderMap;
-use http::HeaderName;
-
 use crate::cache::directives::Members;
 use crate::cache::directives::strings;
+use crate::fields::Fields;
 
-const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
-const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
-const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
-const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
+const SURROGATE_KEY: &str = "surrogate-key";
+const CACHE_TAG: &str = "cache-tag";
+const CACHE_GROUPS: &str = "cache-groups";
+const CACHE_GROUP_INVALIDATION: &str = "cache-group-invalidation";
 
 /// Names of one response that are kept, the first ones. RFC 9875 §2 asks for 32 groups at least.
 const TAGS_MAX: usize = 128;
@@ -28,31 +26,28 @@ pub struct Tags {
 
 impl Tags {
     /// Reads `Surrogate-Key` (separated by spaces), `Cache-Tag` (by commas) and `Cache-Groups`.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(fields: &Fields) -> Self {
         let names = [SURROGATE_KEY, CACHE_TAG, CACHE_GROUPS];
-        if !names.iter().any(|name| headers.contains_key(name)) {
+        if !names.iter().any(|name| fields.has(*name)) {
             return Self::default();
         }
-        let keys = headers
-            .get_all(SURROGATE_KEY)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|b| b.is_ascii_whitespace()));
-        let tags = headers.get_all(CACHE_TAG).iter().flat_map(|line| Members::new(line.as_bytes()));
+        let keys = fields.get_all(SURROGATE_KEY).flat_map(|line| line.split(|b| b.is_ascii_whitespace()));
+        let tags = fields.get_all(CACHE_TAG).flat_map(Members::new);
         let text = |name: &[u8]| std::str::from_utf8(name).ok().map(Box::from);
         Self {
             tags: kept(keys.chain(tags).filter_map(text)),
-            groups: kept(strings(headers, &CACHE_GROUPS).into_iter().map(String::into_boxed_str)),
+            groups: kept(strings(fields, CACHE_GROUPS).into_iter().map(String::into_boxed_str)),
         }
     }
 
-    /// True when the response calls itself so, in either way.
-    pub fn have(&self, tag: &str) -> bool {
-        self.tags.iter().any(|own| **own == *tag) || self.is_in_group(tag)
+    /// What the response calls itself, in either way.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().chain(&*self.groups).map(|name| &**name)
     }
 
-    /// True when the response is in this group of its origin.
-    pub fn is_in_group(&self, group: &str) -> bool {
-        self.groups.iter().any(|own| **own == *group)
+    /// The groups of its origin that the response is in.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().map(|name| &**name)
     }
 
     /// Bytes of memory behind them.
@@ -62,29 +57,29 @@ impl Tags {
 }
 
 /// The groups that the answer to an unsafe method makes worthless (RFC 9875 §3).
-pub fn invalidated_groups(headers: &HeaderMap) -> Vec<String> {
-    let mut groups = match headers.contains_key(CACHE_GROUP_INVALIDATION) {
-        true => strings(headers, &CACHE_GROUP_INVALIDATION),
-        false => Vec::new(),
-    };
-    groups.truncate(TAGS_MAX);
-    groups
+pub fn invalidated_groups(fields: &Fields) -> Vec<String> {
+    if !fields.has(CACHE_GROUP_INVALIDATION) {
+        return Vec::new();
+    }
+    // Nothing is in a group whose name is not kept.
+    let groups = strings(fields, CACHE_GROUP_INVALIDATION).into_iter();
+    groups.filter(|name| is_kept(name)).take(TAGS_MAX).collect()
 }
 
 fn kept(names: impl Iterator<Item = Box<str>>) -> Box<[Box<str>]> {
-    names.filter(|name| !name.is_empty() && name.len() <= TAG_BYTES_MAX).take(TAGS_MAX).collect()
+    names.filter(|name| is_kept(name)).take(TAGS_MAX).collect()
+}
+
+fn is_kept(name: &str) -> bool {
+    !name.is_empty() && name.len() <= TAG_BYTES_MAX
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
+    fn headers(fields: &[(&'static str, &str)]) -> Fields {
+        fields.iter().copied().collect()
     }
 
     #[test]
@@ -96,13 +91,8 @@ mod tests {
             ("cache-groups", "\"g\", \"h i\";x=y, token"),
         ]));
 
-        for tag in ["a", "b", "c", "d e", "f", "g", "h i"] {
-            assert!(tags.have(tag), "{tag}");
-        }
-        for tag in ["d", "e", "token", "", "A"] {
-            assert!(!tags.have(tag), "{tag}");
-        }
-        assert!(tags.is_in_group("g") && !tags.is_in_group("a"));
+        assert_eq!(tags.names().collect::<Vec<_>>(), ["a", "b", "c", "d e", "f", "g", "h i"]);
+        assert_eq!(tags.groups().collect::<Vec<_>>(), ["g", "h i"]);
     }
 
     #[test]
@@ -112,7 +102,9 @@ mod tests {
         let tags = Tags::of(&headers(&[("surrogate-key", &many), ("cache-tag", &long)]));
 
         assert_eq!(tags.tags.len(), TAGS_MAX);
-        assert!(!tags.have(&long));
+        assert!(tags.names().all(|name| name != long));
+        let groups = format!("\"{long}\", \"\", \"a\"");
+        assert_eq!(invalidated_groups(&headers(&[("cache-group-invalidation", &groups)])), ["a"]);
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 use std::cmp::Ordering;
 
-use http::HeaderMap;
 use http::HeaderName;
-use http::HeaderValue;
 use http::header;
 
 use crate::cache::directives::Members;
 use crate::cache::status::CacheReason;
 use crate::config::CacheKey;
 use crate::fields;
+use crate::fields::Fields;
+use crate::fields::Known;
 
 /// Fields that one response may vary on. Sixteen: real ones name one to four, and each is compared
 /// at every look-up.
@@ -61,7 +61,7 @@ enum Value {
 
 /// What a request says in the fields that choose; each is read once, however many responses it is compared with.
 pub struct Choosing<'r> {
-    headers: &'r HeaderMap,
+    fields: &'r Fields,
     read: RefCell<Vec<(Source, Value)>>,
 }
 
@@ -72,13 +72,13 @@ struct Name(HeaderName);
 impl Selection {
     /// Reads every `Vary` line; `*` anywhere, or a field that we rewrite, refuses the response. `key` adds
     /// to what is read.
-    pub fn of(req: &HeaderMap, res: &HeaderMap, key: &CacheKey) -> Result<Self, CacheReason> {
+    pub fn of(req: &Fields, res: &Fields, key: &CacheKey) -> Result<Self, CacheReason> {
         let mut sources: Vec<Source> =
             key.headers.iter().map(|name| Source::Header(Name(name.clone()))).collect();
         sources.extend(key.cookies.iter().map(|name| Source::Cookie(name.as_str().into())));
         let added = sources.len();
-        for line in res.get_all(header::VARY) {
-            for member in Members::new(line.as_bytes()) {
+        for line in res.get_all(Known::Vary) {
+            for member in Members::new(line) {
                 // What is not a field name is treated like `*`: we cannot tell what it means.
                 let name = HeaderName::from_bytes(member).map_err(|_| CacheReason::VaryAny)?;
                 if name == "*" || REWRITTEN.contains(&name) {
@@ -125,7 +125,7 @@ impl Source {
         }
     }
 
-    fn value(&self, req: &HeaderMap) -> Value {
+    fn value(&self, req: &Fields) -> Value {
         match self {
             Source::Header(Name(name)) => normalised(req, name),
             Source::Cookie(name) => fields::cookie_bytes(req, name).map_or(Value::Absent, Value::of),
@@ -141,24 +141,24 @@ impl Value {
 
 impl<'r> Choosing<'r> {
     /// What this request says.
-    pub fn of(headers: &'r HeaderMap) -> Self {
-        Choosing { headers, read: RefCell::default() }
+    pub fn of(fields: &'r Fields) -> Self {
+        Choosing { fields, read: RefCell::default() }
     }
 
     fn has(&self, source: &Source, stored: Option<&[u8]>) -> bool {
         if let Source::Header(Name(name)) = source {
-            let mut lines = self.headers.get_all(name).iter();
+            let mut lines = self.fields.get_all(name);
             match (lines.next(), lines.next(), stored) {
                 (None, _, None) => return true,
                 (None, _, Some(_)) | (Some(_), _, None) => return false,
                 // Almost always: one line, the very bytes. No allocation.
-                (Some(line), None, Some(stored)) if line.as_bytes() == stored => return true,
+                (Some(line), None, Some(stored)) if line == stored => return true,
                 _ => {}
             }
         }
         let mut read = self.read.borrow_mut();
         let index = read.iter().position(|(known, _)| known == source).unwrap_or_else(|| {
-            read.push((source.clone(), source.value(self.headers)));
+            read.push((source.clone(), source.value(self.fields)));
             read.len() - 1
         });
         match &read[index].1 {
@@ -185,8 +185,8 @@ impl Ord for Name {
 /// commas gone, which no server makes anything of. Of the fields that are lists by their grammar also empty
 /// members, case and order (RFC 9110 §12.5.3, §12.5.4: it is the weights that rank). In any other field
 /// `https://a` and `https://a,` are two things, and a server may answer them differently.
-fn normalised(headers: &HeaderMap, name: &HeaderName) -> Value {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+fn normalised(fields: &Fields, name: &HeaderName) -> Value {
+    let lines: Vec<&[u8]> = fields.get_all(name).collect();
     if lines.is_empty() {
         return Value::Absent;
     }
@@ -212,20 +212,16 @@ fn normalised(headers: &HeaderMap, name: &HeaderName) -> Value {
 mod tests {
     use super::*;
 
-    fn matches(stored: &Selection, req: &HeaderMap) -> bool {
+    fn matches(stored: &Selection, req: &Fields) -> bool {
         stored.matches(&Choosing::of(req))
     }
 
-    fn of(req: &HeaderMap, res: &HeaderMap) -> Result<Selection, CacheReason> {
+    fn of(req: &Fields, res: &Fields) -> Result<Selection, CacheReason> {
         Selection::of(req, res, &CacheKey::default())
     }
 
-    fn headers(name: &'static str, lines: &[&str]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for line in lines {
-            map.append(name, line.parse().unwrap());
-        }
-        map
+    fn headers(name: &'static str, lines: &[&str]) -> Fields {
+        lines.iter().map(|line| (name, line)).collect()
     }
 
     #[test]
@@ -249,7 +245,7 @@ mod tests {
     #[test]
     fn a_star_on_any_line_refuses() {
         for lines in [&["*"][..], &["a, *"], &["a", "*"], &["*, *"], &["a b"], &["a, X-Real-IP"]] {
-            let refused = of(&HeaderMap::new(), &headers("vary", lines));
+            let refused = of(&Fields::new(), &headers("vary", lines));
             assert_eq!(refused, Err(CacheReason::VaryAny), "{lines:?}");
         }
     }
@@ -262,15 +258,15 @@ mod tests {
             ..CacheKey::default()
         };
         let mut request = headers("x-tenant", &["a"]);
-        request.insert("cookie", "x=1; group=b".parse().unwrap());
-        let stored = Selection::of(&request, &HeaderMap::new(), &key).unwrap();
+        request.set(Known::Cookie, b"x=1; group=b");
+        let stored = Selection::of(&request, &Fields::new(), &key).unwrap();
 
         assert!(matches(&stored, &request));
-        request.insert("cookie", "x=2; group=b".parse().unwrap());
+        request.set(Known::Cookie, b"x=2; group=b");
         assert!(matches(&stored, &request), "another cookie does not matter");
-        request.insert("cookie", "group=c".parse().unwrap());
+        request.set(Known::Cookie, b"group=c");
         assert!(!matches(&stored, &request));
-        assert!(!matches(&stored, &HeaderMap::new()));
+        assert!(!matches(&stored, &Fields::new()));
     }
 
     #[test]
@@ -293,14 +289,13 @@ mod tests {
     #[test]
     fn a_cookie_of_the_key_is_all_that_a_server_may_read_into_it() {
         let key = CacheKey { cookies: vec!["group".to_owned()], ..CacheKey::default() };
-        let stored = Selection::of(&headers("cookie", &["group=vip"]), &HeaderMap::new(), &key).unwrap();
-        let none = Selection::of(&HeaderMap::new(), &HeaderMap::new(), &key).unwrap();
+        let stored = Selection::of(&headers("cookie", &["group=vip"]), &Fields::new(), &key).unwrap();
+        let none = Selection::of(&Fields::new(), &Fields::new(), &key).unwrap();
         for cookies in ["group=vip; group=guest", "group=\"vip\"", "group=", "group=vip; x=1; group=vip"] {
             assert!(!matches(&stored, &headers("cookie", &[cookies])), "{cookies}");
             assert!(!matches(&none, &headers("cookie", &[cookies])), "{cookies}");
         }
-        let mut junk = HeaderMap::new();
-        junk.insert("cookie", HeaderValue::from_bytes(b"group=\xff").unwrap());
+        let junk = Fields::from_iter([("cookie", b"group=\xff")]);
         assert!(!matches(&none, &junk), "what is no text is not nothing");
         assert!(matches(&stored, &headers("cookie", &["x=1; group=vip"])));
     }

@@ -1,49 +1,30 @@
 //! The head that travels on: written anew, in the order of the old one.
 //!
-//! For a server it is written as text at once, with no map in between. For a client it is a new map instead of changes to the
-//! old: `HeaderMap::remove` swaps the order of what is left. Either way a field that nobody decided to pass on is not passed
-//! on. One walk over the fields; everything that is the same for a whole connection is made once, in [`Peer`].
+//! It is made of what is passed on, instead of left over from what is not: a field that nobody decided about goes nowhere. One
+//! walk over the fields; everything that is the same for a whole connection is made once, in [`Peer`].
 
 mod client_ip;
 mod response;
 
-use std::cell::Cell;
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::HeaderName;
-use http::HeaderValue;
 use http::Method;
 use http::Version;
-use http::header;
-use http::request::Parts;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 
 use crate::fields;
+use crate::fields::Field;
+use crate::fields::Fields;
+use crate::fields::Known;
+use crate::fields::RequestHead;
 use crate::filter::guard;
 use crate::http1::text;
 
 pub use client_ip::client_ip;
 pub use response::interim_to_client;
 pub use response::to_client;
-
-/// Who the address in front of us believes the client to be, and came through whom.
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The scheme the client used.
-pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// The host the client asked for.
-pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// The port the client connected to.
-pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-/// The client, one address.
-pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-/// One word for one request, in everyone's logs.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
-const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
-const ZERO: HeaderValue = HeaderValue::from_static("0");
 
 /// Longest request id that is kept from a trusted peer. 128: W3C and vendor formats need less than 70.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -63,30 +44,34 @@ pub enum BodyLength {
 #[derive(Debug, Clone)]
 pub struct Peer {
     ip: IpAddr,
-    is_trusted: Cell<bool>,
-    address: HeaderValue,
-    scheme: HeaderValue,
-    port: HeaderValue,
+    address: Box<str>,
+    scheme: &'static str,
+    port: Box<str>,
     /// `for=…;proto=…;host=`
     forwarded: Box<[u8]>,
+    /// All that is said of it to servers, but for the host that it asks for, where it is believed nothing itself.
+    lines: Box<[u8]>,
 }
 
 impl Peer {
     /// `ip` is the other end of the connection (or what its PROXY header said), `port` our end.
-    pub fn new(ip: IpAddr, is_trusted: bool, scheme: &'static str, port: u16) -> Self {
+    pub fn new(ip: IpAddr, scheme: &'static str, port: u16) -> Self {
         let ip = ip.to_canonical();
         // RFC 7239 §6: IPv6 in brackets, and so in quotes.
         let node = match ip {
             IpAddr::V4(ip) => format!("for={ip};proto={scheme};host="),
             IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={scheme};host="),
         };
+        let lines = format!(
+            "x-forwarded-for: {ip}\r\nx-forwarded-proto: {scheme}\r\nx-forwarded-port: {port}\r\nx-real-ip: {ip}\r\n"
+        );
         Peer {
             ip,
-            is_trusted: Cell::new(is_trusted),
-            address: address_value(ip),
-            scheme: HeaderValue::from_static(scheme),
-            port: HeaderValue::from(port),
+            address: ip.to_string().into(),
+            scheme,
+            port: port.to_string().into(),
             forwarded: node.into_bytes().into(),
+            lines: lines.into_bytes().into(),
         }
     }
 
@@ -95,15 +80,22 @@ impl Peer {
         self.ip
     }
 
-    /// Whether it is believed what it says about the client.
-    pub fn is_trusted(&self) -> bool {
-        self.is_trusted.get()
+    /// What it is, where these are trusted: its connection may outlive a configuration.
+    pub fn kind(&self, trusted: &[IpNet]) -> PeerKind {
+        match trusted.iter().any(|net| net.contains(&self.ip)) {
+            true => PeerKind::TrustedProxy,
+            false => PeerKind::Client,
+        }
     }
+}
 
-    /// From now on it is believed if it is in one of `trusted`: its connection may outlive a configuration.
-    pub fn trust(&self, trusted: &[IpNet]) {
-        self.is_trusted.set(trusted.iter().any(|net| net.contains(&self.ip)));
-    }
+/// What the other end of a connection is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerKind {
+    /// The client itself, as far as we know; what it says about where a request came from is not believed.
+    Client,
+    /// One that is believed what it says about its client.
+    TrustedProxy,
 }
 
 /// All that [`to_server`] needs besides the head.
@@ -111,20 +103,22 @@ impl Peer {
 pub struct ForwardContext<'a> {
     /// The connection.
     pub peer: &'a Peer,
+    /// What it is to be taken for.
+    pub peer_kind: PeerKind,
     /// As [`client_ip`] found it.
     pub client_ip: IpAddr,
-    /// As the client sent it: `Checked::authority_value`.
-    pub host: &'a HeaderValue,
+    /// As the client sent it: `Checked::authority`.
+    pub host: &'a str,
     /// The `Host` that the server gets.
-    pub host_header: &'a HeaderValue,
-    /// As [`request_id`] made it.
-    pub request_id: &'a HeaderValue,
+    pub host_header: &'a [u8],
+    /// One word for this request.
+    pub request_id: &'a RequestId,
     /// `Checked::wants_websocket`.
     pub websocket: bool,
     /// The body that will follow.
     pub body: BodyLength,
     /// Ours in place of the client's `If-*` and `Range`; `None`: those are the server's to judge.
-    pub conditions: Option<&'a HeaderMap>,
+    pub conditions: Option<&'a Fields>,
 }
 
 /// The fields for the server.
@@ -136,33 +130,36 @@ pub struct ForwardContext<'a> {
 /// §8.2.3), and `Trailer` announces only what may be sent as one: the rest is left out when trailers are written.
 ///
 /// They are written to `out` as HTTP/1.1 writes them, a line each. Comes to the names of the trailers that are announced.
-pub fn to_server(head: &Parts, ctx: &ForwardContext<'_>, out: &mut Vec<u8>) -> Vec<HeaderName> {
-    let named = Named::of(&head.headers);
+pub fn to_server(head: &RequestHead, ctx: &ForwardContext<'_>, out: &mut Vec<u8>) -> Vec<HeaderName> {
+    let named = Named::of(&head.fields);
     let (mut wants_trailers, mut has_cookie, mut trailers) = (false, false, Vec::new());
-    text::field(out, &header::HOST, ctx.host_header.as_bytes());
-    for (name, value) in &head.headers {
-        match Fate::of(name.as_str()) {
-            Fate::Keep | Fate::Condition | Fate::Trailer if named.has(name.as_str()) => {}
-            Fate::Keep => text::field(out, name, value.as_bytes()),
+    text::field(out, Known::Host, ctx.host_header);
+    for field in head.fields.iter() {
+        match Fate::of(field) {
+            Fate::Keep | Fate::Condition | Fate::Trailer if named.has(field.name()) => {}
+            Fate::Keep => out.extend_from_slice(field.line()),
             Fate::Drop => {}
-            Fate::DropUnlessTrusted if ctx.peer.is_trusted() => text::field(out, name, value.as_bytes()),
+            Fate::DropUnlessTrusted if ctx.peer_kind == PeerKind::TrustedProxy => {
+                out.extend_from_slice(field.line())
+            }
             Fate::DropUnlessTrusted => {}
             Fate::Condition if ctx.conditions.is_some() => {}
-            Fate::Condition => text::field(out, name, value.as_bytes()),
-            Fate::Te => wants_trailers |= asks_for_trailers(value),
-            Fate::Trailer => put_trailer(out, value, &named, &mut trailers),
-            Fate::MaxForwards if head.method == Method::OPTIONS => put_max_forwards(out, value),
-            Fate::MaxForwards => text::field(out, name, value.as_bytes()),
+            Fate::Condition => out.extend_from_slice(field.line()),
+            Fate::Te => wants_trailers |= asks_for_trailers(field.value()),
+            Fate::Trailer => put_trailer(out, field.value(), &named, &mut trailers),
+            Fate::MaxForwards if head.method == Method::OPTIONS => put_max_forwards(out, field.value()),
+            Fate::MaxForwards => out.extend_from_slice(field.line()),
             Fate::Cookie if std::mem::replace(&mut has_cookie, true) => {}
-            Fate::Cookie => put_cookies(out, &head.headers),
+            Fate::Cookie => put_cookies(out, &head.fields),
         }
     }
-    ctx.conditions.into_iter().flatten().for_each(|(name, value)| text::field(out, name, value.as_bytes()));
+    let conditions = ctx.conditions.into_iter().flat_map(Fields::iter);
+    conditions.for_each(|field| out.extend_from_slice(field.line()));
     put_connection(out, ctx, wants_trailers);
     put_framing(out, head, ctx.body);
     put_origin(out, head, ctx);
-    text::field(out, &header::VIA, via(head.version).as_bytes());
-    text::field(out, &X_REQUEST_ID, ctx.request_id.as_bytes());
+    text::field(out, Known::Via, via(head.version).as_bytes());
+    text::field(out, Known::XRequestId, ctx.request_id.as_bytes());
     trailers
 }
 
@@ -180,19 +177,40 @@ pub fn origin_form(target: Option<&PathAndQuery>) -> PathAndQuery {
     }
 }
 
-/// The client's id when its peer is trusted and the id is fit for any log; else `fresh`, 32 hexadecimal digits.
-pub fn request_id(headers: &HeaderMap, peer: &Peer, fresh: u128) -> HeaderValue {
-    let theirs = if peer.is_trusted() { headers.get(X_REQUEST_ID) } else { None };
-    if let Some(id) = theirs.filter(|id| is_request_id(id.as_bytes())) {
-        return id.clone();
+/// One word for one request, in everyone's logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestId {
+    /// Ours: 32 hexadecimal digits.
+    Fresh([u8; 32]),
+    /// That of a trusted peer: letters, digits, dots, underscores and hyphens.
+    Theirs(Box<[u8]>),
+}
+
+impl RequestId {
+    /// The client's when its peer is trusted and the id is fit for any log; else `fresh`.
+    pub fn of(fields: &Fields, peer_kind: PeerKind, fresh: u128) -> Self {
+        let theirs = match peer_kind {
+            PeerKind::TrustedProxy => fields.get(Known::XRequestId),
+            PeerKind::Client => None,
+        };
+        if let Some(id) = theirs.filter(|id| is_request_id(id)) {
+            return RequestId::Theirs(id.into());
+        }
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [b'0'; 32];
+        for (byte, digits) in fresh.to_be_bytes().into_iter().zip(hex.as_chunks_mut().0) {
+            *digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+        }
+        RequestId::Fresh(hex)
     }
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = [b'0'; 32];
-    for (byte, digits) in fresh.to_be_bytes().into_iter().zip(hex.as_chunks_mut().0) {
-        *digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+
+    /// As a field's value.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            RequestId::Fresh(digits) => digits,
+            RequestId::Theirs(id) => id,
+        }
     }
-    // Cannot fail: digits.
-    HeaderValue::from_bytes(&hex).unwrap_or(ZERO)
 }
 
 /// What happens to a request's field.
@@ -208,24 +226,53 @@ enum Fate {
 }
 
 impl Fate {
+    fn of(field: Field<'_>) -> Fate {
+        Fate::of_known(field.known()).unwrap_or_else(|| Fate::of_other(field.name()))
+    }
+
     /// By name, which is in lower case.
-    fn of(name: &str) -> Fate {
-        match name {
-            "connection" | "close" | "keep-alive" | "transfer-encoding" | "upgrade" | "http2-settings"
-            | "content-length" | "host" | "expect" | "x-real-ip" | "x-request-id" | "x-forwarded-for"
-            | "forwarded" => Fate::Drop,
-            "te" => Fate::Te,
-            "trailer" => Fate::Trailer,
-            "max-forwards" => Fate::MaxForwards,
-            "cookie" => Fate::Cookie,
-            "if-none-match" | "if-modified-since" | "if-range" | "range" => Fate::Condition,
-            // Also plain `Proxy`, which CGI turns into HTTP_PROXY (CVE-2016-5385).
-            _ if name.starts_with("proxy") && matches!(name.as_bytes().get(5), None | Some(b'-')) => {
-                Fate::Drop
+    fn of_name(name: &[u8]) -> Fate {
+        Fate::of_known(Known::of(name)).unwrap_or_else(|| Fate::of_other(name))
+    }
+
+    fn of_known(known: Known) -> Option<Fate> {
+        Some(match known {
+            Known::Other => return None,
+            Known::Connection
+            | Known::Close
+            | Known::KeepAlive
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::Http2Settings
+            | Known::ContentLength
+            | Known::Host
+            | Known::Expect
+            | Known::XRealIp
+            | Known::XRequestId
+            | Known::XForwardedFor
+            | Known::Forwarded
+            | Known::ProxyAuthenticate
+            | Known::ProxyAuthenticationInfo
+            | Known::ProxyAuthorization
+            | Known::ProxyConnection => Fate::Drop,
+            Known::Te => Fate::Te,
+            Known::Trailer => Fate::Trailer,
+            Known::MaxForwards => Fate::MaxForwards,
+            Known::Cookie => Fate::Cookie,
+            Known::IfNoneMatch | Known::IfModifiedSince | Known::IfRange | Known::Range => Fate::Condition,
+            Known::XForwarded | Known::XForwardedHost | Known::XForwardedPort | Known::XForwardedProto => {
+                Fate::DropUnlessTrusted
             }
+            _ => Fate::Keep,
+        })
+    }
+
+    fn of_other(name: &[u8]) -> Fate {
+        match name {
+            // Also plain `Proxy`, which CGI turns into HTTP_PROXY (CVE-2016-5385).
+            [b'p', b'r', b'o', b'x', b'y'] | [b'p', b'r', b'o', b'x', b'y', b'-', ..] => Fate::Drop,
             _ if is_look_alike(name) => Fate::Drop,
-            "x-forwarded" => Fate::DropUnlessTrusted,
-            _ if name.starts_with("x-forwarded-") => Fate::DropUnlessTrusted,
+            _ if name.starts_with(b"x-forwarded-") => Fate::DropUnlessTrusted,
             _ => Fate::Keep,
         }
     }
@@ -233,81 +280,86 @@ impl Fate {
 
 /// Whether some server may read `name`, which is in lower case, as another: CGI and what came after it make `_` of a `-`,
 /// and some make it of whatever is no letter or digit.
-fn is_look_alike(name: &str) -> bool {
-    if name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+fn is_look_alike(name: &[u8]) -> bool {
+    if name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-') {
         return false;
     }
-    let plain = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    name.contains('_') || !matches!(Fate::of(plain.trim_matches('-')), Fate::Keep | Fate::Condition)
+    let plain: Vec<u8> = name.iter().map(|b| if b.is_ascii_alphanumeric() { *b } else { b'-' }).collect();
+    let is_edge = |b: &u8| *b != b'-';
+    let begin = plain.iter().position(is_edge).unwrap_or(plain.len());
+    let end = plain.iter().rposition(is_edge).map_or(begin, |last| last + 1);
+    name.contains(&b'_') || !matches!(Fate::of_name(&plain[begin..end]), Fate::Keep | Fate::Condition)
 }
 
 /// What a request may announce as a trailer: nothing that a server needs before the body, nothing that says who
 /// sends it or whether it may (RFC 9110 §6.5.1), and nothing that does not pass as a field.
-fn may_be_trailer(name: &str) -> bool {
+fn may_be_trailer(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     let is_of_the_head = matches!(
-        name.as_str(),
-        "authorization"
-            | "cache-control"
-            | "date"
-            | "origin"
-            | "pragma"
-            | "range"
-            | "set-cookie"
-            | "via"
-            | "vary"
+        Known::of(&name),
+        Known::Authorization
+            | Known::CacheControl
+            | Known::Date
+            | Known::Origin
+            | Known::Pragma
+            | Known::Range
+            | Known::SetCookie
+            | Known::Via
+            | Known::Vary
     );
-    let is_kept = matches!(Fate::of(&name), Fate::Keep);
-    is_kept && !is_of_the_head && !name.starts_with("content-") && !name.starts_with("if-")
+    let is_kept = matches!(Fate::of_name(&name), Fate::Keep);
+    is_kept && !is_of_the_head && !name.starts_with(b"content-") && !name.starts_with(b"if-")
 }
 
 /// The fields and trailers that `Connection` names, but for the words that everyone says and that name no field to keep.
-struct Named<'a>(Vec<&'a str>);
+struct Named<'a>(Vec<&'a [u8]>);
 
 impl<'a> Named<'a> {
-    fn of(headers: &'a HeaderMap) -> Self {
-        let usual = |t: &str| {
-            ["keep-alive", "close", "upgrade", "te"].iter().any(|usual| t.eq_ignore_ascii_case(usual))
+    fn of(fields: &'a Fields) -> Self {
+        let usual = |t: &[u8]| {
+            [&b"keep-alive"[..], b"close", b"upgrade", b"te"]
+                .iter()
+                .any(|usual| t.eq_ignore_ascii_case(usual))
         };
         // An empty vector, the usual case, does not allocate.
-        Named(fields::elements(headers, header::CONNECTION).filter(|t| !usual(t)).collect())
+        Named(fields.elements(Known::Connection).filter(|t| !usual(t)).collect())
     }
 
-    fn has(&self, name: &str) -> bool {
+    fn has(&self, name: &[u8]) -> bool {
         self.0.iter().any(|named| named.eq_ignore_ascii_case(name))
     }
 }
 
-fn put_trailer(out: &mut Vec<u8>, value: &HeaderValue, named: &Named<'_>, names: &mut Vec<HeaderName>) {
-    let may_pass = |name: &&str| may_be_trailer(name) && !named.has(name);
-    let announced = fields::of(value.to_str().unwrap_or_default()).filter(may_pass);
-    let allowed: Vec<&str> =
-        announced.filter(|name| name.parse().map(|name| names.push(name)).is_ok()).collect();
+fn put_trailer(out: &mut Vec<u8>, value: &[u8], named: &Named<'_>, names: &mut Vec<HeaderName>) {
+    let may_pass = |name: &&[u8]| may_be_trailer(name) && !named.has(name);
+    let announced = fields::of(value).filter(may_pass);
+    let allowed: Vec<&[u8]> =
+        announced.filter(|name| HeaderName::from_bytes(name).map(|name| names.push(name)).is_ok()).collect();
     if !allowed.is_empty() {
-        text::field(out, &header::TRAILER, allowed.join(", ").as_bytes());
+        text::field(out, Known::Trailer, &allowed.join(&b", "[..]));
     }
 }
 
 /// RFC 9110 §7.6.2: one less, which is this hop. The guard answers where there is none left.
-fn put_max_forwards(out: &mut Vec<u8>, value: &HeaderValue) {
+fn put_max_forwards(out: &mut Vec<u8>, value: &[u8]) {
     let left = guard::max_forwards(value).unwrap_or(0).saturating_sub(1);
     text::put(out, format_args!("max-forwards: {left}\r\n"));
 }
 
 /// `TE: trailers`, also with other codings and weights; those are not passed on.
-fn asks_for_trailers(value: &HeaderValue) -> bool {
-    fields::of(value.to_str().unwrap_or_default()).any(|t| t.eq_ignore_ascii_case("trailers"))
+fn asks_for_trailers(value: &[u8]) -> bool {
+    fields::of(value).any(|t| t.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The one `Cookie` of a request: HTTP/2 clients send crumbs.
-fn put_cookies(out: &mut Vec<u8>, headers: &HeaderMap) {
+fn put_cookies(out: &mut Vec<u8>, fields: &Fields) {
     out.extend_from_slice(b"cookie: ");
-    let crumbs = headers.get_all(header::COOKIE).iter().skip_while(|crumb| crumb.is_empty());
+    let crumbs = fields.get_all(Known::Cookie).skip_while(|crumb| crumb.is_empty());
     for (index, crumb) in crumbs.enumerate() {
         if index > 0 {
             out.extend_from_slice(b"; ");
         }
-        out.extend_from_slice(crumb.as_bytes());
+        out.extend_from_slice(crumb);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -322,7 +374,7 @@ fn put_connection(out: &mut Vec<u8>, ctx: &ForwardContext<'_>, wants_trailers: b
 }
 
 /// One framing, our own.
-fn put_framing(out: &mut Vec<u8>, head: &Parts, body: BodyLength) {
+fn put_framing(out: &mut Vec<u8>, head: &RequestHead, body: BodyLength) {
     let needs_length = || [Method::POST, Method::PUT, Method::PATCH].contains(&head.method);
     match body {
         BodyLength::Known(bytes) => text::put(out, format_args!("content-length: {bytes}\r\n")),
@@ -334,62 +386,53 @@ fn put_framing(out: &mut Vec<u8>, head: &Parts, body: BodyLength) {
 }
 
 /// Where the request came from: added to what a trusted peer says, in place of what another says.
-fn put_origin(out: &mut Vec<u8>, head: &Parts, ctx: &ForwardContext<'_>) {
-    let peer = ctx.peer;
-    let said = |name: &HeaderName| {
-        let lines = peer.is_trusted().then(|| head.headers.get_all(name));
+fn put_origin(out: &mut Vec<u8>, head: &RequestHead, ctx: &ForwardContext<'_>) {
+    let (peer, host) = (ctx.peer, ctx.host.as_bytes());
+    let is_proxy = ctx.peer_kind == PeerKind::TrustedProxy;
+    let said = |name: Known| {
+        let lines = is_proxy.then(|| head.fields.get_all(name));
         lines.into_iter().flatten()
     };
-    put_joined(out, &X_FORWARDED_FOR, said(&X_FORWARDED_FOR), &[peer.address.as_bytes()]);
-    for (name, value) in
-        [(X_FORWARDED_PROTO, &peer.scheme), (X_FORWARDED_HOST, ctx.host), (X_FORWARDED_PORT, &peer.port)]
-    {
-        if !(peer.is_trusted() && head.headers.contains_key(&name)) {
-            text::field(out, &name, value.as_bytes());
+    if is_proxy {
+        put_joined(out, Known::XForwardedFor, said(Known::XForwardedFor), &[peer.address.as_bytes()]);
+        for (name, value) in [(Known::XForwardedProto, peer.scheme), (Known::XForwardedPort, &peer.port)] {
+            if !head.fields.has(name) {
+                text::field(out, name, value.as_bytes());
+            }
         }
+        text::put(out, format_args!("x-real-ip: {}\r\n", ctx.client_ip));
+    } else {
+        out.extend_from_slice(&peer.lines);
     }
-    let host = ctx.host.as_bytes();
+    if said(Known::XForwardedHost).next().is_none() {
+        text::field(out, Known::XForwardedHost, host);
+    }
     // RFC 7239 §4: a value that is no token is quoted. A host of the grammar holds no quote itself.
-    let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
+    let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     let quote: &[u8] = if is_token { b"" } else { b"\"" };
-    let own = [&peer.forwarded, quote, host, quote];
-    put_joined(out, &header::FORWARDED, said(&header::FORWARDED), &own);
-    match ctx.client_ip == peer.ip {
-        true => text::field(out, &X_REAL_IP, peer.address.as_bytes()),
-        false => text::put(out, format_args!("x-real-ip: {}\r\n", ctx.client_ip)),
-    }
+    put_joined(out, Known::Forwarded, said(Known::Forwarded), &[&peer.forwarded, quote, host, quote]);
 }
 
 /// The lines before, then `parts`, which are the last element: one line, because many servers read only the first.
-fn put_joined<'a>(
-    out: &mut Vec<u8>,
-    name: &HeaderName,
-    before: impl Iterator<Item = &'a HeaderValue>,
-    parts: &[&[u8]],
-) {
-    out.extend_from_slice(name.as_str().as_bytes());
+fn put_joined<'a>(out: &mut Vec<u8>, name: Known, before: impl Iterator<Item = &'a [u8]>, parts: &[&[u8]]) {
+    out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     for value in before.filter(|v| !v.is_empty()) {
-        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(value);
         out.extend_from_slice(b", ");
     }
     parts.iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(b"\r\n");
 }
 
-fn address_value(ip: IpAddr) -> HeaderValue {
-    // Cannot fail: an address is visible ASCII.
-    HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-}
-
 /// RFC 9110 §7.6.3: the version in which the message came to us.
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
+fn via(version: Version) -> &'static str {
+    match version {
         Version::HTTP_09 | Version::HTTP_10 => "1.0 tidegate",
         Version::HTTP_2 => "2.0 tidegate",
         Version::HTTP_3 => "3.0 tidegate",
         _ => "1.1 tidegate",
-    })
+    }
 }
 
 fn is_request_id(id: &[u8]) -> bool {

@@ -10,15 +10,15 @@ mod response;
 
 use std::fmt;
 
-use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 use http::Version;
-use http::header;
 
 use crate::body::LENGTH_MAX;
 use crate::config::Limits;
 use crate::fields;
+use crate::fields::Field;
+use crate::fields::Known;
 use crate::fields::RequestHead;
 use crate::filter::authority::Authority;
 
@@ -26,9 +26,6 @@ pub use framing::Framing;
 pub use framing::framing;
 pub use response::BadResponse;
 pub use response::check_response;
-
-/// Bytes a field costs besides its name and value: `": "` and the end of its line.
-const FIELD_OVERHEAD_BYTES: usize = 4;
 
 /// Bytes of a method. Twice as many as the longest registered has, which is UPDATEREDIRECTREF.
 pub const METHOD_BYTES_MAX: usize = 32;
@@ -40,22 +37,10 @@ pub struct Checked<'a> {
     pub host: Authority<'a>,
     /// Host and port as the client sent them: of the target when it has an authority, else of `Host`.
     pub authority: &'a str,
-    host_field: Option<&'a HeaderValue>,
     /// The client asks for a websocket, over HTTP/1.1, properly.
     pub wants_websocket: bool,
     /// OPTIONS that `Max-Forwards` lets go no further: it is ours to answer (RFC 9110 §7.6.2).
     pub ends_here: bool,
-}
-
-impl Checked<'_> {
-    /// [`Checked::authority`] as a field value: a reference count when `Host` said the same.
-    pub fn authority_value(&self) -> HeaderValue {
-        match self.host_field {
-            Some(host) if host.as_bytes() == self.authority.as_bytes() => host.clone(),
-            // Cannot fail: an authority of the grammar is visible ASCII.
-            _ => HeaderValue::from_str(self.authority).unwrap_or_else(|_| HeaderValue::from_static("")),
-        }
-    }
 }
 
 /// Why a request is not served. Always the client's fault, and never worth a retry.
@@ -207,16 +192,16 @@ pub fn check_request<'a>(head: &'a RequestHead, limits: &Limits) -> Result<Check
         return Err(Refusal::MethodTooLong);
     }
     check_target(head, limits)?;
-    let fields = check_fields(head, limits)?;
-    let host_field = fields.host.map(|host| host.to_str().map_err(|_| Refusal::HostInvalid)).transpose()?;
+    let said = check_fields(head, limits)?;
+    let host_field =
+        said.host.map(|host| std::str::from_utf8(host).map_err(|_| Refusal::HostInvalid)).transpose()?;
     let authority = authority(head, host_field)?;
     let host = Authority::parse(authority).ok_or(Refusal::HostInvalid)?;
     Ok(Checked {
         host,
         authority,
-        host_field: fields.host,
         wants_websocket: check_websocket(head)?,
-        ends_here: fields.max_forwards == Some(0),
+        ends_here: said.max_forwards == Some(0),
     })
 }
 
@@ -254,8 +239,8 @@ fn check_target(head: &RequestHead, limits: &Limits) -> Result<(), Refusal> {
 
 /// What the walk over the fields remembers.
 #[derive(Default)]
-struct Fields<'a> {
-    host: Option<&'a HeaderValue>,
+struct Said<'a> {
+    host: Option<&'a [u8]>,
     /// Of OPTIONS alone.
     max_forwards: Option<u64>,
 }
@@ -264,8 +249,8 @@ struct Fields<'a> {
 /// websocket, or HTTP/1.0, is no error: the server may ignore `Upgrade`, and curl sends `h2c` with any body.
 pub fn wants_websocket(head: &RequestHead) -> bool {
     head.version == Version::HTTP_11
-        && head.get_all(&header::UPGRADE).is_some_and(|lines| lines.iter().any(names_websocket))
-        && head.elements(&header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && head.fields.get_all(Known::Upgrade).any(names_websocket)
+        && head.fields.elements(Known::Connection).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The same, of a request that may.
@@ -279,58 +264,59 @@ fn check_websocket(head: &RequestHead) -> Result<bool, Refusal> {
     }
 }
 
-fn check_fields<'a>(head: &'a RequestHead, limits: &Limits) -> Result<Fields<'a>, Refusal> {
-    if head.headers.len() > limits.headers {
+fn check_fields<'a>(head: &'a RequestHead, limits: &Limits) -> Result<Said<'a>, Refusal> {
+    if head.fields.len() > limits.headers {
         return Err(Refusal::FieldsTooMany);
     }
-    let mut fields = Fields::default();
+    let mut said = Said::default();
     let mut bytes = 0;
-    for (name, value) in &head.headers {
-        let name = name.as_str();
-        bytes += name.len() + value.len() + FIELD_OVERHEAD_BYTES;
+    for field in head.fields.iter() {
+        bytes += field.line().len();
         if bytes > limits.header_bytes {
             return Err(Refusal::FieldsTooLarge);
         }
-        check_field(head, &mut fields, name, value)?;
+        check_field(head, &mut said, field)?;
     }
     framing(head)?;
-    Ok(fields)
+    Ok(said)
 }
 
-fn check_field<'a>(
-    head: &RequestHead,
-    fields: &mut Fields<'a>,
-    name: &str,
-    value: &'a HeaderValue,
-) -> Result<(), Refusal> {
+fn check_field<'a>(head: &RequestHead, said: &mut Said<'a>, field: Field<'a>) -> Result<(), Refusal> {
     let is_http2 = head.version > Version::HTTP_11;
-    if is_http2 && is_malformed(name, value) {
+    if is_http2 && is_malformed(field) {
         return Err(Refusal::FieldInvalid);
     }
-    match name {
-        "host" if fields.host.replace(value).is_some() => return Err(Refusal::HostRepeated),
+    let value = field.value();
+    match field.known() {
+        Known::Host if said.host.replace(value).is_some() => return Err(Refusal::HostRepeated),
         // RFC 9113 §8.2.2: these five, and TE but for trailers.
-        "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection" if is_http2 => {
+        Known::Connection
+        | Known::TransferEncoding
+        | Known::Upgrade
+        | Known::KeepAlive
+        | Known::ProxyConnection
+            if is_http2 =>
+        {
             return Err(Refusal::ConnectionSpecific);
         }
-        "te" if is_http2 && !value.as_bytes().eq_ignore_ascii_case(b"trailers") => {
+        Known::Te if is_http2 && !value.eq_ignore_ascii_case(b"trailers") => {
             return Err(Refusal::ConnectionSpecific);
         }
-        "connection" => {
-            for token in fields::of(value.to_str().map_err(|_| Refusal::Connection)?) {
-                if is_protected(token) || !token.bytes().all(fields::is_token_byte) {
+        Known::Connection => {
+            for token in fields::of(value) {
+                if is_protected(token) || !token.iter().all(|b| fields::is_token_byte(*b)) {
                     return Err(Refusal::Connection);
                 }
             }
         }
         // For any other method it may be ignored (RFC 9110 §7.6.2), and is; TRACE does not come here.
-        "max-forwards" if head.method == Method::OPTIONS => {
+        Known::MaxForwards if head.method == Method::OPTIONS => {
             let hops = max_forwards(value).ok_or(Refusal::MaxForwards)?;
-            if fields.max_forwards.replace(hops).is_some() {
+            if said.max_forwards.replace(hops).is_some() {
                 return Err(Refusal::MaxForwards);
             }
         }
-        "expect" if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+        Known::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
             return Err(Refusal::Expectation);
         }
         _ => {}
@@ -338,21 +324,22 @@ fn check_field<'a>(
     Ok(())
 }
 
-/// What the parser of HTTP/1.1 would not have let through, or would have cut off (RFC 9113 §8.2.1): `http` takes a quote for
-/// a part of a name, and white space around a value for a part of it.
-fn is_malformed(name: &str, value: &HeaderValue) -> bool {
+/// What the parser of HTTP/1.1 would have cut off: white space around a value (RFC 9113 §8.2.1).
+fn is_malformed(field: Field<'_>) -> bool {
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let value = value.as_bytes();
-    is_space(value.first()) || is_space(value.last()) || memchr::memchr(b'"', name.as_bytes()).is_some()
+    let value = field.value();
+    is_space(value.first()) || is_space(value.last())
 }
 
 // RFC 9112 §6.1: exactly `chunked`; known but not so, 400; unknown, 501.
-fn check_transfer_encoding(value: &HeaderValue) -> Result<(), Refusal> {
-    let line = value.to_str().map_err(|_| Refusal::TransferEncoding)?;
-    if line.eq_ignore_ascii_case("chunked") {
+fn check_transfer_encoding(value: &[u8]) -> Result<(), Refusal> {
+    if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    match fields::of(line).find(|coding| !coding.eq_ignore_ascii_case("chunked")) {
+    if fields::visible(value).is_none() {
+        return Err(Refusal::TransferEncoding);
+    }
+    match fields::of(value).find(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
         Some(_) => Err(Refusal::TransferCoding),
         None => Err(Refusal::TransferEncoding),
     }
@@ -378,7 +365,7 @@ fn authority<'a>(head: &'a RequestHead, host: Option<&'a str>) -> Result<&'a str
 
 /// Fields that `Connection` must not name, because without them the server would read another request
 /// (framing, host), or a more trusted one (what we and the proxies before us say about the client).
-fn is_protected(token: &str) -> bool {
+fn is_protected(token: &[u8]) -> bool {
     const NAMES: [&str; 18] = [
         "host",
         "content-length",
@@ -399,29 +386,28 @@ fn is_protected(token: &str) -> bool {
         "origin",
         "x-forwarded",
     ];
-    let begins = |with: &str| token.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let begins =
+        |with: &str| token.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()));
     // Conditions are part of what is asked: without If-Match, a write that must not happen does.
-    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name)) || begins("x-forwarded-") || begins("if-")
+    NAMES.iter().any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
+        || begins("x-forwarded-")
+        || begins("if-")
 }
 
 /// `Max-Forwards = 1*DIGIT` (RFC 9110 §7.6.2). More than can be counted is as many as can be.
-pub fn max_forwards(value: &HeaderValue) -> Option<u64> {
-    let digits = value.to_str().ok()?;
-    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+pub fn max_forwards(value: &[u8]) -> Option<u64> {
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    is_number.then(|| fields::number(value).unwrap_or(u64::MAX))
 }
 
 /// `Content-Length = 1*DIGIT` (RFC 9110 §8.6), of no more than [`LENGTH_MAX`].
-pub(super) fn content_length(value: &HeaderValue) -> Option<u64> {
-    let digits = value.to_str().ok()?;
-    // `parse` alone would take a sign.
-    let is_number = digits.bytes().all(|b| b.is_ascii_digit());
-    if is_number { digits.parse().ok().filter(|length| *length <= LENGTH_MAX) } else { None }
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+    fields::number(value).filter(|length| *length <= LENGTH_MAX)
 }
 
 /// Whether an `Upgrade` is for websocket, and for nothing else.
-fn names_websocket(value: &HeaderValue) -> bool {
-    value.as_bytes().eq_ignore_ascii_case(b"websocket")
+fn names_websocket(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"websocket")
 }
 
 #[cfg(test)]

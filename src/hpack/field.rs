@@ -1,8 +1,8 @@
 //! One field, as it is read and as the tables keep it.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
 
+use crate::fields::{self, Name as FieldName};
 use crate::hpack::size_of;
 
 /// A field of a block, as it was sent. What a table knows of it already is neither checked nor copied again.
@@ -14,7 +14,6 @@ pub struct Field<'a> {
     pub value: &'a [u8],
     known_name: Option<&'a Name>,
     known_value: Option<&'a Value>,
-    secrecy: Secrecy,
 }
 
 /// What begins with a colon (RFC 9113 section 8.3).
@@ -45,13 +44,6 @@ pub enum BadField {
     Value,
 }
 
-/// Whether a field may be compressed by who passes it on (RFC 7541 section 6.2.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Secrecy {
-    Open,
-    NeverIndexed,
-}
-
 /// A field in a table: what is known of it once is known for as often as it is named.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -62,7 +54,7 @@ pub(super) struct Entry {
 /// A name, looked at.
 #[derive(Debug, Clone)]
 pub(super) enum Name {
-    Header(HeaderName),
+    Field(Bytes),
     Pseudo(Pseudo),
     /// A pseudo-field that nobody knows, or no name.
     Other(Bytes),
@@ -71,7 +63,7 @@ pub(super) enum Name {
 /// A value, looked at if its name is a header's. Those of pseudo-fields have rules of their own.
 #[derive(Debug)]
 enum Value {
-    Header(HeaderValue),
+    Field(Bytes),
     Other(Bytes),
 }
 
@@ -79,23 +71,17 @@ impl<'a> Field<'a> {
     /// One that stands in a table.
     pub(super) fn of(entry: &'a Entry) -> Self {
         let (name, value) = (entry.name.as_bytes(), entry.value.as_bytes());
-        Field {
-            name,
-            value,
-            known_name: Some(&entry.name),
-            known_value: Some(&entry.value),
-            secrecy: Secrecy::Open,
-        }
+        Field { name, value, known_name: Some(&entry.name), known_value: Some(&entry.value) }
     }
 
     /// One that was sent in full.
-    pub(super) fn literal(name: &'a [u8], value: &'a [u8], secrecy: Secrecy) -> Self {
-        Field { name, value, known_name: None, known_value: None, secrecy }
+    pub(super) fn literal(name: &'a [u8], value: &'a [u8]) -> Self {
+        Field { name, value, known_name: None, known_value: None }
     }
 
     /// One whose value was sent, with a name that stands in a table.
-    pub(super) fn named(name: &'a Name, value: &'a [u8], secrecy: Secrecy) -> Self {
-        Field { known_name: Some(name), ..Field::literal(name.as_bytes(), value, secrecy) }
+    pub(super) fn named(name: &'a Name, value: &'a [u8]) -> Self {
+        Field { known_name: Some(name), ..Field::literal(name.as_bytes(), value) }
     }
 
     /// What it counts in a list of fields (RFC 9113 section 6.5.2).
@@ -106,7 +92,7 @@ impl<'a> Field<'a> {
     /// Which of the pseudo-fields it is; `None` if it is an ordinary field, or one without a proper name.
     pub fn pseudo(&self) -> Option<Pseudo> {
         match self.known_name {
-            Some(Name::Header(_)) => None,
+            Some(Name::Field(_)) => None,
             Some(Name::Pseudo(pseudo)) => Some(*pseudo),
             Some(Name::Other(_)) | None => Pseudo::of(self.name),
         }
@@ -116,55 +102,33 @@ impl<'a> Field<'a> {
     pub fn shared_value(&self) -> Bytes {
         match self.known_value {
             Some(Value::Other(bytes)) => bytes.clone(),
-            Some(Value::Header(_)) | None => Bytes::copy_from_slice(self.value),
+            Some(Value::Field(_)) | None => Bytes::copy_from_slice(self.value),
         }
     }
 
-    /// The name of an ordinary field. A quote passes, which is part of no token: `http` lets it.
+    /// The name and the value of an ordinary field.
     ///
     /// # Errors
-    /// It is not the name of a field in lower case.
-    pub fn header_name(&self) -> Result<HeaderName, BadField> {
-        match self.known_name {
-            Some(Name::Header(name)) => Ok(name.clone()),
-            Some(Name::Pseudo(_) | Name::Other(_)) => Err(BadField::Name),
-            None => HeaderName::from_lowercase(self.name).map_err(|_| BadField::Name),
-        }
-    }
-
-    /// The value of an ordinary field; sensitive if it may never be compressed.
-    ///
-    /// # Errors
-    /// It has control characters.
-    pub fn header_value(&self) -> Result<HeaderValue, BadField> {
-        let mut value = match self.known_value {
-            Some(Value::Header(value)) => value.clone(),
-            Some(Value::Other(_)) | None => {
-                HeaderValue::from_bytes(self.value).map_err(|_| BadField::Value)?
-            }
+    /// It is not the name of a field in lower case, or the value has control characters.
+    pub fn ordinary(&self) -> Result<(FieldName<'a>, &'a [u8]), BadField> {
+        let is_name = match self.known_name {
+            Some(name) => matches!(name, Name::Field(_)),
+            None => is_name(self.name),
         };
-        value.set_sensitive(self.secrecy == Secrecy::NeverIndexed);
-        Ok(value)
-    }
-
-    /// Both, of an ordinary field.
-    ///
-    /// # Errors
-    /// One of them is none.
-    pub fn header(&self) -> Result<(HeaderName, HeaderValue), BadField> {
-        Ok((self.header_name()?, self.header_value()?))
+        if !is_name {
+            return Err(BadField::Name);
+        }
+        let is_value = matches!(self.known_value, Some(Value::Field(_))) || fields::is_value(self.value);
+        if is_value { Ok((FieldName::from(self.name), self.value)) } else { Err(BadField::Value) }
     }
 }
 
 impl Entry {
     /// A field to be kept, on its own: a slice would keep all that it was sent with.
     pub(super) fn new(name: Name, value: &[u8]) -> Entry {
-        let header = match name {
-            Name::Header(_) => HeaderValue::from_bytes(value).ok(),
-            Name::Pseudo(_) | Name::Other(_) => None,
-        };
-        let value = header.map_or_else(|| Value::Other(Bytes::copy_from_slice(value)), Value::Header);
-        Entry { name, value }
+        let is_sound = matches!(name, Name::Field(_)) && fields::is_value(value);
+        let value = Bytes::copy_from_slice(value);
+        Entry { name, value: if is_sound { Value::Field(value) } else { Value::Other(value) } }
     }
 
     /// A field of the static table.
@@ -175,8 +139,8 @@ impl Entry {
                 value: Value::Other(Bytes::from_static(value.as_bytes())),
             },
             None => Entry {
-                name: Name::Header(HeaderName::from_static(name)),
-                value: Value::Header(HeaderValue::from_static(value)),
+                name: Name::Field(Bytes::from_static(name.as_bytes())),
+                value: Value::Field(Bytes::from_static(value.as_bytes())),
             },
         }
     }
@@ -193,16 +157,15 @@ impl Name {
         match Pseudo::of(name) {
             Some(Pseudo::Unknown) => Name::Other(Bytes::copy_from_slice(name)),
             Some(pseudo) => Name::Pseudo(pseudo),
-            None => HeaderName::from_lowercase(name)
-                .map_or_else(|_| Name::Other(Bytes::copy_from_slice(name)), Name::Header),
+            None if is_name(name) => Name::Field(Bytes::copy_from_slice(name)),
+            None => Name::Other(Bytes::copy_from_slice(name)),
         }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
         match self {
-            Name::Header(name) => name.as_str().as_bytes(),
+            Name::Field(name) | Name::Other(name) => name,
             Name::Pseudo(pseudo) => pseudo.as_bytes(),
-            Name::Other(name) => name,
         }
     }
 }
@@ -210,10 +173,14 @@ impl Name {
 impl Value {
     fn as_bytes(&self) -> &[u8] {
         match self {
-            Value::Header(value) => value.as_bytes(),
-            Value::Other(value) => value,
+            Value::Field(value) | Value::Other(value) => value,
         }
     }
+}
+
+/// A token in lower case (RFC 9113 section 8.2.1).
+fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|b| fields::is_token_byte(*b) && !b.is_ascii_uppercase())
 }
 
 impl Pseudo {

@@ -1,9 +1,6 @@
 //! Fields, as heads and trailers have them.
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-
-use crate::fields;
+use crate::fields::{self, Fields};
 
 /// Why a block is not one of fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,34 +15,66 @@ pub enum BadBlock {
 const USUAL_BYTES: usize = 32;
 
 /// The fields of a block that ends in an empty line (RFC 9112 section 5), in their order. A name is a token right before its
-/// colon; a value is one line, without the blanks around it and without control characters but tabs.
+/// colon; a value is one line, without the blanks around it and without control characters but tabs. `newlines` are where the
+/// lines of the block end, of as many of the first ones as is known.
 ///
 /// # Errors
 /// They are none, or more than `fields_max`.
-pub fn fields(block: &Bytes, fields_max: usize) -> Result<HeaderMap, BadBlock> {
-    let mut map = HeaderMap::with_capacity(fields_max.min(block.len() / USUAL_BYTES + 2));
-    let mut rest = &block[..];
+pub fn fields(
+    block: &[u8],
+    mut newlines: impl Iterator<Item = usize>,
+    fields_max: usize,
+) -> Result<Fields, BadBlock> {
+    if has_controls(block) {
+        return Err(BadBlock::Malformed);
+    }
+    let mut fields = Fields::of_text(block.to_vec(), fields_max.min(block.len() / USUAL_BYTES + 2));
+    let mut begin = 0;
     loop {
-        if let [b'\r', b'\n', behind @ ..] = rest {
-            return if behind.is_empty() { Ok(map) } else { Err(BadBlock::Malformed) };
+        if let [b'\r', b'\n', behind @ ..] = &block[begin..] {
+            return if behind.is_empty() { Ok(fields) } else { Err(BadBlock::Malformed) };
         }
-        if map.len() == fields_max {
+        if fields.len() == fields_max {
             return Err(BadBlock::TooMany);
         }
-        let (name, value, next) = field(block, rest).ok_or(BadBlock::Malformed)?;
-        map.try_append(name, value).map_err(|_| BadBlock::TooMany)?;
-        rest = next;
+        let newline = newlines.next().or_else(|| Some(begin + memchr::memchr(b'\n', &block[begin..])?));
+        let end = newline.ok_or(BadBlock::Malformed)? + 1;
+        debug_assert!(memchr::memchr(b'\n', &block[begin..end]) == Some(end - 1 - begin));
+        field(&mut fields, begin, end).ok_or(BadBlock::Malformed)?;
+        begin = end;
     }
 }
 
-/// The first field of `rest`, which is a part of `block`, and what follows it.
-fn field<'a>(block: &Bytes, rest: &'a [u8]) -> Option<(HeaderName, HeaderValue, &'a [u8])> {
-    let colon = rest.iter().position(|b| !fields::is_token_byte(*b)).filter(|end| rest[*end] == b':')?;
-    let name = HeaderName::from_bytes(&rest[..colon]).ok()?;
-    let rest = &rest[colon + 1..];
-    let end = memchr::memchr(b'\n', rest)?;
-    let value = block.slice_ref(trim(rest[..end].strip_suffix(b"\r")?));
-    Some((name, HeaderValue::from_maybe_shared(value).ok()?, &rest[end + 1..]))
+/// Whether there are control characters besides tabs, LF, and CR before an LF.
+fn has_controls(block: &[u8]) -> bool {
+    let is_control = |b: u8| (b < b' ' && !matches!(b, b'\t' | b'\r' | b'\n')) || b == 0x7f;
+    let Some((last, _)) = block.split_last() else { return false };
+    let pairs = block.iter().zip(&block[1..]);
+    // All of them are looked at, however it stands: that way many are at once.
+    let has = pairs.fold(false, |has, (b, next)| has | is_control(*b) | ((*b == b'\r') & (*next != b'\n')));
+    has | is_control(*last) | (*last == b'\r')
+}
+
+/// Takes the field whose line is `begin..end`.
+fn field(fields: &mut Fields, begin: usize, end: usize) -> Option<()> {
+    let line = &mut fields.text_mut()[begin..end];
+    let colon = fields::lower_token(line);
+    if colon == 0 || line[colon] != b':' {
+        return None;
+    }
+    let raw = line[colon + 1..].strip_suffix(b"\r\n")?;
+    // As nearly everyone writes it: one blank before the value, none behind it.
+    if let [b' ', value @ ..] = raw
+        && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+    {
+        fields.found(begin, begin + colon + 2, end);
+        return Some(());
+    }
+    let value = trim(raw).len();
+    let blanks = if value == 0 { 0 } else { raw.len() - raw.trim_ascii_start().len() };
+    let value_begin = begin + colon + 1 + blanks;
+    fields.found_loose(begin, begin + colon, value_begin, value_begin + value);
+    Some(())
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {
@@ -59,9 +88,12 @@ fn trim(mut value: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8]) -> Result<Vec<(String, Vec<u8>)>, BadBlock> {
-        let map = fields(&Bytes::copy_from_slice(text), 3)?;
-        Ok(map.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
+    fn read(text_of: &[u8]) -> Result<Vec<(String, Vec<u8>)>, BadBlock> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let known = text_of.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at);
+        let fields = fields(text_of, known, 3)?;
+        assert_eq!(Ok(&fields), super::fields(text_of, std::iter::empty(), 3).as_ref());
+        Ok(fields.iter().map(|field| (text(field.name()), field.value().to_vec())).collect())
     }
 
     #[test]

@@ -181,12 +181,10 @@ impl Chunked {
             return Err(BadChunk);
         }
         let Some(end) = end else { return Ok(Next::More) };
-        let block = bytes.split_to(end).freeze();
+        let block = bytes.split_to(end);
+        let fields = block::fields(&block, lines.newlines(), self.trailers_max).map_err(|_| BadChunk)?;
         self.state = State::Done;
-        if end == 2 {
-            return Ok(Next::End);
-        }
-        block::fields(&block, self.trailers_max).map(Next::Trailers).map_err(|_| BadChunk)
+        Ok(if fields.is_empty() { Next::End } else { Next::Trailers(fields.to_map()) })
     }
 }
 

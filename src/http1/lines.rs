@@ -5,6 +5,9 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BareLf;
 
+/// Line ends that are remembered: those of heads as they mostly are.
+const REMEMBERED: usize = 24;
+
 /// Looks for the empty line that ends a block, and for lines that end in LF alone. Each byte is looked at once, however
 /// the block arrives.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +18,9 @@ pub struct Lines {
     begin: usize,
     /// Bytes of the first line, without its end; 0 while it has none.
     first: usize,
+    /// Where the first lines end: whoever reads them need not look for that again.
+    newlines: [u16; REMEMBERED],
+    remembered: usize,
 }
 
 impl Lines {
@@ -28,6 +34,7 @@ impl Lines {
             if end == self.begin || bytes[end - 1] != b'\r' {
                 return Err(BareLf);
             }
+            self.remember(end);
             if end - 1 == self.begin {
                 return Ok(Some(end + 1));
             }
@@ -40,6 +47,18 @@ impl Lines {
         Ok(None)
     }
 
+    fn remember(&mut self, newline: usize) {
+        if let (Some(place), Ok(newline)) = (self.newlines.get_mut(self.remembered), u16::try_from(newline)) {
+            *place = newline;
+            self.remembered += 1;
+        }
+    }
+
+    /// Where the LF of each line stands, from the first line on; of the later ones of many there may be none.
+    pub fn newlines(&self) -> impl Iterator<Item = usize> {
+        self.newlines[..self.remembered].iter().map(|newline| usize::from(*newline))
+    }
+
     /// Bytes of the first line, once it has ended.
     pub fn first(&self) -> Option<usize> {
         (self.first > 0).then_some(self.first)
@@ -49,6 +68,22 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_lines_the_first_are_remembered() {
+        let short = "a\r\n".repeat(REMEMBERED + 3) + "\r\n";
+        let mut lines = Lines::default();
+        assert_eq!(lines.end(short.as_bytes()), Ok(Some(short.len())));
+        assert_eq!(
+            lines.newlines().collect::<Vec<_>>(),
+            (0..REMEMBERED).map(|n| 3 * n + 2).collect::<Vec<_>>()
+        );
+
+        let long = format!("a\r\n{}\r\nb\r\n\r\n", "x".repeat(usize::from(u16::MAX)));
+        let mut lines = Lines::default();
+        assert_eq!(lines.end(long.as_bytes()), Ok(Some(long.len())));
+        assert_eq!(lines.newlines().collect::<Vec<_>>(), [2]);
+    }
 
     #[test]
     fn a_block_ends_with_its_empty_line_and_only_in_crlf() {
@@ -66,6 +101,10 @@ mod tests {
             let mut lines = Lines::default();
             let found = (0..=text.len()).map(|n| lines.end(&text.as_bytes()[..n])).find(|f| *f != Ok(None));
             assert_eq!(found.unwrap_or(Ok(None)), expected, "{text:?}, byte by byte");
+            if let Ok(Some(end)) = expected {
+                let newlines: Vec<_> = text[..end].match_indices('\n').map(|(at, _)| at).collect();
+                assert_eq!(lines.newlines().collect::<Vec<_>>(), newlines, "{text:?}");
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ const SLICES_MAX: usize = 8;
 /// Text before each, and text behind the last.
 const PIECES_MAX: usize = (SLICES_MAX - 1) / 2;
 /// No more is gathered beyond: what waits for the client is memory that it holds.
-const FULL_BYTES: usize = 64 * 1024;
+const FULL_BYTES: usize = 128 * 1024;
 
 impl Outbox {
     /// With a head.

@@ -2,24 +2,26 @@
 
 use std::io::Write;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::fields::{Fields, Name};
 
 /// A field's line.
-pub fn field(text: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    text.extend_from_slice(name.as_str().as_bytes());
+pub fn field<'a>(text: &mut Vec<u8>, name: impl Into<Name<'a>>, value: &[u8]) {
+    text.extend_from_slice(name.into().as_bytes());
     text.extend_from_slice(b": ");
     text.extend_from_slice(value);
     text.extend_from_slice(b"\r\n");
 }
 
 /// An interim response, whole: there is no body (RFC 9112 section 6.3).
-pub fn interim(text: &mut Vec<u8>, status: StatusCode, fields: &HeaderMap) {
+pub fn interim(text: &mut Vec<u8>, status: StatusCode, fields: &Fields) {
     // The space before a reason is part of the line also where there is none (RFC 9112 section 4).
     put(
         text,
         format_args!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()),
     );
-    fields.iter().for_each(|(name, value)| field(text, name, value.as_bytes()));
+    fields.iter().for_each(|field| text.extend_from_slice(field.line()));
     text.extend_from_slice(b"\r\n");
 }
 

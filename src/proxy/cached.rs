@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 
 use crate::answer::Answer;
 use crate::body::Body;
 use crate::cache::policy::{self, StaleAllowed};
 use crate::cache::{
-    CacheReason, CacheStatus, Closed, Entry, Followed, Follower, Forward, Join, Key, Leader, Lookup, Times,
-    Writer, range, respond, respond_first, respond_stream, update_from_304,
+    CacheReason, CacheStatus, Closed, Entry, Epoch, Followed, Follower, Forward, Join, Key, Leader, Lookup,
+    Times, Writer, range, respond, respond_first, respond_stream, update_from_304,
 };
 use crate::clock::unix_now;
 use crate::config::CacheMode;
+use crate::fields::{self, Known};
 use crate::proxy::Step;
 use crate::proxy::exchange::{Exchange, note_stored};
 use crate::proxy::origin::{self, Conditions, Fetched};
@@ -23,8 +24,8 @@ use crate::proxy::reply::Failure;
 /// A request that the store has no answer for.
 pub struct Miss {
     key: Key,
-    /// Of the key, from before the look-up.
-    epoch: u64,
+    /// From before the look-up.
+    epoch: Epoch,
     /// Why it has none.
     why: CacheReason,
     /// What is to be validated, and when it may be used unvalidated.
@@ -73,7 +74,7 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
         return head_only(x, out, &miss).await;
     }
     let has_validator = miss.stale.as_ref().is_some_and(|(entry, _)| entry.head.meta.has_validator());
-    if x.head.has(&header::RANGE) && !has_validator {
+    if x.head.fields.has(Known::Range) && !has_validator {
         return part(x, out, &miss).await;
     }
     let joined = x.local.keep.cache.join(&miss.key, &x.head, unix_now(), x.rules(), miss.epoch);
@@ -81,28 +82,24 @@ pub(super) async fn fetch(x: &mut Exchange, out: Outgoing, miss: Miss) -> Result
         Join::Hit { entry, age, ttl } => Ok(hit(x, &entry, age, ttl)),
         Join::Lead(leader) => lead(x, leader, out, &miss).await,
         // What arrives is the whole; a part of it is sooner had from the server.
-        Join::Follow(_) if x.head.has(&header::RANGE) => part(x, out, &miss).await,
+        Join::Follow(_) if x.head.fields.has(Known::Range) => part(x, out, &miss).await,
         Join::Follow(follower) => follow(x, follower, out, &miss).await,
     }
 }
 
 /// The answer to a POST that is the answer to GET too (RFC 9110 section 9.3.3): it says so by a
-/// Content-Location that is its own address.
-pub fn answer_to_post(x: &mut Exchange, fetched: Fetched) -> Answer {
-    if x.head.method != Method::POST || x.route_config().cache.is_none() {
-        return x.to_client(fetched);
-    }
+/// Content-Location that is its own address. `epoch` is from before it was asked for; the POST's own invalidation
+/// of the key does not count.
+pub fn answer_to_post(x: &mut Exchange, fetched: Fetched, epoch: Option<Epoch>) -> Answer {
+    let Some(epoch) = epoch.filter(|_| x.head.method == Method::POST) else { return x.to_client(fetched) };
     let key = x.cache_key();
-    let location = fetched.parts.headers.get(header::CONTENT_LOCATION).and_then(|value| value.to_str().ok());
+    let location = fetched.parts.fields.get("content-location").and_then(fields::visible);
     let is_own = location.and_then(|location| key.same_origin(location)).as_ref() == Some(&key);
     if !is_own || x.rules().mode != CacheMode::On || !x.is_all_keyed() {
         return x.to_client(fetched);
     }
     x.note_cache("miss", CacheReason::Method.as_str());
-    let cache = &x.local.keep.cache;
-    // From after the fetch, because the POST has just invalidated the key itself.
-    let epoch = cache.epoch(&key);
-    let leader = cache.alone(&key, epoch);
+    let leader = x.local.keep.cache.alone(&key, epoch);
     let now = unix_now();
     let why = CacheReason::Method;
     let miss = Miss { key, epoch, why, stale: None, observed: None };
@@ -144,7 +141,7 @@ async fn lead(x: &mut Exchange, leader: Leader, out: Outgoing, miss: &Miss) -> R
     let asked = unix_now();
     let cache = &x.local.keep.cache;
     // What has been purged since the look-up is neither asked about nor served.
-    let stale = miss.stale.as_ref().filter(|_| cache.epoch(&miss.key) == miss.epoch);
+    let stale = miss.stale.as_ref().filter(|(entry, _)| cache.is_current(&miss.key, entry, miss.epoch));
     let is_candidate = miss.why == CacheReason::VaryMiss && stale.is_none();
     let candidates = if is_candidate { cache.candidates(&miss.key) } else { Vec::new() };
     let conditions = match stale {
@@ -152,17 +149,11 @@ async fn lead(x: &mut Exchange, leader: Leader, out: Outgoing, miss: &Miss) -> R
         None if !candidates.is_empty() => Conditions::AnyOf(&candidates),
         _ => Conditions::Cleared,
     };
-    let mut fetched = match (origin::fetch(x, out, conditions).await, stale) {
-        (Err(failure), Some((entry, allowed))) if failure.blames_server() && allowed.when_unreachable => {
-            return Ok(serve_stale(x, entry, CacheReason::StaleIfError));
-        }
-        (Ok(fetched), Some((entry, allowed)))
-            if fetched.parts.status.is_server_error() && allowed.on_error =>
-        {
-            return Ok(serve_stale(x, entry, CacheReason::StaleIfError));
-        }
-        (outcome, _) => outcome?,
-    };
+    let outcome = origin::fetch(x, out, conditions).await;
+    if let Some(entry) = stand_in(x, &outcome, miss) {
+        return Ok(serve_stale(x, &entry, CacheReason::StaleIfError));
+    }
+    let mut fetched = outcome?;
     let times = Times { asked, received: unix_now() };
     if fetched.parts.status == StatusCode::NOT_MODIFIED {
         let parts = &fetched.parts;
@@ -178,6 +169,24 @@ async fn lead(x: &mut Exchange, leader: Leader, out: Outgoing, miss: &Miss) -> R
         }
     }
     Ok(publish(x, leader, fetched, miss, times))
+}
+
+/// What may be served stale in place of this outcome, and has not been purged while it was awaited.
+fn stand_in(x: &Exchange, outcome: &Result<Fetched, Failure>, miss: &Miss) -> Option<Arc<Entry>> {
+    let may_stand_in = |allowed: &StaleAllowed| match outcome {
+        Ok(fetched) => fetched.parts.status.is_server_error() && allowed.on_error,
+        Err(failure) => failure.blames_server() && allowed.when_unreachable,
+    };
+    let (entry, _) = miss.stale.as_ref().filter(|(_, allowed)| may_stand_in(allowed))?;
+    let cache = &x.local.keep.cache;
+    if cache.is_current(&miss.key, entry, miss.epoch) {
+        return Some(entry.clone());
+    }
+    // What has been purged softly may be there still, on terms of its own.
+    match cache.lookup(&miss.key, &x.head, unix_now(), x.rules()) {
+        Lookup::Stale { entry, allowed, .. } if may_stand_in(&allowed) => Some(entry),
+        _ => None,
+    }
 }
 
 /// A part of what is not stored: asked for as it is, stored as the part that it is.
@@ -221,7 +230,7 @@ fn validated(
     let response = respond(&entry, &x.head, entry.age(times.received));
     let mut answer = x.stored_to_client(response, CacheStatus::Forward(forward));
     if let Some(cookie) = &fetched.cookie {
-        answer.append(&header::SET_COOKIE, cookie);
+        answer.append(Known::SetCookie, cookie.as_bytes());
     }
     answer
 }

@@ -11,17 +11,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, response};
+use http::{Method, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::answer::Answer;
 use crate::body::{Body, BodyError, End, Meter, Metered, PIECE, Room, Share};
-use crate::cache::policy;
-use crate::cache::{CacheReason, CacheStatus, Key, RequestPlan, keyed_authority, keyed_target, plan_request};
+use crate::cache::{
+    CacheReason, CacheStatus, Epoch, Key, RequestPlan, keyed_authority, keyed_target, plan_request,
+};
 use crate::clock::unix_seconds;
 use crate::config::{CacheMode, RouteCache};
-use crate::fields::RequestHead;
-use crate::filter::forward::{self, BodyLength, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
+use crate::fields::{self, Known, RequestHead, ResponseHead};
+use crate::filter::forward::{self, BodyLength, PeerKind, RequestId};
 use crate::filter::guard;
 use crate::observe::Record;
 use crate::proxy::origin::Fetched;
@@ -34,10 +35,8 @@ use crate::upstream::interim::Interim;
 use crate::upstream::pool::Upstream;
 use crate::upstream::side::Side;
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
 /// RFC 9110 section 7.6.3, of a stored response: it was received over HTTP/1.1.
-const VIA: HeaderValue = HeaderValue::from_static("1.1 tidegate");
+const VIA: &[u8] = b"1.1 tidegate";
 
 /// Response bytes that wait for the client of one HTTP/2 connection, all streams together: what feeds the socket, whose
 /// own buffer is the kernel's. Beyond, each stream may have one small piece.
@@ -51,18 +50,19 @@ pub struct Exchange {
     pub client: Rc<Client>,
     /// Index of the listener that it came by.
     listener: usize,
+    pub peer_kind: PeerKind,
     /// As the client sent it.
     pub head: RequestHead,
-    pub request_id: HeaderValue,
+    pub request_id: RequestId,
     /// Whom it is from, as far as that is believed.
     pub client_ip: IpAddr,
     /// Host and port, as the client sent them.
-    pub authority: HeaderValue,
+    pub authority: Box<str>,
     route: usize,
     /// The target, where the server does not get all of it.
     narrowed: Option<PathAndQuery>,
     /// Host and port, where the server gets another spelling of them.
-    respelled: Option<HeaderValue>,
+    respelled: Option<Box<str>>,
     pub facts: Facts,
     /// What the client gets, once that is known.
     body: Option<Metered>,
@@ -110,14 +110,14 @@ impl Exchange {
         turn: Rc<dyn Turn>,
     ) -> Box<Self> {
         let (view, listener) = client.door.place();
-        client.peer.trust(&view.config.listeners[listener].trusted_proxies);
+        let peer_kind = client.peer.kind(&view.config.listeners[listener].trusted_proxies);
         let fresh = local.rng.borrow_mut().u128(..);
-        let request_id = forward::request_id(&head.headers, &client.peer, fresh);
+        let request_id = RequestId::of(&head.fields, peer_kind, fresh);
         local.cells.gauge_add(view.listeners[listener].handles.in_flight, 1);
         Box::new(Exchange {
             route: view.routes.len() - 1,
             client_ip: client.peer.ip(),
-            authority: HeaderValue::from_static(""),
+            authority: Box::default(),
             facts: Facts::begin(&local, sent),
             turn: Some(turn),
             narrowed: None,
@@ -128,6 +128,7 @@ impl Exchange {
             view,
             client,
             listener,
+            peer_kind,
             head,
             request_id,
         })
@@ -137,17 +138,17 @@ impl Exchange {
     pub fn check(&mut self) -> Result<Asked, Failure> {
         let config = &self.view.config;
         let checked = guard::check_request(&self.head, &config.limits).map_err(Failure::Refused)?;
-        let authority = checked.authority_value();
+        let authority = checked.authority.into();
         let asked = Asked { wants_websocket: checked.wants_websocket, ends_here: checked.ends_here };
         self.authority = authority;
         let trusted = &config.listeners[self.listener].trusted_proxies;
-        self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.headers, trusted);
+        self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.fields, trusted);
         Ok(asked)
     }
 
     /// Step: whose is it?
     pub fn find_route(&mut self) -> Result<(), Failure> {
-        let host = router::normal_host(self.authority.to_str().unwrap_or_default());
+        let host = router::normal_host(&self.authority);
         let (listener, path) = (self.listener, self.head.uri.path());
         if self.view.router.is_ambiguous(listener, &host, path) {
             return Err(Failure::Refused(guard::Refusal::Path));
@@ -204,17 +205,16 @@ impl Exchange {
 
     /// True when a trusted peer says anything of host and scheme that the key does not hold byte for byte.
     fn is_told_otherwise(&self) -> bool {
-        let is_in_key = |proto: &HeaderValue| {
-            proto.to_str().is_ok_and(|proto| !proto.bytes().any(|b| b.is_ascii_uppercase()))
+        let is_in_key = |proto: &[u8]| {
+            fields::visible(proto).is_some_and(|proto| !proto.bytes().any(|b| b.is_ascii_uppercase()))
         };
-        self.told(&X_FORWARDED_HOST).any(|host| host.as_bytes() != self.keyed_authority().as_bytes())
-            || self.told(&X_FORWARDED_PROTO).enumerate().any(|(n, proto)| n > 0 || !is_in_key(proto))
+        self.told(Known::XForwardedHost).any(|host| host != self.keyed_authority().as_bytes())
+            || self.told(Known::XForwardedProto).enumerate().any(|(n, proto)| n > 0 || !is_in_key(proto))
     }
 
     /// What a trusted peer says, if it says anything.
-    fn told(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
-        let is_trusted = self.client.peer.is_trusted();
-        let lines = if is_trusted { self.head.get_all(name) } else { None };
+    fn told(&self, name: Known) -> impl Iterator<Item = &[u8]> {
+        let lines = (self.peer_kind == PeerKind::TrustedProxy).then(|| self.head.fields.get_all(name));
         lines.into_iter().flatten()
     }
 
@@ -245,7 +245,7 @@ impl Exchange {
     }
 
     fn keyed_scheme(&self) -> &str {
-        match self.told(&X_FORWARDED_PROTO).next().and_then(|proto| proto.to_str().ok()) {
+        match self.told(Known::XForwardedProto).next().and_then(fields::visible) {
             // Else a redirection to https, stored for http, would be sent to https too.
             Some(told) => told,
             None if self.client.is_tls => "https",
@@ -254,31 +254,29 @@ impl Exchange {
     }
 
     fn keyed_authority(&self) -> Cow<'_, str> {
-        keyed_authority(self.keyed_scheme(), self.authority.to_str().unwrap_or_default())
+        keyed_authority(self.keyed_scheme(), &self.authority)
     }
 
     fn keyed_target(&self) -> Cow<'_, str> {
         let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
-        keyed_target(target, &self.rules().key.query)
+        match &self.route_config().cache {
+            Some(rules) => keyed_target(target, &rules.key.query),
+            None => Cow::Borrowed(target),
+        }
     }
 
     /// Under which stored responses for this request are found: as received, before any change.
     pub fn cache_key(&self) -> Key {
         let owner = &self.upstream().config.name;
-        Key::new(
-            owner,
-            self.keyed_scheme(),
-            self.authority.to_str().unwrap_or_default(),
-            &self.keyed_target(),
-        )
+        Key::new(owner, self.keyed_scheme(), &self.authority, &self.keyed_target())
     }
 
     /// What of the address is not in the key does not reach the server either: nothing that it does
     /// because of it may be stored. That is how the host is spelled, and parameters that do not count.
     pub fn narrow(&mut self) {
         let keyed = self.keyed_authority();
-        if keyed.as_bytes() != self.authority.as_bytes() {
-            self.respelled = HeaderValue::from_str(&keyed).ok();
+        if *keyed != *self.authority {
+            self.respelled = Some(keyed.into());
         }
         if let Cow::Owned(narrowed) = self.keyed_target() {
             self.narrowed = PathAndQuery::try_from(narrowed).ok();
@@ -290,17 +288,17 @@ impl Exchange {
         let get = self.head.clone().with(|parts| {
             parts.method = Method::GET;
             // What a POST brings is in no key, but its answer says that it is the address's own.
-            parts.headers.remove(header::CONTENT_LENGTH);
-            parts.headers.remove(header::TRANSFER_ENCODING);
+            parts.fields.remove(Known::ContentLength);
+            parts.fields.remove(Known::TransferEncoding);
         });
         matches!(self.keyed_target(), Cow::Borrowed(_))
-            && self.keyed_authority().as_bytes() == self.authority.as_bytes()
+            && *self.keyed_authority() == *self.authority
             && !self.is_told_otherwise()
             && plan_request(&get, Some(self.rules())) == RequestPlan::Lookup
     }
 
     /// Host and port, as the server gets them.
-    pub fn authority_for_server(&self) -> &HeaderValue {
+    pub fn authority_for_server(&self) -> &str {
         self.respelled.as_ref().unwrap_or(&self.authority)
     }
 
@@ -314,13 +312,14 @@ impl Exchange {
     pub fn behind(&self) -> Exchange {
         let head = self.head.clone().with(|parts| {
             parts.method = Method::GET;
-            parts.headers.remove(header::RANGE);
+            parts.fields.remove(Known::Range);
         });
         Exchange {
             local: self.local.clone(),
             view: self.view.clone(),
             client: self.client.clone(),
             listener: self.listener,
+            peer_kind: self.peer_kind,
             head,
             request_id: self.request_id.clone(),
             client_ip: self.client_ip,
@@ -335,23 +334,23 @@ impl Exchange {
         }
     }
 
-    /// After an unsafe method: what it made worthless is forgotten, or validated before it is used again.
-    pub async fn invalidate(&self, parts: &response::Parts) {
-        if self.route_config().cache.is_none() {
-            return;
+    /// The moment before a request that may change what is stored for its own key; `None` where nothing is.
+    pub fn epoch_of_change(&self) -> Option<Epoch> {
+        if self.head.method.is_safe() || self.route_config().cache.is_none() {
+            return None;
         }
-        let key = self.cache_key();
-        let query = &self.rules().key.query;
-        self.local.keep.cache.invalidate_after(&key, &self.head.method, parts, query);
-        let groups = policy::invalidated_groups(&self.head.method, parts);
-        if !groups.is_empty() {
-            let keep = self.local.keep.clone();
-            // It looks at all that is stored: not on this thread.
-            let purge = move || keep.cache.invalidate_groups(&key, groups);
-            if let Err(error) = tokio::task::spawn_blocking(purge).await {
-                tracing::error!(%error, "a purge by group failed");
-            }
+        Some(self.local.keep.cache.epoch(&self.cache_key()))
+    }
+
+    /// After a request that was not looked up: what it made worthless, on any route to the same upstream, is forgotten or
+    /// validated before it is used again. `began`, and what comes of it, are for the next response of its own key.
+    pub fn invalidate(&self, parts: &ResponseHead, began: Option<Epoch>) -> Option<Epoch> {
+        let keyed_by = &self.view.keyed_by[self.upstream_index()];
+        if keyed_by.is_empty() || self.head.method.is_safe() {
+            return None;
         }
+        let cache = &self.local.keep.cache;
+        cache.invalidate_after(&self.cache_key(), &self.head.method, parts, keyed_by, began)
     }
 
     /// Time since the request came.
@@ -388,7 +387,7 @@ impl Exchange {
             return;
         }
         if let Some(turn) = &self.turn {
-            turn.interim(interim.status, &forward::interim_to_client(&interim.headers));
+            turn.interim(interim.status, &forward::interim_to_client(&interim.fields));
         }
     }
 
@@ -397,21 +396,21 @@ impl Exchange {
         let mut answer = forward::to_client(&fetched.parts, self.head.version, &self.request_id);
         answer.body = fetched.body;
         if let Some(cookie) = &fetched.cookie {
-            answer.append(&header::SET_COOKIE, cookie);
+            answer.append(Known::SetCookie, cookie.as_bytes());
         }
         let is_on = || self.route_config().cache.as_ref().is_some_and(|rules| rules.mode == CacheMode::On);
         if self.facts.cache == "bypass" && is_on() {
             let why = self.facts.cache_reason;
             answer
-                .append_with(&CACHE_STATUS, |text| drop(write!(text, "tidegate; fwd=bypass; detail={why}")));
+                .append_with("cache-status", |text| drop(write!(text, "tidegate; fwd=bypass; detail={why}")));
         }
         answer
     }
 
     /// What goes back, of a response that the cache has made.
     pub fn stored_to_client(&self, mut answer: Answer, status: CacheStatus) -> Answer {
-        answer.append(&header::VIA, &VIA);
-        answer.append(&X_REQUEST_ID, &self.request_id);
+        answer.append(Known::Via, VIA);
+        answer.append(Known::XRequestId, self.request_id.as_bytes());
         status.append(&mut answer);
         answer
     }
@@ -426,8 +425,8 @@ impl Exchange {
 
     /// The last step for what failed.
     pub fn fail(mut self: Box<Self>, failure: &Failure) -> Answer {
-        let response = reply::answer(&mut self, failure);
-        self.finish(response.into())
+        let answer = reply::answer(&mut self, failure);
+        self.finish(answer)
     }
 
     /// The last step: from here on the exchange is the response's body, and ends with it.
@@ -436,7 +435,7 @@ impl Exchange {
         self.facts.status = status.as_u16();
         if !answer.has_date() && status != StatusCode::SWITCHING_PROTOCOLS {
             let date = httpdate::HttpDate::from(SystemTime::now());
-            answer.append_with(&header::DATE, |text| drop(write!(text, "{date}")));
+            answer.append_with(Known::Date, |text| drop(write!(text, "{date}")));
         }
         let mut body = std::mem::take(&mut answer.body);
         if self.head.method == Method::HEAD && !body.is_empty() {
@@ -485,7 +484,7 @@ impl Exchange {
         let has_route = self.route + 1 < self.view.routes.len();
         let upstream = has_route.then(|| self.upstream());
         let server = facts.server.as_ref().map(|(side, server)| side.members.servers[*server].id.as_str());
-        let field = |name| self.head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        let field = |name: Known| self.head.fields.get(name).unwrap_or_default();
         let us = |time: Option<Duration>| time.map(|t| t.as_micros() as u64);
         let cut = facts.sent.end().is_some_and(|end| end != End::Whole);
         access.record(&Record {
@@ -512,8 +511,8 @@ impl Exchange {
             attempts: facts.attempts,
             request_id: self.request_id.as_bytes(),
             reason: if facts.reason.is_empty() && cut { "response-cut" } else { facts.reason },
-            user_agent: field(header::USER_AGENT),
-            referer: field(header::REFERER),
+            user_agent: field(Known::UserAgent),
+            referer: field(Known::Referer),
         });
     }
 }
@@ -596,7 +595,7 @@ pub fn note_stored(local: &Local, view: &View, outcome: Result<(), CacheReason>)
 /// What is left of an answer to HEAD that has a body (RFC 9110 section 9.3.2): its length.
 fn left_out(body: &Body, answer: &mut Answer) -> Body {
     if let Some(length) = body.size_hint().exact().filter(|_| !answer.has_length()) {
-        answer.append(&header::CONTENT_LENGTH, &length.into());
+        answer.append_number(Known::ContentLength, length);
     }
     Body::Empty
 }

@@ -17,12 +17,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::StatusCode;
 
 use crate::answer::Answer;
 use crate::body::{Body, Meter, Room};
 use crate::cache::RequestPlan;
-use crate::fields::RequestHead;
+use crate::fields::{Fields, RequestHead};
 use crate::filter::forward::Peer;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outgoing::Outgoing;
@@ -50,7 +50,7 @@ impl Client {
     /// A client at `peer`, connected to our port `port`. `seat` is dropped with the last that is left of it.
     pub fn new(door: Rc<Door>, peer: SocketAddr, port: u16, is_tls: bool, seat: Rc<dyn Any>) -> Self {
         let scheme = if is_tls { "https" } else { "http" };
-        let peer = Peer::new(peer.ip(), false, scheme, port);
+        let peer = Peer::new(peer.ip(), scheme, port);
         Client { door, is_tls, peer, room: OnceCell::new(), _seat: seat }
     }
 }
@@ -58,7 +58,7 @@ impl Client {
 /// A request's turn on its connection.
 pub trait Turn {
     /// Sends an interim response with these fields before the final one. It is left out where it cannot be sent.
-    fn interim(&self, status: StatusCode, fields: &HeaderMap);
+    fn interim(&self, status: StatusCode, fields: &Fields);
 
     /// The response has ended, however it has.
     fn ended(&self);
@@ -115,7 +115,7 @@ fn steps(x: &mut Exchange, body: Body) -> Result<Step, Failure> {
     let asked = x.check()?;
     x.find_route()?;
     if asked.ends_here {
-        return Ok(Step::Answer(reply::options(x).into()));
+        return Ok(Step::Answer(reply::options(x)));
     }
     let out = x.outgoing(body, asked)?;
     match x.cache_plan(&out) {
@@ -140,13 +140,11 @@ impl Future for Serving {
 
 /// A request that the cache has no part in.
 async fn passed(x: &mut Exchange, out: Outgoing, offer: Option<Offer>) -> Result<Answer, Failure> {
+    let epoch = x.epoch_of_change();
     let mut fetched = origin::fetch(x, out, origin::Conditions::AsSent).await?;
     if let Some(server_side) = fetched.tunnel.take() {
         tunnel::start(x, offer.ok_or(Failure::Upgrade)?, server_side);
     }
-    if matches!(x.head.method, Method::GET | Method::HEAD) {
-        return Ok(x.to_client(fetched));
-    }
-    Box::pin(x.invalidate(&fetched.parts)).await;
-    Ok(cached::answer_to_post(x, fetched))
+    let epoch = x.invalidate(&fetched.parts, epoch);
+    Ok(cached::answer_to_post(x, fetched, epoch))
 }

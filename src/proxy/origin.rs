@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header, response};
+use http::{HeaderValue, StatusCode};
 use tracing::{debug, warn};
 
 use crate::body::{Body, Meter, Metered};
 use crate::cache::{Entry, Meta, policy};
 use crate::config::HostHeader;
+use crate::fields::{self, Fields, ResponseHead};
 use crate::filter::forward::{self, BodyLength, ForwardContext};
 use crate::filter::guard;
 use crate::http1::outbox::Outbox;
@@ -41,7 +42,7 @@ const HEAD_BYTES: usize = 1024;
 /// What came back.
 pub struct Fetched {
     /// As the server sent it.
-    pub parts: response::Parts,
+    pub parts: ResponseHead,
     pub body: Body,
     /// A `Set-Cookie` that binds the client to the server.
     pub cookie: Option<HeaderValue>,
@@ -146,7 +147,7 @@ pub async fn fetch(x: &mut Exchange, out: Outgoing, conditions: Conditions<'_>) 
 
 fn head_of(answer: &Answer) -> course::Head {
     let head = &answer.head;
-    let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = head.fields.get("retry-after").and_then(fields::visible);
     course::Head {
         status: head.status.as_u16(),
         retry_after: retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs),
@@ -210,8 +211,8 @@ pub(super) fn asks(x: &Exchange) -> Asks<'_> {
         client: x.client_ip,
         path: x.head.uri.path(),
         query: x.head.uri.query().unwrap_or_default(),
-        authority: x.authority.to_str().unwrap_or_default(),
-        headers: &x.head.headers,
+        authority: &x.authority,
+        fields: &x.head.fields,
     }
 }
 
@@ -288,25 +289,22 @@ fn head(
     websocket: bool,
     conditions: &Conditions<'_>,
 ) -> Head {
-    let fixed;
     let host_header = match &x.upstream().config.host {
-        HostHeader::Preserve => x.authority_for_server(),
-        HostHeader::Server => &server.entry.host,
-        HostHeader::Fixed(text) => {
-            fixed = HeaderValue::from_str(text).unwrap_or_else(|_| server.entry.host.clone());
-            &fixed
-        }
+        HostHeader::Preserve => x.authority_for_server().as_bytes(),
+        HostHeader::Server => server.entry.host.as_bytes(),
+        HostHeader::Fixed(text) => text.as_bytes(),
     };
     let replaced = match conditions {
         Conditions::AsSent => None,
-        Conditions::Cleared => Some(HeaderMap::new()),
+        Conditions::Cleared => Some(Fields::new()),
         Conditions::Of(meta) => Some(policy::validators(meta)),
         Conditions::AnyOf(entries) => {
-            Some(policy::candidates(entries.iter().filter_map(|e| e.head.meta.etag.as_ref())))
+            Some(policy::candidates(entries.iter().filter_map(|e| e.head.meta.etag.as_deref())))
         }
     };
     let context = ForwardContext {
         peer: &x.client.peer,
+        peer_kind: x.peer_kind,
         client_ip: x.client_ip,
         host: x.authority_for_server(),
         host_header,

@@ -2,20 +2,24 @@
 //! `Proxy-Status` (RFC 9209).
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version, header};
+use http::{StatusCode, Version};
 
+use crate::answer::Answer;
 use crate::body::{Body, End};
-use crate::filter::forward::X_REQUEST_ID;
+use crate::fields::Known;
 use crate::filter::guard::{BadResponse, Refusal};
 use crate::net::dial::DialError;
 use crate::proxy::exchange::Exchange;
 use crate::upstream::attempt::AttemptError;
 
 /// What a client may expect when no server may serve: about the time a probe takes to see one rise.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// What passes here; others do too, but for CONNECT and TRACE.
-const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+const ALLOWED: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Fields of such an answer, at most.
+const FIELDS: usize = 8;
 
 /// Why a request is not answered by a server.
 #[derive(Debug)]
@@ -132,42 +136,31 @@ fn request_body(end: End) -> Words {
 }
 
 /// A short plain answer that says what happened, to whom to mention it, and no secret.
-pub fn answer(x: &mut Exchange, failure: &Failure) -> Response<Body> {
+pub fn answer(x: &mut Exchange, failure: &Failure) -> Answer {
     let words = failure.words();
     x.facts.reason = words.reason;
-    let id = x.request_id.to_str().unwrap_or_default();
-    let mut response = Response::new(Body::full(text(words.status, words.reason, id)));
-    *response.status_mut() = words.status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_REQUEST_ID, x.request_id.clone());
-    if let Ok(value) = HeaderValue::try_from(proxy_status(&words)) {
-        headers.insert("proxy-status", value);
-    }
-    if words.status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
-    }
-    if words.status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, ALLOWED);
+    let mut answer = plain(&words, x.request_id.as_bytes());
+    answer.append(Known::CacheControl, b"no-store");
+    match words.status {
+        StatusCode::SERVICE_UNAVAILABLE => answer.append_number("retry-after", RETRY_AFTER_SECONDS),
+        StatusCode::METHOD_NOT_ALLOWED => answer.append("allow", ALLOWED),
+        _ => {}
     }
     // RFC 9113 section 8.2.2: HTTP/2 has no such field; its streams end by themselves.
     if failure.closes() && x.head.version <= Version::HTTP_11 {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        answer.append(Known::Connection, b"close");
     }
-    response
+    answer
 }
 
 /// The answer to OPTIONS that goes no further (RFC 9110 sections 7.6.2 and 9.3.7): what may be asked here.
-pub fn options(x: &Exchange) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let headers = response.headers_mut();
-    headers.insert(header::ALLOW, ALLOWED);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_REQUEST_ID, x.request_id.clone());
-    headers.insert("proxy-status", HeaderValue::from_static("tidegate; details=\"max-forwards\""));
-    response
+pub fn options(x: &Exchange) -> Answer {
+    let mut answer = Answer::new(StatusCode::NO_CONTENT, None, FIELDS);
+    answer.append("allow", ALLOWED);
+    answer.append(Known::CacheControl, b"no-store");
+    answer.append(Known::XRequestId, x.request_id.as_bytes());
+    answer.append("proxy-status", b"tidegate; details=\"max-forwards\"");
+    answer
 }
 
 /// Why a head that is not even a request is refused with `status`.
@@ -193,21 +186,21 @@ pub fn raw_refusal(status: StatusCode) -> Bytes {
     ))
 }
 
-/// The same as a response, for a protocol that has another form. It ends its request and not the connection.
-pub fn early_refusal(status: StatusCode) -> Response<Body> {
+/// The same as an answer, for a protocol that has another form. It ends its request and not the connection.
+pub fn early_refusal(status: StatusCode) -> Answer {
     let id = format!("{:032x}", fastrand::u128(..));
     let words = Words { status, reason: raw_reason(status), error: "http_request_error" };
-    let mut response = Response::new(Body::full(text(status, words.reason, &id)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    let proxy_status_name = HeaderName::from_static("proxy-status");
-    for (name, value) in [(X_REQUEST_ID, id), (proxy_status_name, proxy_status(&words))] {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(name, value);
-        }
-    }
-    response
+    plain(&words, id.as_bytes())
+}
+
+/// What every answer of ours says that says what went wrong.
+fn plain(words: &Words, id: &[u8]) -> Answer {
+    let mut answer = Answer::new(words.status, None, FIELDS);
+    answer.append(Known::ContentType, b"text/plain; charset=utf-8");
+    answer.append(Known::XRequestId, id);
+    answer.append("proxy-status", proxy_status(words).as_bytes());
+    answer.body = Body::full(text(words.status, words.reason, &String::from_utf8_lossy(id)));
+    answer
 }
 
 fn text(status: StatusCode, reason: &str, id: &str) -> String {

@@ -1,24 +1,19 @@
 //! Which server a client's session belongs to, and how it is told.
 
-use http::{HeaderValue, response};
+use http::HeaderValue;
 
 use crate::config::{Sticky, StickyCookie};
-use crate::fields;
+use crate::fields::{self, ResponseHead};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::origin::asks;
 use crate::upstream::course::Course;
 use crate::upstream::sticky::{self, Secure};
 
 /// Binds the client's session to the server that answered; the cookie is for the client.
-pub fn bind(
-    x: &Exchange,
-    course: &Course<'_>,
-    server: usize,
-    parts: &response::Parts,
-) -> Option<HeaderValue> {
+pub fn bind(x: &Exchange, course: &Course<'_>, server: usize, parts: &ResponseHead) -> Option<HeaderValue> {
     let sticky = x.upstream().config.sticky.as_ref()?;
     let opened = match sticky {
-        Sticky::Learn(rules) => fields::set_cookies(&parts.headers, &rules.cookie).last(),
+        Sticky::Learn(rules) => fields::set_cookies(&parts.fields, &rules.cookie).last(),
         Sticky::Cookie(_) | Sticky::Hash(_) => None,
     };
     let value = course.bind(&asks(x), server, opened, x.local.now())?;

@@ -27,6 +27,13 @@ use crate::upstream::probe::Prober;
 /// How often the control thread looks whether the workers have ended.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How often it looks whether anything has been invalidated.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How many keys of the cache it looks at without a pause, a millisecond's work, and how long the pause is: a tenth
+/// of one processor at most, and ten seconds for a million responses.
+const SWEEP_KEYS: usize = 1000;
+const SWEEP_PAUSE: Duration = Duration::from_millis(9);
+
 /// What the control thread is given.
 pub struct Control {
     pub keep: Arc<Keep>,
@@ -80,6 +87,7 @@ impl Control {
                 }
             }
         });
+        tokio::task::spawn_local(sweep(self.keep.clone()));
         let prober = Prober::new(timers, self.keep.metrics.cells(self.keep.workers()), self.keep.began());
         let lookouts = Lookouts::new(&self.keep, &prober);
         lookouts.follow(&self.snapshot, self.names);
@@ -137,6 +145,17 @@ fn order_reload(reloads: Option<&mpsc::Sender<ReloadOrder>>) {
     let order = ReloadOrder { cause: "SIGHUP", answer: None };
     if reloads.is_some_and(|orders| orders.try_send(order).is_err()) {
         info!("a reload is waiting already");
+    }
+}
+
+/// Takes to all that is stored what servers have invalidated. A purge does that itself.
+async fn sweep(keep: Arc<Keep>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(mut sweep) = keep.cache.sweep() else { continue };
+        while sweep.go(SWEEP_KEYS) {
+            tokio::time::sleep(SWEEP_PAUSE).await;
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use crate::cache::CacheReason;
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config, QueryKey, Source};
 use crate::filter::guard::BadResponse;
 use crate::filter::guard::Refusal;
 use crate::net::tls::{Acceptor, Connector, TlsError, Trust, Trusts};
@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub buffered: Gauge,
     /// What the cache counts for all routes together.
     pub cache: CacheHandles,
+    /// By upstream: the ways in which routes that cache its responses read a query into the key.
+    pub keyed_by: Vec<Vec<QueryKey>>,
 }
 
 /// Where the cache's numbers are counted.
@@ -161,7 +163,8 @@ impl Snapshot {
         let router = Router::new(&config.routes, config.listeners.len());
         let cache = cache(metrics);
         let buffered = metrics.gauge(Family::BufferedBytes, &[]);
-        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, buffered, cache, config }))
+        let keyed_by = keyed_by(&config);
+        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, buffered, cache, keyed_by, config }))
     }
 
     /// The listeners that have no sockets yet: `open` are those that there are.
@@ -223,6 +226,18 @@ impl Making<'_> {
             _ => upstream(config, trust.as_ref(), self.keep, self.registry, last).map(Arc::new),
         }
     }
+}
+
+fn keyed_by(config: &Config) -> Vec<Vec<QueryKey>> {
+    let mut keyed_by = vec![Vec::new(); config.upstreams.len()];
+    for route in &config.routes {
+        let Some(rules) = &route.cache else { continue };
+        let known: &mut Vec<QueryKey> = &mut keyed_by[route.upstream];
+        if !known.contains(&rules.key.query) {
+            known.push(rules.key.query.clone());
+        }
+    }
+    keyed_by
 }
 
 fn cache(metrics: &Metrics) -> CacheHandles {

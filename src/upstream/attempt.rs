@@ -9,10 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::response::Parts;
-
 use crate::body::{End, Meter, Room};
 use crate::clock::Timers;
+use crate::fields::ResponseHead;
 use crate::http1::sending::Sending;
 use crate::net::Counted;
 use crate::net::descriptors::Descriptors;
@@ -51,7 +50,7 @@ pub struct Target<'a> {
 /// The head of a response, and the connection it came on.
 pub struct Answer {
     /// As the server sent it.
-    pub head: Parts,
+    pub head: ResponseHead,
     /// Has the body, or is let go for a tunnel.
     pub lease: Lease,
     /// Time it took to connect; `None` on a connection that was open already.

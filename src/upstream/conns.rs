@@ -15,11 +15,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::response::Parts;
-use http::{Method, StatusCode, Version, header};
+use http::{HeaderName, Method, StatusCode, Version};
 
 use crate::body::{Body, End, Meter, Room};
-use crate::fields;
+use crate::fields::{self, Known, ResponseHead};
 use crate::http1::chunked::Chunked;
 use crate::http1::coding::Coding;
 use crate::http1::sending::Sending;
@@ -42,7 +41,7 @@ const HEAD_PIECE: usize = 4 * 1024;
 /// The same while something of the client's waits already: most heads, and hardly any of a body.
 const SMALL_HEAD_PIECE: usize = 1024;
 /// What is read at once of a body for a reader that takes what it is given.
-const FREE_PIECE: usize = 64 * 1024;
+const FREE_PIECE: usize = 128 * 1024;
 /// The same where it is read on demand or memory is short.
 const BODY_PIECE: usize = 16 * 1024;
 /// The same while the client's room is full: enough that a stream whose client does take it gets on.
@@ -286,7 +285,7 @@ impl Lease {
     /// response has ended; `epoch` is when the process began.
     pub fn body(
         mut self,
-        head: &Parts,
+        head: &ResponseHead,
         method: &Method,
         request: &Meter,
         busy: InFlight,
@@ -308,8 +307,8 @@ impl Lease {
                 None => Body::wrap(LeasedBody::new(Coding::Length(bytes), self, busy, epoch)),
             },
             coding => {
-                let named = fields::elements(&head.headers, header::CONNECTION);
-                let named = named.filter_map(|token| token.parse().ok()).collect();
+                let named = head.fields.elements(Known::Connection);
+                let named = named.filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
                 Body::wrap(LeasedBody::new(coding, self, busy, epoch).without(named))
             }
         }
@@ -398,7 +397,7 @@ impl Call<'_> {
         &mut self,
         cx: &mut Context<'_>,
         interims: &RefCell<Vec<Interim>>,
-    ) -> Poll<Result<Parts, CallError>> {
+    ) -> Poll<Result<ResponseHead, CallError>> {
         let piece_max = self.lease.head_piece_max();
         let conn = self.lease.conn();
         if let Some(request) = self.request {
@@ -414,7 +413,7 @@ impl Call<'_> {
                 return Poll::Ready(Err(CallError::InterimFlood));
             }
             self.scan = Scan::default();
-            interims.borrow_mut().push(Interim { status: head.status, headers: head.headers });
+            interims.borrow_mut().push(Interim { status: head.status, fields: head.fields });
         }
     }
 
@@ -430,7 +429,7 @@ impl Call<'_> {
 }
 
 /// RFC 9112 section 6.3. What it leaves open is refused by [`crate::filter`] before anybody reads the body.
-fn coding(head: &Parts, method: &Method) -> Coding {
+fn coding(head: &ResponseHead, method: &Method) -> Coding {
     let has_none = *method == Method::HEAD
         || head.status.is_informational()
         || head.status == StatusCode::NO_CONTENT
@@ -438,28 +437,26 @@ fn coding(head: &Parts, method: &Method) -> Coding {
     if has_none {
         return Coding::Ended;
     }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if head.fields.has(Known::TransferEncoding) {
         return Coding::Chunked(Box::new(Chunked::of_response(TRAILER_BYTES_MAX, TRAILERS_MAX)));
     }
-    let length = head.headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().ok()?.parse().ok());
+    let length = head.fields.get(Known::ContentLength).map(fields::number);
     length.flatten().map_or(Coding::UntilClose, Coding::of_length)
 }
 
 /// Whether the next response will begin where this one ends, as far as its head tells.
-fn is_sound(head: &Parts, coding: &Coding) -> bool {
-    let says_close = || {
-        fields::elements(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("close"))
-    };
+fn is_sound(head: &ResponseHead, coding: &Coding) -> bool {
+    let says_close =
+        || head.fields.elements(Known::Connection).any(|token| token.eq_ignore_ascii_case(b"close"));
     // HTTP/1.0 has no form for a request of unknown length, and keeps a connection only by an agreement that proxies between
     // may not know of (RFC 9112 section 9.3).
     if head.version != Version::HTTP_11 || matches!(coding, Coding::UntilClose) || says_close() {
         return false;
     }
     // 204 has no body, whatever it says (RFC 9112 section 6.3); one that says it has may be followed by it.
-    let is_empty = |length: &http::HeaderValue| length.as_bytes() == b"0";
     head.status != StatusCode::NO_CONTENT
-        || !head.headers.contains_key(header::TRANSFER_ENCODING)
-            && head.headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
+        || !head.fields.has(Known::TransferEncoding)
+            && head.fields.get_all(Known::ContentLength).all(|length| length == b"0")
 }
 
 #[cfg(test)]

@@ -209,12 +209,12 @@ impl<'a> Course<'a> {
             config::Sticky::Cookie(sticky) => {
                 let value = self.side.members.sticky.as_ref()?.value_of(server)?;
                 // Also when it names the server under a key that no longer signs.
-                (fields::cookie(asks.headers, &sticky.name) != Some(value)).then_some(value)
+                (fields::cookie(asks.fields, &sticky.name) != Some(value)).then_some(value)
             }
             config::Sticky::Learn(rules) => {
                 let session = opened.or_else(|| {
                     // It was with another server, which is gone; or we have forgotten.
-                    let session = learned::session_of(asks.headers, rules)?;
+                    let session = learned::session_of(asks.fields, rules)?;
                     let is_known = self.side.bound_to(asks, now) == Some(server);
                     (!is_known).then_some(session)
                 })?;

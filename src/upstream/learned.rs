@@ -9,10 +9,8 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use crate::config::StickyLearn;
-use crate::fields;
+use crate::fields::{self, Fields};
 
 /// So many tables, so that workers rarely meet in one.
 const SHARDS: usize = 16;
@@ -87,8 +85,8 @@ impl Sessions {
 
 /// The session that a request says it belongs to. An empty cookie is nobody's: all clients that were told to forget theirs
 /// would share it.
-pub fn session_of<'a>(headers: &'a HeaderMap, rules: &StickyLearn) -> Option<&'a str> {
-    fields::cookie(headers, &rules.cookie).filter(|session| !session.is_empty())
+pub fn session_of<'a>(fields: &'a Fields, rules: &StickyLearn) -> Option<&'a str> {
+    fields::cookie(fields, &rules.cookie).filter(|session| !session.is_empty())
 }
 
 impl Default for Sessions {

@@ -9,9 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
-
 use crate::config;
+use crate::fields::Fields;
 use crate::net::tls::Connector;
 use crate::observe::Cells;
 use crate::upstream::balance::{Heard, KeyKind, Memory, Pick, PickReason, Pool, Strategy};
@@ -69,7 +68,7 @@ pub struct Asks<'a> {
     /// The host it asks for, perhaps with a port.
     pub authority: &'a str,
     /// The request's fields.
-    pub headers: &'a HeaderMap,
+    pub fields: &'a Fields,
 }
 
 /// Connections that are closed as soon as they are at rest.
@@ -263,11 +262,11 @@ impl Side {
     pub fn bound_to(&self, asks: &Asks<'_>, now: Duration) -> Option<usize> {
         match self.config.sticky.as_ref()? {
             config::Sticky::Cookie(sticky) => {
-                let value = crate::fields::cookie(asks.headers, &sticky.name)?;
+                let value = crate::fields::cookie(asks.fields, &sticky.name)?;
                 self.members.sticky.as_ref()?.server_of(value)
             }
             config::Sticky::Learn(rules) => {
-                let session = learned::session_of(asks.headers, rules)?;
+                let session = learned::session_of(asks.fields, rules)?;
                 let id = self.state.sessions.server_of(session, rules, now)?;
                 self.members.index_of(&id)
             }

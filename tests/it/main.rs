@@ -36,6 +36,7 @@ mod nginx;
 mod pairs;
 mod probes;
 mod purge;
+mod purge_in_flight;
 mod reload;
 mod resilience;
 mod resolver;

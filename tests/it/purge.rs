@@ -168,6 +168,58 @@ fn what_a_post_names_is_forgotten_under_the_key_that_it_has() {
     assert_eq!(stored(&proxy, &["/list?page=1"]).len(), 0);
 }
 
+/// Pages that are cached, lists of which only the page counts, and an editor's desk that is not cached: of one server.
+fn desk(origin: &Origin) -> Proxy {
+    Proxy::start(&format!(
+        r#"
+[[listener]]
+name = "public"
+bind = "127.0.0.1:0"
+[admin]
+bind = "127.0.0.1:0"
+[upstream.app]
+servers = [{}]
+[[route]]
+path = "/*"
+upstream = "app"
+cache = true
+[[route]]
+path = "/list"
+upstream = "app"
+cache = {{ key = {{ query = ["page"] }} }}
+[[route]]
+path = "/desk/*"
+upstream = "app"
+"#,
+        origin.toml()
+    ))
+}
+
+#[test]
+fn a_change_on_one_route_is_known_to_the_others_of_its_upstream() {
+    const PATHS: [&str; 3] = ["/article", "/list?page=1", "/other"];
+    let origin = Origin::start(|request| match request.method() {
+        "POST" => {
+            let named = "Location: /list?from=desk&page=1\r\nCache-Group-Invalidation: \"articles\"\r\n";
+            reply("303 See Other", named, "")
+        }
+        _ => {
+            let group = if request.target() == "/article" { "articles" } else { "others" };
+            reply("200 OK", &format!("Cache-Control: max-age=3600\r\nCache-Groups: \"{group}\"\r\n"), "x")
+        }
+    });
+    for change in ["/desk/publish", "/publish"] {
+        let proxy = desk(&origin);
+        PATHS.iter().for_each(|path| drop(proxy.get(path)));
+        eventually("all is stored", || stored(&proxy, &PATHS).len() == PATHS.len());
+
+        let post = format!("POST {change} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n");
+        proxy.client().send(post).response();
+
+        assert_eq!(stored(&proxy, &PATHS), ["/other"], "{change}");
+    }
+}
+
 #[test]
 fn a_purge_that_says_nothing_right_changes_nothing() {
     let origin = counting("");

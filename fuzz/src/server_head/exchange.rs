@@ -13,12 +13,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body as _;
-use hyper::ext::ReasonPhrase;
 use tidegate::body::{Body, End, Meter, Room};
 use tidegate::config;
+use tidegate::fields::ResponseHead;
 use tidegate::filter::guard::check_response;
 use tidegate::http1::chunked::BadChunk;
 use tidegate::http1::outbox::Outbox;
@@ -161,7 +160,7 @@ impl World {
         let (mut call, interims) = (lease.call(&mut request), RefCell::default());
         let answer = server.until(|cx| call.poll(cx, &interims)).await;
         seen.interims =
-            interims.take().iter().map(|one| (one.status.as_u16(), fields(&one.headers))).collect();
+            interims.take().iter().map(|one| (one.status.as_u16(), fields(&one.fields))).collect();
         assert_eq!(call.was_heard(), !seen.interims.is_empty());
         match answer {
             Ok(parts) => {
@@ -181,7 +180,7 @@ impl World {
     async fn read_final(
         &self,
         lease: Lease,
-        parts: &Parts,
+        parts: &ResponseHead,
         server: &mut Server<'_>,
         asks: &Asks,
         seen: &mut Seen,
@@ -203,8 +202,8 @@ impl World {
     }
 
     fn in_flight(&self) -> side::InFlight {
-        let (client, headers) = (Ipv4Addr::LOCALHOST.into(), HeaderMap::new());
-        let asks = side::Asks { client, path: "/", query: "", authority: "a", headers: &headers };
+        let (client, fields) = (Ipv4Addr::LOCALHOST.into(), tidegate::fields::Fields::new());
+        let asks = side::Asks { client, path: "/", query: "", authority: "a", fields: &fields };
         let (now, mut rng) = (Duration::from_secs(1), fastrand::Rng::with_seed(1));
         let side = self.pool.side(&self.snapshot.upstreams[0]);
         side.pick(&asks, &[], &[], now, &mut rng).expect("the server may serve").in_flight
@@ -225,7 +224,7 @@ async fn read_body(body: &mut Body, server: &mut Server<'_>, seen: &mut Seen) ->
         assert!(!is_over, "it said that nothing would come");
         match frame.into_data() {
             Ok(data) => seen.data.extend_from_slice(&data),
-            Err(frame) => seen.trailers = fields(frame.trailers_ref().expect("the only other frame")),
+            Err(frame) => seen.trailers = trailers(frame.trailers_ref().expect("the only other frame")),
         }
     }
 }
@@ -281,17 +280,21 @@ impl Server<'_> {
     }
 }
 
-fn head(parts: &Parts) -> Head {
+fn head(parts: &ResponseHead) -> Head {
     let usual = parts.status.canonical_reason().unwrap_or_default().as_bytes();
-    let reason = parts.extensions.get::<ReasonPhrase>().map_or(usual, ReasonPhrase::as_bytes);
     Head {
         is_11: parts.version == Version::HTTP_11,
         status: parts.status.as_u16(),
-        reason: reason.to_vec(),
-        fields: fields(&parts.headers),
+        reason: parts.reason.as_deref().unwrap_or(usual).to_vec(),
+        fields: fields(&parts.fields),
     }
 }
 
-fn fields(map: &HeaderMap) -> Fields {
+fn fields(fields: &tidegate::fields::Fields) -> Fields {
+    let pairs = super::head::pairs(fields).into_iter();
+    pairs.map(|(name, value)| (String::from_utf8(name).expect("a token"), value)).collect()
+}
+
+fn trailers(map: &HeaderMap) -> Fields {
     sorted(map.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect())
 }

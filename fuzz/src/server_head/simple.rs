@@ -16,7 +16,7 @@ const NEVER_TRAILERS: &str = " age authorization cache-control connection conten
      proxy-authenticate proxy-authorization proxy-connection range retry-after set-cookie set-cookie2 te trailer \
      transfer-encoding upgrade vary warning www-authenticate ";
 
-/// Names in small letters, each with a value, in the order of the names, and of one name in that of the message.
+/// Names in small letters, each with a value, in the order of the message.
 pub type Fields = Vec<(String, Vec<u8>)>;
 
 /// A head.
@@ -51,6 +51,7 @@ pub struct Found {
     pub interims: Vec<(u16, Fields)>,
     pub head: Option<Head>,
     pub data: Vec<u8>,
+    /// In the order of the names, and of one name in that of the message: they pass in a map.
     pub trailers: Fields,
     pub outcome: Outcome,
     /// What was cut could not have become good: it may also be refused at once.
@@ -141,11 +142,10 @@ impl Head {
         self.fields.iter().filter(|(its, _)| its == name).map(|(_, value)| &value[..]).collect()
     }
 
-    /// Whether a field that is a list has an element, in a line that is text.
+    /// Whether a field that is a list has an element.
     fn names(&self, field: &str, element: &[u8]) -> bool {
-        let is_text = |line: &&&[u8]| line.is_ascii();
         let lines = self.all(field);
-        let mut elements = lines.iter().filter(is_text).flat_map(|line| line.split(|&b| b == b','));
+        let mut elements = lines.iter().flat_map(|line| line.split(|&b| b == b','));
         elements.any(|one| one.trim_ascii().eq_ignore_ascii_case(element))
     }
 }
@@ -224,8 +224,7 @@ fn fields(lines: &[&[u8]]) -> Result<Fields, Not> {
     if lines.len() > FIELDS_MAX {
         return Err(Not::Good);
     }
-    let fields: Option<Fields> = lines.iter().map(|line| field(line)).collect();
-    Ok(sorted(fields.ok_or(Not::Good)?))
+    lines.iter().map(|line| field(line)).collect::<Option<Fields>>().ok_or(Not::Good)
 }
 
 /// `field-name ":" OWS field-value OWS` (RFC 9112 section 5).
@@ -283,7 +282,8 @@ fn read_trailers(bytes: &[u8], at: usize, found: &mut Found) {
     match trailers.and_then(|(lines, length)| Ok((fields(&lines)?, length))) {
         Ok((mut fields, length)) => {
             fields.retain(|(name, _)| !NEVER_TRAILERS.contains(&format!(" {name} ")));
-            (found.trailers, found.outcome, found.end) = (fields, Outcome::Whole, found.end + at + length);
+            (found.trailers, found.outcome, found.end) =
+                (sorted(fields), Outcome::Whole, found.end + at + length);
         }
         Err(Not::Whole) => found.outcome = Outcome::Cut,
         Err(Not::Good) => {}

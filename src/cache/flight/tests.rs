@@ -14,12 +14,12 @@ use crate::cache::Times;
 use crate::cache::entry::tests::exchange;
 use crate::fields::RequestHead;
 
-fn cache() -> Arc<Cache> {
+pub(super) fn cache() -> Arc<Cache> {
     let config = crate::config::Cache { max_size: 64 << 20, collapse_wait: Duration::from_secs(1) };
     Arc::new(Cache::new(&config))
 }
 
-fn rules() -> RouteCache {
+pub(super) fn rules() -> RouteCache {
     RouteCache::new(1 << 20)
 }
 
@@ -27,7 +27,7 @@ fn key() -> Key {
     Key::new("app", "http", "h", "/")
 }
 
-fn req() -> RequestHead {
+pub(super) fn req() -> RequestHead {
     http::Request::new(()).into_parts().0.into()
 }
 
@@ -214,9 +214,13 @@ fn readers_that_lag_cannot_make_the_fetches_hold_more_than_their_part() {
     // Each has a reader that reads nothing, and comes as far as it may.
     let mut flights = Vec::new();
     for n in 0..20 {
-        let Join::Lead(leader) =
-            cache.join(&Key::new("app", "http", "h", &format!("/{n}")), &req(), 100, &rules(), 0)
-        else {
+        let Join::Lead(leader) = cache.join(
+            &Key::new("app", "http", "h", &format!("/{n}")),
+            &req(),
+            100,
+            &rules(),
+            cache.epoch(&key()),
+        ) else {
             panic!("not the leader");
         };
         let mut writer = leader.publish(fresh(&cache), 1 << 20);
@@ -261,7 +265,7 @@ fn an_invalidation_keeps_a_fetch_that_began_before_from_being_stored() {
     let cache = cache();
     let writer = lead(&cache).publish(fresh(&cache), 1000);
 
-    cache.invalidate(&key());
+    cache.invalidate(&key(), cache.epoch(&key()));
 
     drop(lead(&cache));
     assert_eq!(writer.finish().unwrap_err(), CacheReason::Invalidated);
@@ -273,8 +277,7 @@ fn a_follower_goes_alone_when_the_response_is_not_for_it() {
     let cache = cache();
     let fields = [("cache-control", "max-age=60"), ("vary", "accept")];
     let writer = lead(&cache).publish(head(&cache, &fields), 1000);
-    let with =
-        |name: &'static str| req().with(|parts| drop(parts.headers.insert(name, "b".parse().unwrap())));
+    let with = |name: &'static str| req().with(|req| req.fields.set(name, b"b"));
     let (other, authorized) = (with("accept"), with("authorization"));
 
     assert_eq!(refusal(block_on(follow(&cache).wait(&other, &rules()))), CacheReason::VaryMiss);
@@ -295,12 +298,12 @@ fn a_validated_entry_answers_those_who_wait() {
     let leader = lead(&cache);
     let follower = follow(&cache);
 
-    leader.land(Refreshed { entry: entry.clone(), storable: Ok(()) }).unwrap();
+    leader.land(Refreshed { entry: entry.clone(), of: entry.head.clone(), storable: Ok(()) }).unwrap();
 
     assert!(matches!(block_on(follower.wait(&req(), &rules())), Followed::Entry(_)));
     assert!(is_stored(&cache));
 
-    let refused = Refreshed { entry, storable: Err(CacheReason::NoStore) };
+    let refused = Refreshed { of: entry.head.clone(), entry, storable: Err(CacheReason::NoStore) };
     assert_eq!(cache.alone(&key(), cache.epoch(&key())).land(refused), Err(CacheReason::NoStore));
     assert!(!is_stored(&cache));
 }

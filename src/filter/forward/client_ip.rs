@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::net::SocketAddr;
 
-use http::HeaderMap;
 use ipnet::IpNet;
 
-use super::X_FORWARDED_FOR;
+use crate::fields::Fields;
+use crate::fields::Known;
 
 /// The rightmost address of `X-Forwarded-For` that is not trusted: each trusted hop vouches for the one it
 /// names, and what stands further left anyone may have written. `peer` itself when it is not trusted. Reading ends at
@@ -14,14 +14,14 @@ use super::X_FORWARDED_FOR;
 ///
 /// Byte by byte, not by `fields::elements`, which leaves out lines that are no text: what stands before such a line is
 /// further left all the same.
-pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub fn client_ip(peer: IpAddr, fields: &Fields, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     let mut client = peer.to_canonical();
     if trusted.is_empty() {
         return client;
     }
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let elements = lines.flat_map(|line| line.as_bytes().rsplit(|&b| b == b',')).map(<[u8]>::trim_ascii);
+    let lines = fields.get_all(Known::XForwardedFor).rev();
+    let elements = lines.flat_map(|line| line.rsplit(|&b| b == b',')).map(<[u8]>::trim_ascii);
     let mut hops = elements.filter(|element| !element.is_empty());
     while is_trusted(&client) {
         match hops.next().and_then(address) {
@@ -42,8 +42,6 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -55,11 +53,8 @@ mod tests {
             (&[b"\xff, 2.2.2.2, 10.0.0.2"], "2.2.2.2"),
             (&[b"6.6.6.6", b"\xff"], "10.0.0.1"),
         ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line).unwrap());
-            }
-            let found = client_ip("10.0.0.1".parse().unwrap(), &headers, &trusted);
+            let fields: Fields = lines.iter().map(|line| ("x-forwarded-for", line)).collect();
+            let found = client_ip("10.0.0.1".parse().unwrap(), &fields, &trusted);
             assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{lines:?}");
         }
     }
@@ -80,11 +75,8 @@ mod tests {
             ("fd00::1", &["[2001:db8::1]"], "2001:db8::1"),
             ("::ffff:10.0.0.1", &["::ffff:2.2.2.2"], "2.2.2.2"),
         ] {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append(X_FORWARDED_FOR, line.parse().unwrap());
-            }
-            let found = client_ip(peer.parse().unwrap(), &headers, &trusted);
+            let fields: Fields = lines.iter().map(|line| ("x-forwarded-for", line)).collect();
+            let found = client_ip(peer.parse().unwrap(), &fields, &trusted);
             assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
         }
     }

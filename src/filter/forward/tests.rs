@@ -6,16 +6,15 @@ use http::StatusCode;
 
 use super::*;
 
-fn parts(version: Version, method: &str, fields: &[(&str, &str)]) -> Parts {
-    let mut request = Request::builder().version(version).method(method).uri("/");
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    request.body(()).unwrap().into_parts().0
+fn parts(version: Version, method: &str, fields: &[(&str, &str)]) -> RequestHead {
+    let request = Request::builder().version(version).method(method).uri("/").body(()).unwrap();
+    let fields = fields.iter().copied().collect();
+    RequestHead::from(request.into_parts().0).with(|head| head.fields = fields)
 }
 
 struct Given {
     peer: Peer,
+    peer_kind: PeerKind,
     client_ip: &'static str,
     host: &'static str,
     websocket: bool,
@@ -25,7 +24,8 @@ struct Given {
 impl Default for Given {
     fn default() -> Self {
         Given {
-            peer: Peer::new("192.0.2.1".parse().unwrap(), false, "https", 443),
+            peer: Peer::new("192.0.2.1".parse().unwrap(), "https", 443),
+            peer_kind: PeerKind::Client,
             client_ip: "192.0.2.1",
             host: "example.com",
             websocket: false,
@@ -36,16 +36,21 @@ impl Default for Given {
 
 impl Given {
     fn trusted() -> Self {
-        Given { peer: Peer::new("10.0.0.1".parse().unwrap(), true, "http", 80), ..Given::default() }
+        Given {
+            peer: Peer::new("10.0.0.1".parse().unwrap(), "http", 80),
+            peer_kind: PeerKind::TrustedProxy,
+            ..Given::default()
+        }
     }
 
-    fn sends(&self, head: &Parts) -> Vec<String> {
-        let (host, id) = (HeaderValue::from_static(self.host), HeaderValue::from_static("id"));
+    fn sends(&self, head: &RequestHead) -> Vec<String> {
+        let id = RequestId::Theirs(b"id"[..].into());
         let ctx = ForwardContext {
             peer: &self.peer,
+            peer_kind: self.peer_kind,
             client_ip: self.client_ip.parse().unwrap(),
-            host: &host,
-            host_header: &host,
+            host: self.host,
+            host_header: self.host.as_bytes(),
             request_id: &id,
             websocket: self.websocket,
             body: self.body,
@@ -57,7 +62,7 @@ impl Given {
     }
 
     /// Without what every request gets.
-    fn sends_of_client(&self, head: &Parts) -> Vec<String> {
+    fn sends_of_client(&self, head: &RequestHead) -> Vec<String> {
         let ours = ["host: ", "x-forwarded-", "forwarded: ", "x-real-ip", "via: ", "x-request-id"];
         let mut lines = self.sends(head);
         lines.retain(|line| !ours.iter().any(|o| line.starts_with(o)));
@@ -70,7 +75,7 @@ fn an_everyday_request_keeps_its_order_and_tells_where_it_came_from() {
     let head = parts(
         Version::HTTP_11,
         "GET",
-        &[("accept", "a"), ("Host", "x"), ("x-b", "1"), ("x-a", "2"), ("x-b", "3")],
+        &[("accept", "a"), ("host", "x"), ("x-b", "1"), ("x-a", "2"), ("x-b", "3")],
     );
 
     assert_eq!(
@@ -79,14 +84,14 @@ fn an_everyday_request_keeps_its_order_and_tells_where_it_came_from() {
             "host: example.com",
             "accept: a",
             "x-b: 1",
-            "x-b: 3",
             "x-a: 2",
+            "x-b: 3",
             "x-forwarded-for: 192.0.2.1",
             "x-forwarded-proto: https",
-            "x-forwarded-host: example.com",
             "x-forwarded-port: 443",
-            "forwarded: for=192.0.2.1;proto=https;host=example.com",
             "x-real-ip: 192.0.2.1",
+            "x-forwarded-host: example.com",
+            "forwarded: for=192.0.2.1;proto=https;host=example.com",
             "via: 1.1 tidegate",
             "x-request-id: id",
         ]
@@ -200,10 +205,10 @@ fn an_untrusted_peer_is_not_believed_and_a_trusted_one_is_added_to() {
             "via: 1.1 front",
             "x-forwarded-for: 192.0.2.1",
             "x-forwarded-proto: https",
-            "x-forwarded-host: [::1]:80",
             "x-forwarded-port: 443",
-            "forwarded: for=192.0.2.1;proto=https;host=\"[::1]:80\"",
             "x-real-ip: 192.0.2.1",
+            "x-forwarded-host: [::1]:80",
+            "forwarded: for=192.0.2.1;proto=https;host=\"[::1]:80\"",
             "via: 2.0 tidegate",
             "x-request-id: id",
         ]
@@ -217,8 +222,8 @@ fn an_untrusted_peer_is_not_believed_and_a_trusted_one_is_added_to() {
             "via: 1.1 front",
             "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1",
             "x-forwarded-port: 80",
-            "forwarded: for=2.2.2.2, for=10.0.0.1;proto=http;host=example.com",
             "x-real-ip: 2.2.2.2",
+            "forwarded: for=2.2.2.2, for=10.0.0.1;proto=http;host=example.com",
             "via: 2.0 tidegate",
             "x-request-id: id",
         ]
@@ -228,7 +233,7 @@ fn an_untrusted_peer_is_not_believed_and_a_trusted_one_is_added_to() {
 #[test]
 fn an_ipv6_peer_is_quoted_in_forwarded() {
     let given = Given {
-        peer: Peer::new("2001:db8::1".parse().unwrap(), false, "http", 80),
+        peer: Peer::new("2001:db8::1".parse().unwrap(), "http", 80),
         client_ip: "2001:db8::1",
         ..Given::default()
     };
@@ -299,7 +304,7 @@ fn websocket_and_trailers_are_asked_for_anew() {
 fn a_request_id_is_kept_only_from_a_trusted_peer_and_only_if_it_is_plain() {
     let id = |given: &Given, value: &str| {
         let head = parts(Version::HTTP_11, "GET", &[("x-request-id", value)]);
-        request_id(&head.headers, &given.peer, 0xabc).to_str().unwrap().to_owned()
+        String::from_utf8(RequestId::of(&head.fields, given.peer_kind, 0xabc).as_bytes().to_vec()).unwrap()
     };
     let fresh = "00000000000000000000000000000abc";
     let (trusted, untrusted) = (Given::trusted(), Given::default());
@@ -316,8 +321,8 @@ fn answers(status: u16, version: Version, fields: &[(&str, &str)]) -> Vec<String
     for (name, value) in fields {
         response = response.header(*name, *value);
     }
-    let head = response.body(()).unwrap().into_parts().0;
-    let answer = to_client(&head, version, &HeaderValue::from_static("id"));
+    let head = response.body(()).unwrap().into_parts().0.into();
+    let answer = to_client(&head, version, &RequestId::Theirs(b"id"[..].into()));
     let written = String::from_utf8(answer.into_parts().0.into_text()).unwrap();
     written.lines().skip(1).map(str::to_owned).collect()
 }
@@ -373,15 +378,12 @@ fn switching_protocols_is_said_anew() {
 #[test]
 fn an_interim_response_has_no_length_and_nothing_of_the_servers_connection() {
     let told = |status: u16, fields: &[(&'static str, &'static str)]| {
-        let pair = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        let headers: HeaderMap = fields.iter().map(pair).collect();
+        let fields = Fields::from_iter(fields.iter().copied());
         let mut text = Vec::new();
         crate::http1::text::interim(
             &mut text,
             StatusCode::from_u16(status).unwrap(),
-            &interim_to_client(&headers),
+            &interim_to_client(&fields),
         );
         String::from_utf8(text).unwrap()
     };

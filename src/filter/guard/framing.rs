@@ -1,11 +1,11 @@
 //! Where the body of a request ends.
 
 use http::Version;
-use http::header;
 
 use super::Refusal;
 use super::check_transfer_encoding;
 use super::content_length;
+use crate::fields::Known;
 use crate::fields::RequestHead;
 
 /// How a request over HTTP/1 says where its body ends (RFC 9112 section 6.3).
@@ -25,11 +25,10 @@ pub enum Framing {
 /// There are two, or one that is not understood.
 pub fn framing(head: &RequestHead) -> Result<Framing, Refusal> {
     let length = length(head)?;
-    let Some(codings) = head.get_all(&header::TRANSFER_ENCODING) else {
+    let mut codings = head.fields.get_all(Known::TransferEncoding);
+    let Some(coding) = codings.next() else {
         return Ok(length.map_or(Framing::None, Framing::Length));
     };
-    let mut codings = codings.iter();
-    let coding = codings.next().ok_or(Refusal::TransferEncoding)?;
     if codings.next().is_some() || head.version < Version::HTTP_11 {
         return Err(Refusal::TransferEncoding);
     }
@@ -38,8 +37,7 @@ pub fn framing(head: &RequestHead) -> Result<Framing, Refusal> {
 }
 
 fn length(head: &RequestHead) -> Result<Option<u64>, Refusal> {
-    let Some(lines) = head.get_all(&header::CONTENT_LENGTH) else { return Ok(None) };
-    let mut said = lines.iter();
+    let mut said = head.fields.get_all(Known::ContentLength);
     let length = said.next().map(|value| content_length(value).ok_or(Refusal::ContentLength)).transpose()?;
     // RFC 9110 section 8.6 lets equal ones be taken for one; nobody sends them in good faith.
     if said.next().is_some() { Err(Refusal::ContentLength) } else { Ok(length) }

@@ -4,13 +4,11 @@ use std::fmt;
 
 use http::StatusCode;
 use http::Version;
-use http::header;
-use http::response::Parts;
 
-use super::FIELD_OVERHEAD_BYTES;
 use super::content_length;
 use super::names_websocket;
-use crate::fields;
+use crate::fields::Known;
+use crate::fields::ResponseHead;
 
 /// Fields of one response: as many as the parser of servers' heads takes, which is the first to count them.
 const FIELDS_MAX: usize = 100;
@@ -75,32 +73,31 @@ impl fmt::Display for BadResponse {
 impl std::error::Error for BadResponse {}
 
 /// Looks at a server's final response, or at its 101 when the client `wants_websocket`.
-pub fn check_response(head: &Parts, wants_websocket: bool) -> Result<(), BadResponse> {
+pub fn check_response(head: &ResponseHead, wants_websocket: bool) -> Result<(), BadResponse> {
     match head.status.as_u16() {
         101 if wants_websocket && is_websocket(head) && !has_body(head) => {}
         101 => return Err(BadResponse::Upgrade),
         200..=599 => {}
         _ => return Err(BadResponse::Status),
     }
-    if head.headers.len() > FIELDS_MAX {
+    if head.fields.len() > FIELDS_MAX {
         return Err(BadResponse::FieldsTooMany);
     }
     let (mut bytes, mut length, mut chunked) = (0, None, false);
-    for (name, value) in &head.headers {
-        bytes += name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES;
+    for field in head.fields.iter() {
+        bytes += field.line().len();
         if bytes > FIELD_BYTES_MAX {
             return Err(BadResponse::FieldsTooLarge);
         }
-        if name == header::CONTENT_LENGTH {
-            let found = content_length(value).ok_or(BadResponse::ContentLength)?;
+        if field.known() == Known::ContentLength {
+            let found = content_length(field.value()).ok_or(BadResponse::ContentLength)?;
             if length.replace(found).is_some_and(|before| before != found) {
                 return Err(BadResponse::ContentLength);
             }
-        } else if name == header::TRANSFER_ENCODING {
+        } else if field.known() == Known::TransferEncoding {
             // We undo the chunks and nothing else: any other coding would reach the client undeclared.
             // HTTP/1.0 has none (RFC 9112 §6.1).
-            let is_known =
-                head.version == Version::HTTP_11 && value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            let is_known = head.version == Version::HTTP_11 && field.value().eq_ignore_ascii_case(b"chunked");
             if chunked || !is_known {
                 return Err(BadResponse::TransferEncoding);
             }
@@ -111,18 +108,17 @@ pub fn check_response(head: &Parts, wants_websocket: bool) -> Result<(), BadResp
     if chunked && length.is_some() { Err(BadResponse::ContentLength) } else { Ok(()) }
 }
 
-fn is_websocket(head: &Parts) -> bool {
+fn is_websocket(head: &ResponseHead) -> bool {
     debug_assert_eq!(head.status, StatusCode::SWITCHING_PROTOCOLS);
-    let mut upgrades = head.headers.get_all(header::UPGRADE).iter();
+    let mut upgrades = head.fields.get_all(Known::Upgrade);
     head.version == Version::HTTP_11
         && upgrades.next().is_some_and(names_websocket)
         && upgrades.next().is_none()
-        && fields::elements(&head.headers, header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"))
+        && head.fields.elements(Known::Connection).any(|t| t.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// What follows a 101 is the other protocol (RFC 9112 §6.3); one that says otherwise is not understood by all alike.
-fn has_body(head: &Parts) -> bool {
-    let is_empty = |length: &http::HeaderValue| length.as_bytes() == b"0";
-    head.headers.contains_key(header::TRANSFER_ENCODING)
-        || !head.headers.get_all(header::CONTENT_LENGTH).iter().all(is_empty)
+fn has_body(head: &ResponseHead) -> bool {
+    head.fields.has(Known::TransferEncoding)
+        || !head.fields.get_all(Known::ContentLength).all(|length| length == b"0")
 }

@@ -12,7 +12,7 @@ fn limits() -> Limits {
 fn head(version: Version, method: &str, uri: &str, fields: &[(&str, &str)]) -> RequestHead {
     let mut request = Request::builder().version(version).method(method).uri(uri);
     for (name, value) in fields {
-        request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        request = request.header(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
     request.body(()).unwrap().into_parts().0.into()
 }
@@ -134,8 +134,6 @@ fn http2_says_nothing_that_http1_cannot() {
     ] {
         assert_eq!(over_http2(&[(name, value)]), expected, "{name}: {value:?}");
     }
-    // Only its own parser of HTTP/2 takes such a name, so none can be made here.
-    assert!(is_malformed("x\"y", &HeaderValue::from_static("1")));
     assert_eq!(verdict(Version::HTTP_2, "GET", "HTTPS://a/", &[]), None);
     assert_eq!(verdict(Version::HTTP_2, "GET", "http://a?x", &[]), Some(Refusal::Target));
     assert_eq!(verdict(Version::HTTP_11, "GET", "http://a?x", &[("host", "a")]), None);
@@ -234,13 +232,13 @@ fn the_host_is_ready_for_the_router() {
     let of = |uri: &str, host: &str| {
         let head = head(Version::HTTP_11, "GET", uri, &[("host", host)]);
         let checked = check_request(&head, &limits()).unwrap();
-        (checked.host.normal_name().into_owned(), checked.host.port, checked.authority_value())
+        (checked.host.normal_name().into_owned(), checked.host.port, checked.authority.to_owned())
     };
     assert_eq!(
         of("/", "Www.Example.com.:81"),
-        ("www.example.com".into(), Some(81), "Www.Example.com.:81".parse().unwrap())
+        ("www.example.com".into(), Some(81), "Www.Example.com.:81".to_owned())
     );
-    assert_eq!(of("http://B/", "a:1"), ("b".into(), None, "B".parse().unwrap()));
+    assert_eq!(of("http://B/", "a:1"), ("b".into(), None, "B".to_owned()));
     assert_eq!(of("/", "[::A]:1").0, "[::a]");
 }
 
@@ -262,7 +260,7 @@ fn hostile_responses_are_refused() {
         for (name, value) in fields {
             response = response.header(*name, *value);
         }
-        check_response(&response.body(()).unwrap().into_parts().0, asked).err()
+        check_response(&response.body(()).unwrap().into_parts().0.into(), asked).err()
     };
     let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
     for (status, asked, fields, expected) in [

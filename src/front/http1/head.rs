@@ -1,16 +1,15 @@
 //! The head of a request, from bytes.
 //!
 //! Strict where RFC 9112 leaves a choice: lines end in CRLF, a request line has two single spaces, there are no
-//! folded fields. httparse reads the fields; what a head means, and whether it means one thing only, is judged by
+//! folded fields. What a head means, and whether it means one thing only, is judged by
 //! [`crate::filter::guard`].
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 
 use crate::config::Limits;
-use crate::fields;
+use crate::fields::{self, RequestHead};
 use crate::filter::guard;
 use crate::http1::block::{self, BadBlock};
 use crate::http1::lines::Lines;
@@ -173,24 +172,23 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-/// A head that [`Scan::find`] has found, from its first byte to its empty line. Its values are parts of `head`, not
-/// copies.
+/// A head that `scan` has found, from its first byte to its empty line.
 ///
 /// # Errors
 /// It is none.
-pub fn parse(head: &Bytes, limits: &Limits) -> Result<Parts, BadHead> {
-    let line_end = memchr::memchr(b'\n', head).ok_or(BadHead::Malformed)?;
-    let line = head[..line_end].strip_suffix(b"\r").ok_or(BadHead::Malformed)?;
-    let line = RequestLine::split(line)?;
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = Method::from_bytes(line.method).map_err(|_| BadHead::Malformed)?;
-    parts.version = line.version;
-    parts.uri = Uri::from_maybe_shared(head.slice_ref(line.target)).map_err(|_| BadHead::Malformed)?;
-    if parts.method == Method::OPTIONS && has_no_path(line.target) {
-        parts.uri = of_the_server(parts.uri).ok_or(BadHead::Malformed)?;
+pub fn parse(head: &[u8], scan: &Scan, limits: &Limits) -> Result<RequestHead, BadHead> {
+    let line_bytes = scan.lines.first().ok_or(BadHead::Malformed)?;
+    let block_begin = line_bytes + b"\r\n".len();
+    let line = RequestLine::split(&head[..line_bytes])?;
+    let method = Method::from_bytes(line.method).map_err(|_| BadHead::Malformed)?;
+    let target = Bytes::copy_from_slice(line.target);
+    let mut uri = Uri::from_maybe_shared(target).map_err(|_| BadHead::Malformed)?;
+    if method == Method::OPTIONS && has_no_path(line.target) {
+        uri = of_the_server(uri).ok_or(BadHead::Malformed)?;
     }
-    parts.headers = block::fields(&head.slice(line_end + 1..), limits.headers)?;
-    Ok(parts)
+    let newlines = scan.lines.newlines().skip(1).map(|newline| newline - block_begin);
+    let fields = block::fields(&head[block_begin..], newlines, limits.headers)?;
+    Ok(RequestHead { method, uri, version: line.version, fields })
 }
 
 /// A URL that ends with its authority. http::Uri says `/` for the path that is not there. A path may have another URL
@@ -210,8 +208,6 @@ fn of_the_server(uri: Uri) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn limits() -> Limits {
@@ -219,11 +215,11 @@ mod tests {
     }
 
     /// All at once, and byte by byte: they must agree.
-    fn read(text: &str) -> Result<Option<Parts>, BadHead> {
+    fn read(text: &str) -> Result<Option<RequestHead>, BadHead> {
         let bytes = text.as_bytes();
         let read = |scan: &mut Scan, bytes: &[u8]| {
             let Some(place) = scan.find(bytes, &limits())? else { return Ok(None) };
-            parse(&Bytes::copy_from_slice(&bytes[place.begin..place.end]), &limits()).map(Some)
+            parse(&bytes[place.begin..place.end], scan, &limits()).map(Some)
         };
         let whole = read(&mut Scan::default(), bytes);
         let mut scan = Scan::default();
@@ -231,7 +227,7 @@ mod tests {
             (0..=bytes.len()).map(|n| read(&mut scan, &bytes[..n])).find(|r| !matches!(r, Ok(None)));
         // A head that is too long may be bad before it is.
         let outcome =
-            |read: &Result<Option<Parts>, BadHead>| read.as_ref().map(|p| p.is_some()).map_err(|_| ());
+            |read: &Result<Option<RequestHead>, BadHead>| read.as_ref().map(|p| p.is_some()).map_err(|_| ());
         assert_eq!(outcome(&whole), outcome(&piecemeal.unwrap_or(Ok(None))), "{text:?}");
         whole
     }
@@ -243,7 +239,7 @@ mod tests {
 
         assert_eq!((parts.method, parts.version), (Method::POST, Version::HTTP_11));
         assert_eq!(parts.uri, "/a?b");
-        let values: Vec<_> = parts.headers.get_all("a").iter().map(HeaderValue::as_bytes).collect();
+        let values: Vec<_> = parts.fields.get_all("a").collect();
         assert_eq!(values, [&b"b"[..], "\u{e9}".as_bytes()]);
     }
 

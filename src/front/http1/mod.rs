@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 use http_body::Body as _;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
@@ -25,7 +25,7 @@ use crate::answer::Answer;
 use crate::body::Body;
 use crate::clock::Deadline;
 use crate::config::Limits;
-use crate::fields::RequestHead;
+use crate::fields::{Known, RequestHead};
 use crate::filter::guard;
 use crate::front::http1::body::RequestBody;
 use crate::front::http1::head::{BadHead, Scan};
@@ -129,7 +129,7 @@ impl Connection {
         let mut lateness = None;
         poll_fn(|cx| {
             match self.wire.poll_head(cx, &mut scan, limits) {
-                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(RequestHead::new(head))),
+                Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
                 Poll::Ready(Ok(None)) => return Poll::Ready(Err(Ending::Drop)),
                 Poll::Ready(Err(bad)) => return Poll::Ready(Err(Ending::Refuse(bad))),
                 Poll::Pending => {}
@@ -189,7 +189,7 @@ impl Connection {
 
     /// The body that `head` announces. One whose end is in doubt is not read: the guard will refuse the request.
     fn body(&self, head: &RequestHead, asker: &mut Asker) -> Body {
-        let expects = head.version == Version::HTTP_11 && head.has(&header::EXPECT);
+        let expects = head.version == Version::HTTP_11 && head.fields.has(Known::Expect);
         let wire = || self.wire.clone();
         let (stage, body) = match guard::framing(head) {
             Ok(guard::Framing::None | guard::Framing::Length(0)) => {

@@ -1,9 +1,9 @@
 //! A response as bytes of HTTP/1.1: its head, and how its body is framed (RFC 9112 section 6).
 
-use http::{HeaderName, Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 
 use crate::answer::Written;
-use crate::fields::{self, RequestHead};
+use crate::fields::{self, Known, RequestHead};
 use crate::http1::sending::{Framing, Trailers};
 
 /// What of a request its response depends on.
@@ -22,16 +22,17 @@ pub struct Asker {
 impl Asker {
     /// What `head` asks for.
     pub fn of(head: &RequestHead) -> Self {
-        let has =
-            |name: HeaderName, word: &str| head.elements(&name).any(|token| token.eq_ignore_ascii_case(word));
+        let has = |name: Known, word: &[u8]| {
+            head.fields.elements(name).any(|token| token.eq_ignore_ascii_case(word))
+        };
         let keeps = match head.version {
-            Version::HTTP_11 => !has(header::CONNECTION, "close"),
-            _ => has(header::CONNECTION, "keep-alive") && !has(header::CONNECTION, "close"),
+            Version::HTTP_11 => !has(Known::Connection, b"close"),
+            _ => has(Known::Connection, b"keep-alive") && !has(Known::Connection, b"close"),
         };
         Asker {
             is_head: head.method == Method::HEAD,
             version: head.version,
-            takes_trailers: head.version == Version::HTTP_11 && has(header::TE, "trailers"),
+            takes_trailers: head.version == Version::HTTP_11 && has(Known::Te, b"trailers"),
             keeps,
             has_said_all: false,
         }
@@ -109,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::answer::Answer;
-    use crate::body::Body;
+    use crate::fields::ResponseHead;
 
     fn written(
         request: http::request::Builder,
@@ -117,7 +118,8 @@ mod tests {
         length: Option<u64>,
     ) -> (String, Framing, bool) {
         let mut asker = Asker::of(&request.body(()).unwrap().into_parts().0.into());
-        let written = Answer::from(response.body(Body::Empty).unwrap()).into_parts().0;
+        let written =
+            Answer::from(ResponseHead::from(response.body(()).unwrap().into_parts().0)).into_parts().0;
         let (text, framing) = head(written, length, &mut asker);
         (String::from_utf8(text).unwrap(), framing, asker.keeps())
     }

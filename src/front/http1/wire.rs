@@ -11,11 +11,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
+use crate::fields::{Fields, RequestHead};
 use crate::front::http1::head::{self, BadHead, Scan};
 use crate::http1::coding::Source;
 use crate::http1::outbox::Outbox;
@@ -98,14 +98,14 @@ impl Wire {
         cx: &mut Context<'_>,
         scan: &mut Scan,
         limits: &Limits,
-    ) -> Poll<Result<Option<Parts>, BadHead>> {
+    ) -> Poll<Result<Option<RequestHead>, BadHead>> {
         let state = &mut *self.0.borrow_mut();
         if !state.unread.is_empty()
             && let Some(place) = scan.find(&state.unread, limits)?
         {
             state.unread.advance(place.begin);
-            let head = state.unread.split_to(place.end - place.begin).freeze();
-            return Poll::Ready(head::parse(&head, limits).map(Some));
+            let head = state.unread.split_to(place.end - place.begin);
+            return Poll::Ready(head::parse(&head, scan, limits).map(Some));
         }
         loop {
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -118,7 +118,7 @@ impl Wire {
             if !state.unread.is_empty() {
                 state.unread.extend_from_slice(filled);
             }
-            // Nearly always a head comes whole: then it is copied once, to just its size.
+            // Nearly always a head comes whole.
             let bytes = if state.unread.is_empty() { filled } else { &state.unread[..] };
             let Some(place) = scan.find(bytes, limits)? else {
                 if state.unread.is_empty() {
@@ -126,13 +126,13 @@ impl Wire {
                 }
                 continue;
             };
-            let head = Bytes::copy_from_slice(&bytes[place.begin..place.end]);
+            let head = head::parse(&bytes[place.begin..place.end], scan, limits);
             if state.unread.is_empty() {
                 state.unread.extend_from_slice(&filled[place.end..]);
             } else {
                 state.unread.advance(place.end);
             }
-            return Poll::Ready(head::parse(&head, limits).map(Some));
+            return Poll::Ready(head.map(Some));
         }
     }
 
@@ -242,7 +242,7 @@ impl Wire {
 }
 
 impl proxy::Turn for Wire {
-    fn interim(&self, status: StatusCode, fields: &HeaderMap) {
+    fn interim(&self, status: StatusCode, fields: &Fields) {
         let mut bytes = Vec::new();
         text::interim(&mut bytes, status, fields);
         self.0.borrow_mut().queue(&bytes);

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tracing::debug;
@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::answer::Answer;
 use crate::body::{self, Body};
 use crate::clock::Deadline;
-use crate::fields::RequestHead;
+use crate::fields::{Known, RequestHead};
 use crate::front::http2::frame::{Code, PREFACE};
 use crate::front::http2::link::{Expects, Link};
 use crate::front::http2::outbox::SLICES_MAX;
@@ -139,7 +139,7 @@ enum Step {
     /// Nothing is left to do, or it is being done.
     #[default]
     None,
-    Asked(Request<Body>),
+    Asked((RequestHead, Body)),
     Serving(Serving),
     Answered(Answer),
     Sending(Sending),
@@ -347,21 +347,21 @@ impl Connection {
         match event {
             Event::Settled => {}
             Event::Request { slot, head, length, is_ended } => {
-                let expects = !is_ended && head.headers.contains_key(header::EXPECT);
+                let expects = !is_ended && head.fields.has(Known::Expect);
                 let link =
                     Link::new(self.waker(slot), if expects { Expects::Continue } else { Expects::Nothing });
                 let body = if is_ended { Body::Empty } else { Body::wrap(link.body(length)) };
                 let Some(stream) = self.session.streams.get(slot) else { return };
                 stream.work.is_head = head.method == Method::HEAD;
                 stream.work.link = Some(link);
-                stream.work.step = Step::Asked(Request::from_parts(head, body));
+                stream.work.step = Step::Asked((head, body));
                 self.enqueue(slot);
             }
             Event::Refused(slot, status) => {
                 self.count(proxy::raw_reason(status));
                 self.waker(slot);
                 self.session.took_up(slot);
-                self.put_back(slot, Step::Answered(proxy::early_refusal(status).into()));
+                self.put_back(slot, Step::Answered(proxy::early_refusal(status)));
                 self.enqueue(slot);
             }
             Event::Data(slot, data, part) => self.deliver(slot, data, part),
@@ -467,11 +467,10 @@ impl Connection {
         }
     }
 
-    fn ask(&mut self, slot: Slot, request: Request<Body>, link: Rc<Link>) -> Serving {
+    fn ask(&mut self, slot: Slot, (head, body): (RequestHead, Body), link: Rc<Link>) -> Serving {
         self.session.took_up(slot);
-        let (head, body) = request.into_parts();
         let (local, client) = (self.local.clone(), self.client.clone());
-        proxy::serve(local, client, RequestHead::new(head), body, Rc::default(), link, None)
+        proxy::serve(local, client, head, body, Rc::default(), link, None)
     }
 
     fn put_back(&mut self, slot: Slot, step: Step) {

@@ -4,14 +4,15 @@
 //! only, is judged by [`crate::filter::guard`], the same for every protocol.
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, header, uri};
+use http::{HeaderMap, Method, StatusCode, Uri, Version, uri};
 
+use crate::fields::{self, Fields, Known, Name, RequestHead};
 use crate::hpack::{Field, Pseudo};
 
-/// How many fields a head has room for at first: as many as browsers send.
+/// How many fields a head has room for at first, and bytes of them: as many as browsers send.
 const USUAL_FIELDS: usize = 16;
+const USUAL_BYTES: usize = 512;
 /// Beyond so many times as much as a list of fields may have, it is no mistake.
 const BOMB: usize = 4;
 /// The longest target that [`Uri`] can hold.
@@ -31,7 +32,7 @@ pub enum BadHead {
 /// A request as its head says it.
 #[derive(Debug)]
 pub struct Asked {
-    pub head: Parts,
+    pub head: RequestHead,
     /// Bytes of the body, if they are announced, properly.
     pub length: Option<u64>,
 }
@@ -40,12 +41,12 @@ pub struct Asked {
 #[derive(Debug)]
 pub struct Head {
     pseudo: PseudoFields,
-    fields: Fields,
+    fields: Taken,
 }
 
 /// The same, for what follows a body.
 #[derive(Debug)]
-pub struct Trailers(Fields);
+pub struct Trailers(Taken);
 
 #[derive(Debug, Default)]
 struct PseudoFields {
@@ -56,8 +57,8 @@ struct PseudoFields {
 }
 
 #[derive(Debug)]
-struct Fields {
-    map: HeaderMap,
+struct Taken {
+    list: Fields,
     length: Length,
     is_malformed: bool,
     /// As RFC 9113 section 6.5.2 counts them.
@@ -79,7 +80,7 @@ impl Head {
     pub fn new(size_max: usize) -> Self {
         Head {
             pseudo: PseudoFields::default(),
-            fields: Fields::new(size_max, HeaderMap::with_capacity(USUAL_FIELDS)),
+            fields: Taken::new(size_max, Fields::with_room(USUAL_BYTES, USUAL_FIELDS)),
         }
     }
 
@@ -87,7 +88,7 @@ impl Head {
     pub fn take(&mut self, field: &Field<'_>) {
         let Some(pseudo) = field.pseudo() else { return self.fields.take(field) };
         // Section 8.3: they come before all others.
-        let is_late = !self.fields.map.is_empty();
+        let is_late = !self.fields.list.is_empty();
         if !self.fields.fits(field) || self.fields.is_malformed {
             return;
         }
@@ -103,14 +104,12 @@ impl Head {
     pub fn finish(self) -> Result<Asked, BadHead> {
         let Head { pseudo, fields } = self;
         fields.check()?;
-        let (mut head, ()) = Request::new(()).into_parts();
         let length = match fields.length {
             Length::Said(bytes) => Some(bytes),
             Length::Absent | Length::Doubtful => None,
         };
         let (method, uri) = pseudo.target()?;
-        (head.method, head.uri, head.version) = (method, uri, Version::HTTP_2);
-        head.headers = fields.map;
+        let head = RequestHead { method, uri, version: Version::HTTP_2, fields: fields.list };
         Ok(Asked { head, length })
     }
 }
@@ -118,7 +117,7 @@ impl Head {
 impl Trailers {
     /// None of them yet. No more than `size_max` bytes of fields are kept.
     pub fn new(size_max: usize) -> Self {
-        Trailers(Fields::new(size_max, HeaderMap::new()))
+        Trailers(Taken::new(size_max, Fields::new()))
     }
 
     /// The next field.
@@ -134,16 +133,16 @@ impl Trailers {
     /// They are none, or more than `count_max`.
     pub fn finish(self, count_max: usize) -> Result<HeaderMap, BadHead> {
         self.0.check()?;
-        if self.0.map.len() > count_max {
+        if self.0.list.len() > count_max {
             return Err(BadHead::TooLarge(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
         }
-        Ok(self.0.map)
+        Ok(self.0.list.to_map())
     }
 }
 
-impl Fields {
-    fn new(size_max: usize, map: HeaderMap) -> Self {
-        Fields { map, length: Length::Absent, is_malformed: false, size: 0, size_max }
+impl Taken {
+    fn new(size_max: usize, list: Fields) -> Self {
+        Taken { list, length: Length::Absent, is_malformed: false, size: 0, size_max }
     }
 
     /// Counts it, before anything is made of it.
@@ -156,22 +155,20 @@ impl Fields {
         if !self.fits(field) || self.is_malformed {
             return;
         }
-        match field.header() {
-            Ok((name, value)) if !is_of_connection(&name, &value) => self.append(name, value),
+        match field.ordinary() {
+            Ok((name, value)) if !is_of_connection(name.known(), value) => self.append(name, value),
             _ => self.is_malformed = true,
         }
     }
 
-    fn append(&mut self, name: HeaderName, value: HeaderValue) {
-        if name == header::CONTENT_LENGTH {
-            self.length = match (self.length, length(&value)) {
+    fn append(&mut self, name: Name<'_>, value: &[u8]) {
+        if name.known() == Known::ContentLength {
+            self.length = match (self.length, fields::number(value)) {
                 (Length::Absent, Some(bytes)) => Length::Said(bytes),
                 _ => Length::Doubtful,
             };
         }
-        if self.map.try_append(name, value).is_err() {
-            self.size = usize::MAX;
-        }
+        self.list.append(name, value);
     }
 
     fn check(&self) -> Result<(), BadHead> {
@@ -249,24 +246,22 @@ fn target(path: Bytes) -> Result<PathAndQuery, BadHead> {
 }
 
 /// Section 8.2.2.
-fn is_of_connection(name: &HeaderName, value: &HeaderValue) -> bool {
-    match name.as_str() {
-        "connection" | "transfer-encoding" | "upgrade" | "keep-alive" | "proxy-connection" => true,
-        "te" => !value.as_bytes().eq_ignore_ascii_case(b"trailers"),
+fn is_of_connection(name: Known, value: &[u8]) -> bool {
+    match name {
+        Known::Connection
+        | Known::TransferEncoding
+        | Known::Upgrade
+        | Known::KeepAlive
+        | Known::ProxyConnection => true,
+        Known::Te => !value.eq_ignore_ascii_case(b"trailers"),
         _ => false,
     }
 }
 
-/// Section 8.2.1: blanks around a value; and a quote in a name, which [`HeaderName`] takes.
+/// Section 8.2.1: blanks around a value.
 fn is_odd(field: &Field<'_>) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    is_blank(field.value.first()) || is_blank(field.value.last()) || field.name.contains(&b'"')
-}
-
-/// `1*DIGIT` (RFC 9110 section 8.6): `parse` alone would take a sign.
-fn length(value: &HeaderValue) -> Option<u64> {
-    let digits = value.to_str().ok()?;
-    if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+    is_blank(field.value.first()) || is_blank(field.value.last())
 }
 
 #[cfg(test)]
@@ -313,10 +308,10 @@ mod tests {
 
         assert_eq!((asked.head.method, asked.head.version), (Method::GET, Version::HTTP_2));
         assert_eq!(asked.head.uri, "http://test/a?b");
-        let cookies: Vec<_> = asked.head.headers.get_all("cookie").iter().collect();
+        let cookies: Vec<_> = asked.head.fields.get_all("cookie").collect();
         // Counted one by one by the guard; whoever writes them for a server puts them together.
-        assert_eq!(cookies, ["a=b", "c=d"]);
-        assert_eq!(asked.head.headers["x"].as_bytes(), "\u{e9}".as_bytes());
+        assert_eq!(cookies, [b"a=b", b"c=d"]);
+        assert_eq!(asked.head.fields.get("x"), Some("\u{e9}".as_bytes()));
         assert_eq!(asked.length, Some(7));
     }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{BodyError, End};
+use crate::fields::Fields;
 use crate::proxy;
 
 /// What is gathered of a body into one piece while nobody takes it.
@@ -62,7 +63,7 @@ struct State {
     expects: Expects,
     reader: Option<Waker>,
     account: Account,
-    interims: Vec<(StatusCode, HeaderMap)>,
+    interims: Vec<(StatusCode, Fields)>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -131,13 +132,13 @@ impl Link {
     }
 
     /// Interim responses that are to go out.
-    pub fn take_interims(&self) -> Vec<(StatusCode, HeaderMap)> {
+    pub fn take_interims(&self) -> Vec<(StatusCode, Fields)> {
         std::mem::take(&mut self.state.borrow_mut().interims)
     }
 }
 
 impl proxy::Turn for Link {
-    fn interim(&self, status: StatusCode, fields: &HeaderMap) {
+    fn interim(&self, status: StatusCode, fields: &Fields) {
         self.state.borrow_mut().interims.push((status, fields.clone()));
         self.connection.wake_by_ref();
     }
@@ -187,7 +188,7 @@ impl HttpBody for RequestBody {
                     none => *none = Some(cx.waker().clone()),
                 }
                 if std::mem::take(&mut state.expects) == Expects::Continue {
-                    state.interims.push((StatusCode::CONTINUE, HeaderMap::new()));
+                    state.interims.push((StatusCode::CONTINUE, Fields::new()));
                     drop(state);
                     link.connection.wake_by_ref();
                 }
@@ -305,7 +306,7 @@ mod tests {
         let mut body = link.body(None);
         assert!(link.take_interims().is_empty());
         assert!(read(&mut body).is_pending() && read(&mut body).is_pending());
-        assert_eq!(link.take_interims(), [(StatusCode::CONTINUE, HeaderMap::new())]);
+        assert_eq!(link.take_interims(), [(StatusCode::CONTINUE, Fields::new())]);
 
         let link = Link::new(Waker::noop().clone(), Expects::Continue);
         let mut body = link.body(None);

@@ -8,12 +8,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use crate::answer::Written;
 use crate::config::Limits;
-use crate::fields;
+use crate::fields::{self, Fields, Known, RequestHead};
 use crate::front::http2::budget::Budget;
 use crate::front::http2::flow::{self, ReceiveWindow, SendWindow};
 use crate::front::http2::frame::{
@@ -68,7 +67,7 @@ pub enum Event<'a> {
         /// Where the stream is kept.
         slot: Slot,
         /// What it asks for.
-        head: Parts,
+        head: RequestHead,
         /// Bytes of its body, if they were announced.
         length: Option<u64>,
         /// There is no body.
@@ -643,8 +642,8 @@ impl<T: Default> Session<T> {
     }
 
     /// Sends an interim response's head (RFC 9113 section 8.1).
-    pub fn interim(&mut self, slot: Slot, status: StatusCode, fields: &HeaderMap) {
-        let fields = fields.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    pub fn interim(&mut self, slot: Slot, status: StatusCode, fields: &Fields) {
+        let fields = fields.iter().map(|field| (field.name(), field.value()));
         self.head(slot, status, fields, None, 0);
     }
 
@@ -769,7 +768,7 @@ impl<T: Default> Session<T> {
                 if let Some(length) = length {
                     let mut digits = Vec::new();
                     fields::digits(&mut digits, length, 1);
-                    encoder.field(header::CONTENT_LENGTH.as_str().as_bytes(), &digits, block);
+                    encoder.field(Known::ContentLength.as_bytes(), &digits, block);
                 }
             });
         });
@@ -818,8 +817,6 @@ fn closed_by_us(is_ended: bool) -> Closed {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
     use crate::front::http2::frame::{DATA, END_HEADERS, GOAWAY, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 
@@ -1006,7 +1003,7 @@ mod tests {
     fn a_response_before_the_end_of_its_request_asks_for_no_more_of_it_in_its_time() {
         let mut session = greeted(&Limits::default());
         let slot = receive(&mut session, &frame(HEADERS, END_HEADERS, 1, POST)).unwrap()[0];
-        session.interim(slot, StatusCode::EARLY_HINTS, &HeaderMap::new());
+        session.interim(slot, StatusCode::EARLY_HINTS, &Fields::new());
         session.respond(slot, &ok(), Some(3), Then::More);
         session.send(slot, Bytes::from_static(b"abc"), Then::End);
 
@@ -1047,7 +1044,7 @@ mod tests {
         let slot = receive(&mut session, &frame(HEADERS, WHOLE, 1, GET)).unwrap()[0];
         let mut head = ok();
         // In Huffman's code no shorter.
-        head.put(&HeaderName::from_static("x"), "\\".repeat(40_000).as_bytes());
+        head.put("x".into(), "\\".repeat(40_000).as_bytes());
         session.respond(slot, &head, None, Then::End);
         let shape: Vec<_> = said(&mut session).iter().map(|(kind, flags, ..)| (*kind, *flags)).collect();
         assert_eq!(shape, [(HEADERS, END_STREAM), (CONTINUATION, 0), (CONTINUATION, END_HEADERS)]);

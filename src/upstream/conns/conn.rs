@@ -8,10 +8,10 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
-use http::response;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
+use crate::fields::ResponseHead;
 use crate::http1::coding::Source;
 use crate::http1::sending::{Sending, Stage};
 use crate::net::Counted;
@@ -87,13 +87,12 @@ impl Conn {
         cx: &mut Context<'_>,
         scan: &mut Scan,
         piece_max: usize,
-    ) -> Poll<Result<response::Parts, NoHead>> {
+    ) -> Poll<Result<ResponseHead, NoHead>> {
         if !self.unread.is_empty()
             && let Some(end) = scan.find(&self.unread)?
         {
-            let head = Bytes::copy_from_slice(&self.unread[..end]);
-            self.unread.advance(end);
-            return Poll::Ready(Ok(head::parse(&head)?));
+            let head = self.unread.split_to(end);
+            return Poll::Ready(Ok(head::parse(&head, scan)?));
         }
         loop {
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -106,18 +105,18 @@ impl Conn {
                 let error = error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
                 return Poll::Ready(Err(NoHead::Broken { error, amid: !self.unread.is_empty() }));
             }
-            // Nearly always a head comes whole: then it is copied once, to just its size.
+            // Nearly always a head comes whole.
             if self.unread.is_empty()
                 && let Some(end) = scan.find(filled)?
             {
                 self.unread.extend_from_slice(&filled[end..]);
-                return Poll::Ready(Ok(head::parse(&Bytes::copy_from_slice(&filled[..end]))?));
+                return Poll::Ready(Ok(head::parse(&filled[..end], scan)?));
             }
             let was_empty = self.unread.is_empty();
             self.unread.extend_from_slice(filled);
             if !was_empty && let Some(end) = scan.find(&self.unread)? {
-                let head = self.unread.split_to(end).freeze();
-                return Poll::Ready(Ok(head::parse(&head)?));
+                let head = self.unread.split_to(end);
+                return Poll::Ready(Ok(head::parse(&head, scan)?));
             }
         }
     }

@@ -5,10 +5,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http::response::Parts;
-use http::{Response, StatusCode, Version};
-use hyper::ext::ReasonPhrase;
+use http::{StatusCode, Version};
 
+use crate::fields::{self, ResponseHead};
 use crate::http1::block;
 use crate::http1::lines::Lines;
 
@@ -56,27 +55,22 @@ impl Scan {
     }
 }
 
-/// The response that `head` is of, which [`Scan::find`] has found.
+/// The response that `head` is of, which `scan` has found.
 ///
 /// # Errors
 /// It is none.
-pub fn parse(head: &Bytes) -> Result<Parts, BadHead> {
-    let line_end = memchr::memchr(b'\r', head).ok_or(BadHead::StatusLine)?;
-    // A CR that ends no line would take a byte of what follows with it.
-    if !head[line_end..].starts_with(b"\r\n") {
-        return Err(BadHead::StatusLine);
-    }
-    let (line, fields) = (head.slice(..line_end), head.slice(line_end + 2..));
-    let (mut parts, ()) = Response::new(()).into_parts();
-    (parts.version, parts.status) = status(&line)?;
-    if let Some(reason) = reason(&line, parts.status)? {
-        parts.extensions.insert(reason);
-    }
-    parts.headers = block::fields(&fields, FIELDS_MAX).map_err(|bad| match bad {
+pub fn parse(head: &[u8], scan: &Scan) -> Result<ResponseHead, BadHead> {
+    let line_bytes = scan.0.first().ok_or(BadHead::StatusLine)?;
+    let block_begin = line_bytes + b"\r\n".len();
+    let (line, block) = (&head[..line_bytes], &head[block_begin..]);
+    let (version, status) = status(line)?;
+    let reason = reason(line, status)?;
+    let newlines = scan.0.newlines().skip(1).map(|newline| newline - block_begin);
+    let fields = block::fields(block, newlines, FIELDS_MAX).map_err(|bad| match bad {
         block::BadBlock::Malformed => BadHead::Field,
         block::BadBlock::TooMany => BadHead::TooLarge,
     })?;
-    Ok(parts)
+    Ok(ResponseHead { status, version, reason, fields })
 }
 
 /// RFC 9112 section 4: `HTTP-version SP status-code`.
@@ -94,7 +88,7 @@ fn status(line: &[u8]) -> Result<(Version, StatusCode), BadHead> {
 }
 
 /// ` [ reason-phrase ]`, where it is not the usual one. Many servers leave out the blank too.
-fn reason(line: &Bytes, status: StatusCode) -> Result<Option<ReasonPhrase>, BadHead> {
+fn reason(line: &[u8], status: StatusCode) -> Result<Option<Bytes>, BadHead> {
     let phrase = match line.get(STATUS_END..) {
         None | Some([]) => return Ok(None),
         Some([b' ', phrase @ ..]) => phrase,
@@ -103,9 +97,10 @@ fn reason(line: &Bytes, status: StatusCode) -> Result<Option<ReasonPhrase>, BadH
     if phrase.is_empty() || status.canonical_reason().is_some_and(|usual| usual.as_bytes() == phrase) {
         return Ok(None);
     }
-    // A copy: the head goes sooner.
-    let phrase = ReasonPhrase::try_from(phrase).map_err(|_| BadHead::StatusLine)?;
-    Ok(Some(phrase))
+    if !fields::is_value(phrase) {
+        return Err(BadHead::StatusLine);
+    }
+    Ok(Some(Bytes::copy_from_slice(phrase)))
 }
 
 impl fmt::Display for BadHead {
@@ -126,9 +121,9 @@ mod tests {
     use super::*;
 
     /// All at once, and byte by byte: they must agree.
-    fn read(text: &[u8]) -> Result<Option<Parts>, BadHead> {
+    fn read(text: &[u8]) -> Result<Option<ResponseHead>, BadHead> {
         let read = |scan: &mut Scan, bytes: &[u8]| match scan.find(bytes)? {
-            Some(end) => parse(&Bytes::copy_from_slice(&bytes[..end])).map(Some),
+            Some(end) => parse(&bytes[..end], scan).map(Some),
             None => Ok(None),
         };
         let whole = read(&mut Scan::default(), text);
@@ -136,7 +131,7 @@ mod tests {
         let piecemeal =
             (0..=text.len()).map(|n| read(&mut scan, &text[..n])).find(|r| !matches!(r, Ok(None)));
         let outcome =
-            |read: &Result<Option<Parts>, BadHead>| read.as_ref().map(Option::is_some).map_err(|_| ());
+            |read: &Result<Option<ResponseHead>, BadHead>| read.as_ref().map(Option::is_some).map_err(|_| ());
         assert_eq!(outcome(&whole), outcome(&piecemeal.unwrap_or(Ok(None))), "{text:?}");
         whole
     }
@@ -147,10 +142,10 @@ mod tests {
         let parts = read(text).unwrap().unwrap();
 
         assert_eq!((parts.version, parts.status.as_u16()), (Version::HTTP_11, 200));
-        assert_eq!(parts.extensions.get::<ReasonPhrase>().unwrap().as_bytes(), b"Fine");
-        let values: Vec<_> = parts.headers.get_all("a").iter().map(|v| v.as_bytes()).collect();
+        assert_eq!(parts.reason.as_deref(), Some(&b"Fine"[..]));
+        let values: Vec<_> = parts.fields.get_all("a").collect();
         assert_eq!(values, [&b"b"[..], b"\xe9"]);
-        assert_eq!(parts.headers["empty"], "");
+        assert_eq!(parts.fields.get("empty"), Some(&b""[..]));
     }
 
     #[test]
@@ -165,7 +160,7 @@ mod tests {
         ] {
             let parts = read(format!("{line}\r\n\r\n").as_bytes()).unwrap().unwrap();
 
-            let found = parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes);
+            let found = parts.reason.as_deref();
             assert_eq!((parts.version, parts.status.as_u16()), (version, status), "{line}");
             assert_eq!(found, reason.map(str::as_bytes), "{line}");
         }

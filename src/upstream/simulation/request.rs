@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, header};
-
 use crate::config::Sticky;
+use crate::fields::{Fields, Known};
 use crate::upstream::course::{Course, Placed, Unplaced};
 use crate::upstream::limits::Leave;
 use crate::upstream::queue::Place;
@@ -48,7 +47,7 @@ pub(super) struct Live<'a> {
 pub(super) struct Wish {
     pub client: IpAddr,
     pub path: String,
-    pub headers: HeaderMap,
+    pub fields: Fields,
     pub is_idempotent: bool,
     pub can_repeat: bool,
     /// Of those with a session: which one.
@@ -94,12 +93,12 @@ impl Wish {
             path: &self.path,
             query: "",
             authority: "example.com",
-            headers: &self.headers,
+            fields: &self.fields,
         }
     }
 
     pub(super) fn cookie(&self) -> Option<&str> {
-        crate::fields::cookie(&self.headers, COOKIE)
+        crate::fields::cookie(&self.fields, COOKIE)
     }
 }
 
@@ -122,19 +121,19 @@ impl<'a> World<'a> {
     fn wish(&mut self) -> Wish {
         let plan = &self.stage.plan;
         let visitor = (!self.jars.is_empty() && self.rng.bool()).then(|| self.rng.usize(..self.jars.len()));
-        let mut headers = HeaderMap::new();
+        let mut fields = Fields::new();
         let jar = visitor.map(|visitor| self.jars[visitor].clone()).unwrap_or_default();
         // Where sessions are told by a hash, the application's cookie is there from the beginning.
         let is_ours = matches!(self.config.sticky, Some(Sticky::Cookie(_) | Sticky::Learn(_)));
         let own = visitor.filter(|_| !is_ours).map(|visitor| format!("v{visitor}"));
         if let Some(value) = jar.cookie.or(own) {
-            headers.insert(header::COOKIE, HeaderValue::try_from(format!("{COOKIE}={value}")).unwrap());
+            fields.append(Known::Cookie, format!("{COOKIE}={value}").as_bytes());
         }
         let host = visitor.map_or_else(|| self.rng.u32(..1 << 24), |visitor| visitor as u32);
         Wish {
             client: Ipv4Addr::from(10 << 24 | host).into(),
             path: format!("/{}", self.rng.u32(..20)),
-            headers,
+            fields,
             is_idempotent: !chance(&mut self.rng, plan.not_idempotent),
             can_repeat: chance(&mut self.rng, 95),
             visitor,

@@ -164,7 +164,7 @@ fn each_word_of_retry_on_is_for_its_own_cause() {
                 }
                 _ => Then::Close,
             });
-            let rules = format!("eject = false\nretry-on = [{word}]\nfirst-byte-timeout = \"250ms\"");
+            let rules = format!("eject = false\nretry-on = [{word}]\nfirst-byte-timeout = \"1s\"");
             let proxy = alone(&rules, &servers.each_ref());
             let mut statuses = Vec::new();
             if cause == "\"connect\"" {
@@ -253,7 +253,7 @@ fn an_attempt_that_is_too_slow_is_made_elsewhere_only_when_time_outs_are_retried
             opened.wait();
             Then::Close
         });
-        let proxy = alone(&format!("eject = false\ntry-timeout = \"300ms\"\n{rules}"), &servers.each_ref());
+        let proxy = alone(&format!("eject = false\ntry-timeout = \"1s\"\n{rules}"), &servers.each_ref());
 
         let answer = proxy.get("/");
 

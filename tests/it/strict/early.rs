@@ -356,8 +356,8 @@ fn what_reaches_a_server_is_these_bytes_and_no_others() {
     let port = proxy.public().port();
     let expected = format!(
         "POST /a?b HTTP/1.1\r\nhost: test:81\r\nx-kept: 1\r\ncontent-length: 3\r\nx-forwarded-for: 127.0.0.1\r\n\
-         x-forwarded-proto: http\r\nx-forwarded-host: test:81\r\nx-forwarded-port: {port}\r\n\
-         forwarded: for=127.0.0.1;proto=http;host=\"test:81\"\r\nx-real-ip: 127.0.0.1\r\nvia: 1.1 tidegate\r\n\
+         x-forwarded-proto: http\r\nx-forwarded-port: {port}\r\nx-real-ip: 127.0.0.1\r\nx-forwarded-host: test:81\r\n\
+         forwarded: for=127.0.0.1;proto=http;host=\"test:81\"\r\nvia: 1.1 tidegate\r\n\
          x-request-id: {id}\r\n\r\nabc"
     );
     assert_eq!(recorder.log().connections.iter().map(|bytes| latin1(bytes)).collect::<Vec<_>>(), [expected]);
