@@ -107,8 +107,13 @@ pub async fn accept(local: Rc<Local>, id: SocketId, socket: StdListener, others:
 /// The listener is gone; what the kernel has taken for it is still served, each with a last response.
 fn accept_last(local: &Rc<Local>, door: &Rc<Door>, socket: TcpListener) {
     let Ok(socket) = socket.into_std() else { return };
-    // Until there is none, which is an error too.
-    while let Ok((stream, peer)) = socket.accept() {
+    loop {
+        let (stream, peer) = match socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if is_the_peers(&error) => continue,
+            // There is none left, or no descriptor for it.
+            Err(_) => return,
+        };
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         match (stream, sit(local, door, peer, local.worker)) {
             (Ok(stream), Some(seat)) => start(local, door.clone(), stream, peer, seat),

@@ -2,7 +2,7 @@
 //! second who stands out.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,14 +67,14 @@ pub async fn first_names(
     keep: &Arc<Keep>,
     before: Option<&Snapshot>,
 ) -> Result<Vec<Name>, ResolveError> {
-    let stays = |upstream: &Arc<Upstream>| {
-        before.is_some_and(|before| before.upstreams.iter().any(|old| Arc::ptr_eq(old, upstream)))
-    };
+    let before: HashSet<_> = before.iter().flat_map(|before| &before.upstreams).map(Arc::as_ptr).collect();
     let (mut known, mut asked) = (Vec::new(), JoinSet::new());
     let mut resolver = None;
     for (upstream, of) in snapshot.config.upstreams.iter().enumerate() {
         let questions: Vec<_> = of.servers.iter().map(|server| Entry::of(of, server)).collect();
-        if questions.iter().all(Option::is_none) || stays(&snapshot.upstreams[upstream]) {
+        if questions.iter().all(Option::is_none)
+            || before.contains(&Arc::as_ptr(&snapshot.upstreams[upstream]))
+        {
             continue;
         }
         let entries = snapshot.upstreams[upstream].entries();

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::config;
 use crate::observe::{Discarded, Labels};
 use crate::state::{Keep, Snapshot};
 use crate::upstream::pool::Upstream;
@@ -33,8 +34,10 @@ fn settle_upstream(last: &Upstream, upstream: &Upstream, keep: &Keep) {
         let (_, drains) = server.entry.first;
         match before.index_of(&server.id).map(|index| &before.servers[index]) {
             // Who changes the file means it; who does not leaves it to whoever else has.
-            Some(old) if old.entry.first.1 != drains => drop(state.drain(drains, now)),
-            Some(_) => {}
+            Some(old) if old.entry.first.1 == drains => {}
+            Some(_) => {
+                state.drain(drains, now);
+            }
             None => {
                 state.drain(drains, now);
                 if !before.servers.is_empty() {
@@ -60,14 +63,9 @@ fn settle_upstream(last: &Upstream, upstream: &Upstream, keep: &Keep) {
 pub fn forget(now: &Snapshot, keep: &Keep) -> Discarded {
     let listeners: HashSet<_> = now.listeners.iter().map(|listener| listener.name.as_str()).collect();
     let config = &now.config;
-    let upstream_of =
-        |route: usize| config.routes.get(route).map_or("none", |r| &config.upstreams[r.upstream].name);
-    let routes: HashMap<_, _> = now
-        .routes
-        .iter()
-        .enumerate()
-        .map(|(index, route)| (route.name.as_str(), upstream_of(index)))
-        .collect();
+    let owner = |route: &config::Route| config.upstreams[route.upstream].name.as_str();
+    let routes: HashMap<_, _> =
+        config.routes.iter().map(|route| (route.name.as_str(), owner(route))).collect();
     let upstreams: HashMap<_, HashSet<_>> =
         now.upstreams.iter().map(|upstream| (upstream.config.name.as_str(), names(upstream))).collect();
     keep.metrics.retain(|labels: &Labels<'_>| {
@@ -79,7 +77,11 @@ pub fn forget(now: &Snapshot, keep: &Keep) -> Discarded {
         has_listener
             && match (labels.get("route"), labels.get("server").or_else(|| labels.get("name"))) {
                 (Some(route), _) => {
-                    routes.get(route).is_some_and(|owner| upstream.is_none_or(|upstream| upstream == *owner))
+                    let owners = [routes.get(route).copied(), (route == "none").then_some("none")];
+                    owners
+                        .into_iter()
+                        .flatten()
+                        .any(|owner| upstream.is_none_or(|upstream| upstream == owner))
                 }
                 (None, Some(server)) => has_server(server),
                 (None, None) => has_upstream(),

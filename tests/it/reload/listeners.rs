@@ -52,7 +52,11 @@ fn a_listener_that_goes_finishes_what_is_under_way_and_closes_what_is_at_rest() 
         }
         ok("done")
     });
-    let proxy = Proxy::start(&text(&[PUBLIC, SECOND], &origin));
+    // Nothing ends by itself.
+    let patient = |listeners| {
+        format!("[limits]\nhead-timeout = \"1h\"\nkeep-alive = \"1h\"\n{}", text(listeners, &origin))
+    };
+    let proxy = Proxy::start(&patient(&[PUBLIC, SECOND]));
     let second = proxy.address("second");
     let mut at_rest = Client::connect(second);
     assert_eq!(at_rest.get("/").status(), 200);
@@ -67,7 +71,7 @@ fn a_listener_that_goes_finishes_what_is_under_way_and_closes_what_is_at_rest() 
     http2.send(frames::get(3, "/hold"));
     eventually("both are under way", || origin.count() == 5);
 
-    proxy.reload(&text(&[PUBLIC], &origin));
+    proxy.reload(&patient(&[PUBLIC]));
 
     assert!(at_rest.is_closed() && silent.is_closed());
     let mut goodbye = http2.next().expect("a goodbye");

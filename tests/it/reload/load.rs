@@ -13,6 +13,8 @@ use crate::support::{Client, Origin, Proxy, Then, ok, reply};
 const RELOADS: usize = 20;
 /// Requests of each client, at least.
 const REQUESTS: usize = 40;
+/// Between two reloads, at most.
+const PER_RELOAD: usize = 10;
 
 /// What the clients and the operator know of each other.
 #[derive(Default)]
@@ -27,9 +29,16 @@ struct Play {
 struct Part<'a>(&'a Play);
 
 impl Play {
+    fn is_over(&self) -> bool {
+        self.reloads.load(SeqCst) >= RELOADS || self.has_failed.load(SeqCst)
+    }
+
+    /// Whether a client that has sent so many requests is done. It keeps pace with the reloads: on a machine where these are
+    /// slow, it would come to the last request that a connection may carry.
     fn enough(&self, sent: usize) -> bool {
-        let is_enough = sent >= REQUESTS && self.reloads.load(SeqCst) >= RELOADS;
-        is_enough || self.has_failed.load(SeqCst)
+        let may_go_on = || self.is_over() || sent < (self.reloads.load(SeqCst) + 1) * PER_RELOAD;
+        crate::support::eventually("there is another reload", may_go_on);
+        self.has_failed.load(SeqCst) || self.is_over() && sent >= REQUESTS
     }
 
     fn part(&self) -> Part<'_> {
@@ -170,9 +179,9 @@ fn upload(play: &Play, address: SocketAddr) {
     let mut client = Client::connect(address);
     client.send("POST /upload HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n");
     let (mut sent, mut seen) = (Vec::new(), 0);
-    while !play.enough(REQUESTS) {
+    while !play.is_over() {
         crate::support::eventually("there is another reload, or the end", || {
-            play.reloads.load(SeqCst) != seen || play.enough(REQUESTS)
+            play.reloads.load(SeqCst) != seen || play.is_over()
         });
         seen = play.reloads.load(SeqCst);
         let piece = body_of("upload", seen * 100 + 1);

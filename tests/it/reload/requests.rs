@@ -50,6 +50,7 @@ fn a_request_under_way_ends_as_it_began_though_its_route_and_its_upstream_are_go
     let answer = waiting.response();
     assert_eq!((answer.status(), answer.text()), (200, "old".to_owned()));
     assert_eq!(waiting.get("/new/").text(), "new", "and its connection goes on");
+    eventually("the one to the server is closed", || old.open_connections() == 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{connected, routes};
 use crate::support::certs::Cert;
-use crate::support::dns::{Dns, Mood};
+use crate::support::dns::{Dns, Mood, Record};
 use crate::support::{Client, Origin, Proxy, eventually, ok, one_route, reply};
 
 #[test]
@@ -232,14 +232,15 @@ fn what_dns_has_said_counts_on_while_it_fails_and_names_that_are_as_before_are_n
     let b = Origin::beside(&a, 2, "b");
     let port = a.address().port();
     dns.set_addresses("app.test", &[a.address()]);
-    dns.set_addresses("same.test", &[a.address()]);
+    // Good for an hour.
+    dns.set("same.test", 3600, &[Record::A(std::net::Ipv4Addr::LOCALHOST)]);
     dns.set_addresses("new.test", &[b.address()]);
     let text = |servers: &str, keys: &str| {
         format!(
             "{}[[route]]\nupstream = \"app\"\n[[route]]\npath = \"/same\"\nupstream = \"same\"\n\
              [upstream.same]\nservers = [\"same.test:{port}\"]\n\
              [upstream.app]\nservers = [{servers}]\n{keys}\n",
-            dns.toml().replace("min-ttl", "max-ttl = \"1h\"\nmin-ttl")
+            dns.toml().replace("min-ttl", "max-ttl = \"1h\"\nfamily = \"ipv4\"\nmin-ttl")
         )
     };
     let app = format!("\"app.test:{port}\"");
@@ -255,6 +256,7 @@ fn what_dns_has_said_counts_on_while_it_fails_and_names_that_are_as_before_are_n
     dns.turn(Mood::Well);
     proxy.reload(&text(&format!("{app}, \"new.test:{port}\""), "slow-start = \"0s\""));
     let said: std::collections::BTreeSet<_> = (0..8).map(|_| proxy.get("/").text()).collect();
+    assert_eq!(dns.count("same.test"), 1, "nobody asks again what is known");
     assert_eq!(said.len(), 2, "a new name has its servers when the reload returns: {said:?}");
 }
 
