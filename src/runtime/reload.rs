@@ -373,10 +373,10 @@ impl Report {
         let (took_ms, waits_for_restart) = (self.took_ms, self.waits_for_restart.join(", "));
         info!(
             cause,
-            %listeners,
-            %routes,
-            %upstreams,
-            %servers,
+            listeners = listeners.to_string(),
+            routes = routes.to_string(),
+            upstreams = upstreams.to_string(),
+            servers = servers.to_string(),
             waits_for_restart,
             took_ms,
             "configuration reloaded"

@@ -121,15 +121,7 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_shared_with_who_asks_
 fn a_body_that_had_half_arrived_when_it_was_purged_is_not_stored() {
     for json in PURGES {
         let held = Held::default();
-        let (hands, count) = (held.clone(), AtomicUsize::new(0));
-        let origin = Origin::raw(move |_, conn: &mut Conn| {
-            if count.fetch_add(1, Ordering::SeqCst) > 0 {
-                return say(conn, chunked("200 OK", FRESH, "new"));
-            }
-            say(conn, format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{FRESH}\r\n3\r\nold\r\n"));
-            hands.hold();
-            say(conn, "4\r\nbody\r\n0\r\n\r\n")
-        });
+        let origin = in_two_parts(&held, "4\r\nbody\r\n0\r\n\r\n");
         let proxy = patient(&origin);
         let mut first = asking(&proxy, "/");
         let mut answer = first.head();
@@ -145,6 +137,19 @@ fn a_body_that_had_half_arrived_when_it_was_purged_is_not_stored() {
         assert_eq!(proxy.get("/").text(), "new", "{json}");
         assert_eq!(not_stored(&proxy), 1.0, "{json}");
     }
+}
+
+/// Sends "old" of its first body, and the `rest` when it is let go; "new" in all others.
+fn in_two_parts(held: &Held, rest: &'static str) -> Origin {
+    let (hands, count) = (held.clone(), AtomicUsize::new(0));
+    Origin::raw(move |_, conn: &mut Conn| {
+        if count.fetch_add(1, Ordering::SeqCst) > 0 {
+            return say(conn, chunked("200 OK", FRESH, "new"));
+        }
+        say(conn, format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{FRESH}\r\n3\r\nold\r\n"));
+        hands.hold();
+        say(conn, rest)
+    })
 }
 
 fn say(conn: &mut Conn, bytes: impl AsRef<[u8]>) -> Then {
@@ -259,15 +264,7 @@ fn a_purge_does_not_keep_what_it_does_not_name_from_being_stored_and_shared() {
         r#"{"tags": ["other"], "soft": true}"#,
     ] {
         let held = Held::default();
-        let (hands, count) = (held.clone(), AtomicUsize::new(0));
-        let origin = Origin::raw(move |_, conn: &mut Conn| {
-            if count.fetch_add(1, Ordering::SeqCst) > 0 {
-                return say(conn, chunked("200 OK", FRESH, "again"));
-            }
-            say(conn, format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n{FRESH}\r\n3\r\nold\r\n"));
-            hands.hold();
-            say(conn, "0\r\n\r\n")
-        });
+        let origin = in_two_parts(&held, "0\r\n\r\n");
         let proxy = patient(&origin);
         let mut first = asking(&proxy, "/");
         let mut answer = first.head();
