@@ -44,35 +44,37 @@ pub enum BodyLength {
 #[derive(Debug, Clone)]
 pub struct Peer {
     ip: IpAddr,
-    address: Box<str>,
     scheme: &'static str,
-    port: Box<str>,
-    /// `for=…;proto=…;host=`
-    forwarded: Box<[u8]>,
-    /// All that is said of it to servers, but for the host that it asks for, where it is believed nothing itself.
-    lines: Box<[u8]>,
+    port: u16,
+    /// All that servers are told where it is believed nothing itself, but for the host that it asks for: lines, and then of
+    /// `Forwarded` what comes before that. One piece of memory, which a connection at rest has too.
+    text: Box<[u8]>,
+    /// Bytes of the lines.
+    lines: usize,
 }
+
+/// What the text of a [`Peer`] begins with; its address comes next.
+const FORWARDED_FOR: &str = "x-forwarded-for: ";
 
 impl Peer {
     /// `ip` is the other end of the connection (or what its PROXY header said), `port` our end.
     pub fn new(ip: IpAddr, scheme: &'static str, port: u16) -> Self {
         let ip = ip.to_canonical();
+        let mut text = format!(
+            "{FORWARDED_FOR}{ip}\r\nx-forwarded-proto: {scheme}\r\nx-forwarded-port: {port}\r\nx-real-ip: {ip}\r\n"
+        );
+        let lines = text.len();
         // RFC 7239 §6: IPv6 in brackets, and so in quotes.
-        let node = match ip {
+        text += &match ip {
             IpAddr::V4(ip) => format!("for={ip};proto={scheme};host="),
             IpAddr::V6(ip) => format!("for=\"[{ip}]\";proto={scheme};host="),
         };
-        let lines = format!(
-            "x-forwarded-for: {ip}\r\nx-forwarded-proto: {scheme}\r\nx-forwarded-port: {port}\r\nx-real-ip: {ip}\r\n"
-        );
-        Peer {
-            ip,
-            address: ip.to_string().into(),
-            scheme,
-            port: port.to_string().into(),
-            forwarded: node.into_bytes().into(),
-            lines: lines.into_bytes().into(),
-        }
+        Peer { ip, scheme, port, text: text.into_bytes().into(), lines }
+    }
+
+    fn address(&self) -> &[u8] {
+        let address = &self.text[FORWARDED_FOR.len()..];
+        &address[..memchr::memchr(b'\r', address).unwrap_or(address.len())]
     }
 
     /// The other end of the connection.
@@ -394,15 +396,16 @@ fn put_origin(out: &mut Vec<u8>, head: &RequestHead, ctx: &ForwardContext<'_>) {
         lines.into_iter().flatten()
     };
     if is_proxy {
-        put_joined(out, Known::XForwardedFor, said(Known::XForwardedFor), &[peer.address.as_bytes()]);
-        for (name, value) in [(Known::XForwardedProto, peer.scheme), (Known::XForwardedPort, &peer.port)] {
-            if !head.fields.has(name) {
-                text::field(out, name, value.as_bytes());
-            }
+        put_joined(out, Known::XForwardedFor, said(Known::XForwardedFor), &[peer.address()]);
+        if !head.fields.has(Known::XForwardedProto) {
+            text::field(out, Known::XForwardedProto, peer.scheme.as_bytes());
+        }
+        if !head.fields.has(Known::XForwardedPort) {
+            text::put(out, format_args!("x-forwarded-port: {}\r\n", peer.port));
         }
         text::put(out, format_args!("x-real-ip: {}\r\n", ctx.client_ip));
     } else {
-        out.extend_from_slice(&peer.lines);
+        out.extend_from_slice(&peer.text[..peer.lines]);
     }
     if said(Known::XForwardedHost).next().is_none() {
         text::field(out, Known::XForwardedHost, host);
@@ -410,7 +413,12 @@ fn put_origin(out: &mut Vec<u8>, head: &RequestHead, ctx: &ForwardContext<'_>) {
     // RFC 7239 §4: a value that is no token is quoted. A host of the grammar holds no quote itself.
     let is_token = host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     let quote: &[u8] = if is_token { b"" } else { b"\"" };
-    put_joined(out, Known::Forwarded, said(Known::Forwarded), &[&peer.forwarded, quote, host, quote]);
+    put_joined(
+        out,
+        Known::Forwarded,
+        said(Known::Forwarded),
+        &[&peer.text[peer.lines..], quote, host, quote],
+    );
 }
 
 /// The lines before, then `parts`, which are the last element: one line, because many servers read only the first.
