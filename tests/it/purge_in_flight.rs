@@ -51,8 +51,12 @@ fn nth(answer: impl Fn(usize, &Message) -> Vec<u8> + Send + Sync + 'static) -> O
 
 /// A proxy whose followers wait longer than any test.
 fn patient(origin: &Origin) -> Proxy {
+    patient_with("", origin)
+}
+
+fn patient_with(runtime: &str, origin: &Origin) -> Proxy {
     let text = one_route("cache = true", "eject = false\nretries = 0", &[origin]);
-    Proxy::start(&format!("{text}[cache]\ncollapse-wait = \"60s\"\n"))
+    Proxy::start(&format!("{runtime}{text}[cache]\ncollapse-wait = \"60s\"\n"))
 }
 
 fn purge(proxy: &Proxy, json: &str) {
@@ -73,10 +77,14 @@ fn posting(proxy: &Proxy, path: &str) -> Client {
     client
 }
 
-fn await_in_flight(proxy: &Proxy, count: usize) {
+/// Of a proxy with one worker: when so many requests have begun and it answers another one, they wait for something.
+fn await_waiting(proxy: &Proxy, count: usize) {
     eventually("all are in the proxy", || {
         proxy.metric("tidegate_requests_in_flight", &["listener=\"public\""]) >= count as f64
     });
+    let mut other = proxy.client();
+    other.send("OPTIONS / HTTP/1.1\r\nHost: test\r\nMax-Forwards: 0\r\n\r\n");
+    assert_eq!(other.response().status(), 204);
 }
 
 fn not_stored(proxy: &Proxy) -> f64 {
@@ -98,11 +106,11 @@ fn a_fetch_that_began_before_a_purge_is_neither_stored_nor_shared_with_who_asks_
             }
             chunked("200 OK", FRESH, if n == 0 { "old" } else { "new" })
         });
-        let proxy = patient(&origin);
+        let proxy = patient_with("[runtime]\nworkers = 1\n", &origin);
         let mut leader = asking(&proxy, "/");
         held.asked.wait();
         let mut follower = asking(&proxy, "/");
-        await_in_flight(&proxy, 2);
+        await_waiting(&proxy, 2);
 
         purge(&proxy, json);
         assert_eq!(proxy.get("/").text(), "new", "{json}");
