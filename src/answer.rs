@@ -172,10 +172,7 @@ impl Written {
     pub fn put_with<'a>(&mut self, name: impl Into<Name<'a>>, write: impl FnOnce(&mut Vec<u8>)) {
         let name = name.into();
         self.has_date |= name.known() == Known::Date;
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(b": ");
-        write(&mut self.text);
-        self.text.extend_from_slice(b"\r\n");
+        name.put_line(&mut self.text, write);
     }
 
     /// Its status.

@@ -156,13 +156,8 @@ impl Fields {
     pub fn append_with<'a>(&mut self, name: impl Into<Name<'a>>, write: impl FnOnce(&mut Vec<u8>)) {
         let name = name.into();
         let begin = self.text.len();
-        self.text.reserve(name.text.len() + COLON.len());
-        self.text.extend_from_slice(name.text);
-        self.text.extend_from_slice(COLON);
-        let value = self.text.len();
-        write(&mut self.text);
-        self.text.extend_from_slice(CRLF);
-        self.push(begin, value, self.text.len(), name.known);
+        name.put_line(&mut self.text, write);
+        self.push(begin, begin + name.text.len() + COLON.len(), self.text.len(), name.known);
     }
 
     /// The only one of that name, behind the others.
@@ -298,6 +293,16 @@ impl<'a> Name<'a> {
     /// Which it is.
     pub fn known(self) -> Known {
         self.known
+    }
+
+    /// The line of a field of this name, whose value `write` makes: one line without control characters.
+    #[inline]
+    pub fn put_line(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        out.reserve(self.text.len() + COLON.len());
+        out.extend_from_slice(self.text);
+        out.extend_from_slice(COLON);
+        write(out);
+        out.extend_from_slice(CRLF);
     }
 }
 

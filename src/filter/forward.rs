@@ -18,6 +18,7 @@ use crate::fields;
 use crate::fields::Field;
 use crate::fields::Fields;
 use crate::fields::Known;
+use crate::fields::Name;
 use crate::fields::RequestHead;
 use crate::filter::guard;
 use crate::http1::text;
@@ -355,15 +356,15 @@ fn asks_for_trailers(value: &[u8]) -> bool {
 
 /// The one `Cookie` of a request: HTTP/2 clients send crumbs.
 fn put_cookies(out: &mut Vec<u8>, fields: &Fields) {
-    out.extend_from_slice(b"cookie: ");
     let crumbs = fields.get_all(Known::Cookie).skip_while(|crumb| crumb.is_empty());
-    for (index, crumb) in crumbs.enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b"; ");
+    Name::from(Known::Cookie).put_line(out, |out| {
+        for (index, crumb) in crumbs.enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b"; ");
+            }
+            out.extend_from_slice(crumb);
         }
-        out.extend_from_slice(crumb);
-    }
-    out.extend_from_slice(b"\r\n");
+    });
 }
 
 /// RFC 9110 §7.8 and §10.1.4: `Upgrade` and `TE` are named in `Connection`.
@@ -423,14 +424,13 @@ fn put_origin(out: &mut Vec<u8>, head: &RequestHead, ctx: &ForwardContext<'_>) {
 
 /// The lines before, then `parts`, which are the last element: one line, because many servers read only the first.
 fn put_joined<'a>(out: &mut Vec<u8>, name: Known, before: impl Iterator<Item = &'a [u8]>, parts: &[&[u8]]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    for value in before.filter(|v| !v.is_empty()) {
-        out.extend_from_slice(value);
-        out.extend_from_slice(b", ");
-    }
-    parts.iter().for_each(|part| out.extend_from_slice(part));
-    out.extend_from_slice(b"\r\n");
+    Name::from(name).put_line(out, |out| {
+        for value in before.filter(|v| !v.is_empty()) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+    });
 }
 
 /// RFC 9110 §7.6.3: the version in which the message came to us.

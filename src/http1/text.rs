@@ -8,10 +8,7 @@ use crate::fields::{Fields, Name};
 
 /// A field's line.
 pub fn field<'a>(text: &mut Vec<u8>, name: impl Into<Name<'a>>, value: &[u8]) {
-    text.extend_from_slice(name.into().as_bytes());
-    text.extend_from_slice(b": ");
-    text.extend_from_slice(value);
-    text.extend_from_slice(b"\r\n");
+    name.into().put_line(text, |text| text.extend_from_slice(value));
 }
 
 /// An interim response, whole: there is no body (RFC 9112 section 6.3).
