@@ -23,7 +23,19 @@ pub fn visible(value: &[u8]) -> Option<&str> {
 #[inline]
 pub fn is_value(bytes: &[u8]) -> bool {
     // All of them are looked at, however it stands: that way many are at once.
-    !bytes.iter().fold(false, |is_bad, byte| is_bad | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f))
+    !bytes.iter().fold(false, |has, byte| has | is_control(*byte))
+}
+
+/// Whether no value may have that byte: control characters but tabs (RFC 9110 §5.5).
+#[inline]
+pub const fn is_control(byte: u8) -> bool {
+    (byte < b' ') & (byte != b'\t') | (byte == 0x7f)
+}
+
+/// Whether there are blanks before or behind the value, which are no part of one (RFC 9110 §5.5).
+#[inline]
+pub fn is_padded(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 /// The elements of one line of a list, without the white space around them; empty ones are left out (RFC 9110 §5.6.1.2).

@@ -283,7 +283,8 @@ fn check_fields<'a>(head: &'a RequestHead, limits: &Limits) -> Result<Said<'a>, 
 
 fn check_field<'a>(head: &RequestHead, said: &mut Said<'a>, field: Field<'a>) -> Result<(), Refusal> {
     let is_http2 = head.version > Version::HTTP_11;
-    if is_http2 && is_malformed(field) {
+    // What the parser of HTTP/1.1 would have cut off (RFC 9113 §8.2.1).
+    if is_http2 && fields::is_padded(field.value()) {
         return Err(Refusal::FieldInvalid);
     }
     let value = field.value();
@@ -322,13 +323,6 @@ fn check_field<'a>(head: &RequestHead, said: &mut Said<'a>, field: Field<'a>) ->
         _ => {}
     }
     Ok(())
-}
-
-/// What the parser of HTTP/1.1 would have cut off: white space around a value (RFC 9113 §8.2.1).
-fn is_malformed(field: Field<'_>) -> bool {
-    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let value = field.value();
-    is_space(value.first()) || is_space(value.last())
 }
 
 // RFC 9112 §6.1: exactly `chunked`; known but not so, 400; unknown, 501.

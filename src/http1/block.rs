@@ -47,7 +47,7 @@ pub fn fields(
 
 /// Whether there are control characters besides tabs, LF, and CR before an LF.
 fn has_controls(block: &[u8]) -> bool {
-    let is_control = |b: u8| (b < b' ' && !matches!(b, b'\t' | b'\r' | b'\n')) || b == 0x7f;
+    let is_control = |b: u8| fields::is_control(b) & (b != b'\r') & (b != b'\n');
     let Some((last, _)) = block.split_last() else { return false };
     let pairs = block.iter().zip(&block[1..]);
     // All of them are looked at, however it stands: that way many are at once.
@@ -65,23 +65,15 @@ fn field(fields: &mut Fields, begin: usize, end: usize) -> Option<()> {
     let raw = line[colon + 1..].strip_suffix(b"\r\n")?;
     // As nearly everyone writes it: one blank before the value, none behind it.
     if let [b' ', value @ ..] = raw
-        && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+        && !fields::is_padded(value)
     {
         fields.found(begin, begin + colon + 2, end);
         return Some(());
     }
-    let value = trim(raw).len();
-    let blanks = if value == 0 { 0 } else { raw.len() - raw.trim_ascii_start().len() };
-    let value_begin = begin + colon + 1 + blanks;
-    fields.found_loose(begin, begin + colon, value_begin, value_begin + value);
+    let value = begin + colon + 1 + (raw.len() - raw.trim_ascii_start().len());
+    let value_end = value + raw.trim_ascii().len();
+    fields.found_loose(begin, begin + colon, value, value_end);
     Some(())
-}
-
-fn trim(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 #[cfg(test)]

@@ -123,8 +123,8 @@ impl Trailers {
     /// The next field.
     pub fn take(&mut self, field: &Field<'_>) {
         self.0.take(field);
-        // Section 8.1; and what the guard sees in a head, for nobody shows it trailers.
-        self.0.is_malformed |= field.pseudo().is_some() || is_odd(field);
+        // Sections 8.1 and 8.2.1; what the guard sees in a head, for nobody shows it trailers.
+        self.0.is_malformed |= field.pseudo().is_some() || fields::is_padded(field.value);
     }
 
     /// The trailers, after the last field.
@@ -256,12 +256,6 @@ fn is_of_connection(name: Known, value: &[u8]) -> bool {
         Known::Te => !value.eq_ignore_ascii_case(b"trailers"),
         _ => false,
     }
-}
-
-/// Section 8.2.1: blanks around a value.
-fn is_odd(field: &Field<'_>) -> bool {
-    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    is_blank(field.value.first()) || is_blank(field.value.last())
 }
 
 #[cfg(test)]
