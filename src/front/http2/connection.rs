@@ -250,14 +250,11 @@ impl Connection {
 
     /// Says goodbye when the process drains, or the connection has carried as many requests as it may.
     fn leave_in_time(&mut self) {
-        let view = self.client.door.view();
-        let limits = &view.config.limits;
-        let (opened, most) = (self.session.opened(), limits.requests_per_connection);
-        if opened >= most || self.local.is_leaving(&self.client.door) {
+        let most = self.client.door.view().config.limits.requests_per_connection;
+        if self.session.opened() >= most || self.local.is_leaving(&self.client.door) {
             self.session.leave();
         }
-        // What was on its way is still served; who goes on after that does not listen.
-        if opened > most.saturating_add(u64::from(limits.http2_streams)) {
+        if self.session.is_unheard() {
             self.session.settle_farewell();
         }
     }

@@ -142,7 +142,10 @@ enum Farewell {
     /// We stay.
     None,
     /// It is said that we go. What the client sends before it hears of that is still served.
-    Announced,
+    Announced {
+        /// Streams that the client had opened until then.
+        opened: u64,
+    },
     /// It is said which stream is the last.
     Said,
 }
@@ -700,7 +703,7 @@ impl<T: Default> Session<T> {
     /// Says that we go: new streams are served until the client has heard it.
     pub fn leave(&mut self) {
         if self.farewell == Farewell::None {
-            self.farewell = Farewell::Announced;
+            self.farewell = Farewell::Announced { opened: self.opened };
             self.out.text(|text| {
                 frame::put_goaway(text, MAX_31_BITS, Code::None);
                 frame::put(text, frame::PING, 0, 0, &FAREWELL_PING);
@@ -710,7 +713,13 @@ impl<T: Default> Session<T> {
 
     /// True while it is open which stream will be the last.
     pub fn is_leaving(&self) -> bool {
-        self.farewell == Farewell::Announced
+        matches!(self.farewell, Farewell::Announced { .. })
+    }
+
+    /// True when the client, told that we go, has opened more streams than can have been on their way: it does not listen.
+    pub fn is_unheard(&self) -> bool {
+        let on_their_way = self.rules.streams as u64;
+        matches!(self.farewell, Farewell::Announced { opened } if self.opened > opened.saturating_add(on_their_way))
     }
 
     /// Says which stream was the last.
@@ -913,6 +922,20 @@ mod tests {
             session.respond(slot, &ok(), None, Then::End);
         }
         assert!(session.is_over());
+    }
+
+    #[test]
+    fn as_many_streams_as_may_be_open_at_once_can_be_on_their_way_when_a_farewell_is_said() {
+        let mut session = greeted(&Limits { http2_streams: 2, ..Limits::default() });
+        let mut open = |id| {
+            let slot = receive(&mut session, &frame(HEADERS, WHOLE, id, GET)).unwrap()[0];
+            session.respond(slot, &ok(), None, Then::End);
+            if id == 3 {
+                session.leave();
+            }
+            session.is_unheard()
+        };
+        assert_eq!([1, 3, 5, 7, 9].map(&mut open), [false, false, false, false, true]);
     }
 
     #[test]
