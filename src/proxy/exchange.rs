@@ -141,8 +141,10 @@ impl Exchange {
         let authority = checked.authority.into();
         let asked = Asked { wants_websocket: checked.wants_websocket, ends_here: checked.ends_here };
         self.authority = authority;
-        let trusted = &config.listeners[self.listener].trusted_proxies;
-        self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.fields, trusted);
+        if self.peer_kind == PeerKind::TrustedProxy {
+            let trusted = &config.listeners[self.listener].trusted_proxies;
+            self.client_ip = forward::client_ip(self.client.peer.ip(), &self.head.fields, trusted);
+        }
         Ok(asked)
     }
 

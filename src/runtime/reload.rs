@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -162,12 +163,12 @@ impl Reloader {
             Stage::Serving => Ok(prepared),
             Stage::Draining => Err(Refused::Draining),
         });
-        let prepared = prepared.inspect_err(|_| {
+        let mut prepared = prepared.inspect_err(|_| {
             // Numbers that were made room for, and servers that nobody will ask.
             self.keep.metrics.recycle(forget(&self.in_force.snapshot(), &self.keep));
             self.keep.forget_all_unused();
         })?;
-        let (difference, waiting) = (prepared.difference.clone(), prepared.waiting.clone());
+        let (difference, waiting) = (mem::take(&mut prepared.difference), mem::take(&mut prepared.waiting));
         let workers_late = !self.put_in_force(prepared).await;
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Report { took_ms, workers_late, waits_for_restart: waiting, difference })
