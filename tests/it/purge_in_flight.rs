@@ -7,7 +7,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::origin::Conn;
-use crate::support::{Client, Gate, Message, Origin, Proxy, Then, eventually, one_route};
+use crate::support::{Client, Held, Message, Origin, Proxy, Then, eventually, one_route};
 
 const FRESH: &str = "Cache-Control: max-age=3600\r\nSurrogate-Key: t\r\n";
 
@@ -22,21 +22,6 @@ const PURGES: [&str; 8] = [
     r#"{"tags": ["t"], "soft": true}"#,
     r#"{"all": true, "soft": true}"#,
 ];
-
-/// A request that a server holds in its hands.
-#[derive(Clone, Default)]
-struct Held {
-    asked: Gate,
-    go: Gate,
-}
-
-impl Held {
-    /// The server's side.
-    fn hold(&self) {
-        self.asked.open();
-        self.go.wait();
-    }
-}
 
 fn chunked(status: &str, fields: &str, text: &str) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n{fields}\r\n");

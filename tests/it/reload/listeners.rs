@@ -3,7 +3,7 @@
 use crate::support::certs::Cert;
 use crate::support::frames::{self, FrameClient};
 use crate::support::origin::reserve_port;
-use crate::support::{Client, Gate, Origin, Proxy, eventually, get, ok, one_route};
+use crate::support::{Client, Origin, Proxy, eventually, get, one_route};
 
 /// Listeners by name and address, and one route for all of them.
 fn text(listeners: &[(&str, &str)], origin: &Origin) -> String {
@@ -43,15 +43,7 @@ fn a_listener_that_comes_serves_when_the_reload_returns_and_one_that_goes_refuse
 
 #[test]
 fn a_listener_that_goes_finishes_what_is_under_way_and_closes_what_is_at_rest() {
-    let (gate, held) = (Gate::default(), Gate::default());
-    let (open, is_held) = (gate.clone(), held.clone());
-    let origin = Origin::start(move |request| {
-        if request.target() == "/hold" {
-            is_held.open();
-            open.wait();
-        }
-        ok("done")
-    });
+    let (origin, held) = Origin::holding();
     // Nothing ends by itself.
     let patient = |listeners| {
         format!("[limits]\nhead-timeout = \"1h\"\nkeep-alive = \"1h\"\n{}", text(listeners, &origin))
@@ -64,11 +56,11 @@ fn a_listener_that_goes_finishes_what_is_under_way_and_closes_what_is_at_rest() 
     let mut http2 = FrameClient::connect(second);
     assert_eq!(http2.get(1, "/"), 200);
     let mut waiting = Client::connect(second);
-    waiting.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
+    waiting.send("GET /held HTTP/1.1\r\nHost: test\r\n\r\n");
     let mut stays = proxy.client();
     assert_eq!(stays.get("/").status(), 200);
-    held.wait();
-    http2.send(frames::get(3, "/hold"));
+    held.asked.wait();
+    http2.send(frames::get(3, "/held"));
     eventually("both are under way", || origin.count() == 5);
 
     proxy.reload(&patient(&[PUBLIC]));
@@ -78,9 +70,9 @@ fn a_listener_that_goes_finishes_what_is_under_way_and_closes_what_is_at_rest() 
     while goodbye.kind != frames::GOAWAY {
         goodbye = http2.next().expect("a goodbye");
     }
-    gate.open();
+    held.go.open();
     let answer = waiting.response();
-    assert_eq!((answer.status(), answer.text()), (200, "done".to_owned()));
+    assert_eq!((answer.status(), answer.text()), (200, "/held".to_owned()));
     assert_eq!(answer.field("connection"), Some("close"));
     assert!(waiting.is_closed());
     assert_eq!(stays.get("/").status(), 200, "others notice nothing");

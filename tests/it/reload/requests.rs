@@ -3,7 +3,7 @@
 use super::{connected, routes};
 use crate::support::frames::FrameClient;
 use crate::support::proxy::tidegate;
-use crate::support::{Client, Gate, Origin, Proxy, eventually, ok, one_route};
+use crate::support::{Client, Origin, Proxy, eventually, ok, one_route};
 
 #[test]
 fn when_a_reload_returns_the_next_request_of_each_connection_meets_the_new_configuration() {
@@ -29,26 +29,20 @@ fn when_a_reload_returns_the_next_request_of_each_connection_meets_the_new_confi
 
 #[test]
 fn a_request_under_way_ends_as_it_began_though_its_route_and_its_upstream_are_gone() {
-    let (gate, held) = (Gate::default(), Gate::default());
-    let (open, is_held) = (gate.clone(), held.clone());
-    let old = Origin::start(move |_| {
-        is_held.open();
-        open.wait();
-        ok("old")
-    });
+    let (old, held) = Origin::holding();
     let new = Origin::saying("new");
     let proxy = Proxy::start(&routes(&[("old", &[&old], "")]));
     let mut waiting = proxy.client();
-    waiting.send("GET /old/ HTTP/1.1\r\nHost: test\r\n\r\n");
-    held.wait();
+    waiting.send("GET /old/held HTTP/1.1\r\nHost: test\r\n\r\n");
+    held.asked.wait();
 
     proxy.reload(&routes(&[("new", &[&new], "")]));
 
     assert_eq!(proxy.get("/old/").status(), 404);
     assert_eq!(proxy.get("/new/").text(), "new");
-    gate.open();
+    held.go.open();
     let answer = waiting.response();
-    assert_eq!((answer.status(), answer.text()), (200, "old".to_owned()));
+    assert_eq!((answer.status(), answer.text()), (200, "/old/held".to_owned()));
     assert_eq!(waiting.get("/new/").text(), "new", "and its connection goes on");
     eventually("the one to the server is closed", || old.open_connections() == 0);
 }
@@ -96,19 +90,11 @@ fn a_tunnel_and_an_upload_go_on_through_reloads_that_remove_their_routes() {
 #[test]
 fn a_request_that_waits_for_a_server_goes_on_waiting_and_keeps_nobody_from_a_limit_that_was_raised() {
     for raised in ["", "max-requests = 5", "max-connections = 5"] {
-        let (gate, held) = (Gate::default(), Gate::default());
-        let (open, is_held) = (gate.clone(), held.clone());
-        let origin = Origin::start(move |request| {
-            if request.target() == "/hold" {
-                is_held.open();
-                open.wait();
-            }
-            ok(request.target())
-        });
+        let (origin, held) = Origin::holding();
         let proxy = Proxy::start(&one_route("", "max-requests = 1", &[&origin]));
         let mut first = proxy.client();
-        first.send("GET /hold HTTP/1.1\r\nHost: test\r\n\r\n");
-        held.wait();
+        first.send("GET /held HTTP/1.1\r\nHost: test\r\n\r\n");
+        held.asked.wait();
         let mut queued = proxy.client();
         queued.send("GET /queued HTTP/1.1\r\nHost: test\r\n\r\n");
         let waiting = || proxy.metric("tidegate_requests_queued", &["app"]);
@@ -120,8 +106,8 @@ fn a_request_that_waits_for_a_server_goes_on_waiting_and_keeps_nobody_from_a_lim
             assert_eq!(proxy.get("/free").text(), "/free", "{raised}: whoever comes now may");
         }
         assert_eq!(waiting(), 1.0, "{raised}: who waits has its own limit");
-        gate.open();
-        assert_eq!(first.response().text(), "/hold");
+        held.go.open();
+        assert_eq!(first.response().text(), "/held");
         assert_eq!(queued.response().text(), "/queued");
     }
 }
@@ -197,18 +183,12 @@ fn signals_that_come_together_are_reloads_one_after_the_other_and_the_last_file_
 
 #[test]
 fn a_process_that_drains_reloads_nothing() {
-    let (gate, held) = (Gate::default(), Gate::default());
-    let (open, is_held) = (gate.clone(), held.clone());
-    let origin = Origin::start(move |_| {
-        is_held.open();
-        open.wait();
-        ok("done")
-    });
+    let (origin, held) = Origin::holding();
     let mut proxy = Proxy::start(&one_route("", "", &[&origin]));
     let mut admin = Client::connect(proxy.admin());
     let mut waiting = proxy.client();
-    waiting.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
-    held.wait();
+    waiting.send("GET /held HTTP/1.1\r\nHost: test\r\n\r\n");
+    held.asked.wait();
 
     proxy.terminate();
     eventually("it drains", || admin.get("/readyz").text() == "draining\n");
@@ -218,7 +198,7 @@ fn a_process_that_drains_reloads_nothing() {
     let refused = admin.send("POST /reload HTTP/1.1\r\nHost: test\r\n\r\n").response();
 
     assert_eq!(refused.status(), 503, "{}", refused.text());
-    gate.open();
-    assert_eq!(waiting.response().text(), "done");
+    held.go.open();
+    assert_eq!(waiting.response().text(), "/held");
     assert!(proxy.wait().success());
 }

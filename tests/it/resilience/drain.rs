@@ -1,7 +1,7 @@
 //! A server is taken out of service gently: by the file, by the admin listener, by the command line.
 
 use super::groups::{share, shares, with_rules};
-use super::{alone, asking, holding, proxy};
+use super::{alone, asking, proxy};
 use crate::support::proxy::tidegate;
 use crate::support::{Client, Message, Origin, Proxy, eventually, one_route};
 
@@ -82,7 +82,7 @@ fn a_server_that_the_file_drains_gets_none_until_it_is_undone() {
 
 #[test]
 fn what_a_server_is_busy_with_goes_on_while_it_drains() {
-    let (origin, gate) = holding();
+    let (origin, hands) = Origin::holding();
     let other = Origin::saying("other");
     let proxy = alone("", &[&origin, &other]);
     let mut waiting: Vec<_> = (0..2).map(|_| asking(&proxy, "/held")).collect();
@@ -91,8 +91,8 @@ fn what_a_server_is_busy_with_goes_on_while_it_drains() {
     let done = drain(&proxy, "app", &origin.address().to_string(), true);
 
     assert_eq!(done["in_flight"], 1);
-    assert!(!gate.is_open());
-    gate.open();
+    assert!(!hands.go.is_open());
+    hands.go.open();
     let mut texts: Vec<_> = waiting.iter_mut().map(|client| client.response().text()).collect();
     texts.sort();
     assert_eq!(texts, ["/held", "other"]);

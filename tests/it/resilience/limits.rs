@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::timeouts::{AGREED, WEBSOCKET};
-use super::{alone, asking, await_queued, holding, is_left_alone, proxy, reason, say, sized};
+use super::{alone, asking, await_queued, is_left_alone, proxy, reason, say, sized};
 use crate::support::{Client, Gate, Origin, Proxy, Then, eventually, get, ok, one_route};
 
 /// So many requests by so many clients at once; all must be answered with 200.
@@ -68,7 +68,7 @@ fn an_upstream_never_has_more_requests_at_once_than_it_may() {
 #[test]
 fn requests_that_wait_are_served_in_the_order_of_their_coming() {
     const COUNT: usize = 40;
-    let (origin, gate) = holding();
+    let (origin, hands) = Origin::holding();
     let proxy = proxy("max-requests = 1\nqueue = { timeout = \"1m\" }", &[&origin]);
 
     let mut clients = vec![asking(&proxy, "/held")];
@@ -77,8 +77,8 @@ fn requests_that_wait_are_served_in_the_order_of_their_coming() {
         clients.push(asking(&proxy, &format!("/{n}")));
         await_queued(&proxy, n + 1);
     }
-    assert!(!gate.is_open());
-    gate.open();
+    assert!(!hands.go.is_open());
+    hands.go.open();
     for mut client in clients {
         assert_eq!(client.response().status(), 200);
     }
@@ -91,7 +91,7 @@ fn requests_that_wait_are_served_in_the_order_of_their_coming() {
 #[test]
 fn a_queue_that_is_full_refuses_at_once() {
     for size in [0, 2] {
-        let (origin, gate) = holding();
+        let (origin, hands) = Origin::holding();
         let rules = format!("max-requests = 1\nqueue = {{ size = {size}, timeout = \"1m\" }}");
         let proxy = proxy(&rules, &[&origin]);
         let mut held = asking(&proxy, "/held");
@@ -102,8 +102,8 @@ fn a_queue_that_is_full_refuses_at_once() {
 
         let answer = proxy.get("/refused");
 
-        assert!(!gate.is_open());
-        gate.open();
+        assert!(!hands.go.is_open());
+        hands.go.open();
         assert_eq!((answer.status(), reason(&answer)), (503, "queue-full"));
         assert!(answer.field("retry-after").is_some_and(|after| after.parse::<u32>().is_ok()));
         assert_eq!(held.response().status(), 200);
@@ -116,15 +116,15 @@ fn a_queue_that_is_full_refuses_at_once() {
 
 #[test]
 fn a_request_that_waits_too_long_is_refused() {
-    let (origin, gate) = holding();
+    let (origin, hands) = Origin::holding();
     let proxy = proxy("max-requests = 1\nqueue = { timeout = \"300ms\" }", &[&origin]);
     let _held = asking(&proxy, "/held");
     eventually("the server is busy", || origin.count() == 1);
 
     let answer = proxy.get("/late");
 
-    assert!(!gate.is_open());
-    gate.open();
+    assert!(!hands.go.is_open());
+    hands.go.open();
     assert_eq!((answer.status(), reason(&answer)), (503, "queue-timed-out"));
     assert!(answer.field("retry-after").is_some());
     await_queued(&proxy, 0);
@@ -154,7 +154,7 @@ fn the_time_in_the_queue_is_part_of_the_whole_request_s() {
 
 #[test]
 fn a_client_that_leaves_the_queue_leaves_its_place_to_others() {
-    let (origin, gate) = holding();
+    let (origin, hands) = Origin::holding();
     let proxy = proxy("max-requests = 1\nqueue = { size = 1, timeout = \"1m\" }", &[&origin]);
     let mut held = asking(&proxy, "/held");
     eventually("the server is busy", || origin.count() == 1);
@@ -165,8 +165,8 @@ fn a_client_that_leaves_the_queue_leaves_its_place_to_others() {
     await_queued(&proxy, 0);
     let mut next = asking(&proxy, "/next");
     await_queued(&proxy, 1);
-    assert!(!gate.is_open());
-    gate.open();
+    assert!(!hands.go.is_open());
+    hands.go.open();
 
     assert_eq!((held.response().status(), next.response().status()), (200, 200));
     assert!(origin.requests().iter().all(|request| request.target() != "/gone"));
@@ -174,7 +174,7 @@ fn a_client_that_leaves_the_queue_leaves_its_place_to_others() {
 
 #[test]
 fn a_client_that_leaves_the_queue_with_a_body_leaves_its_place_too() {
-    let (origin, gate) = holding();
+    let (origin, hands) = Origin::holding();
     let proxy = proxy("max-requests = 1\nqueue = { timeout = \"1m\" }", &[&origin]);
     let mut held = asking(&proxy, "/held");
     eventually("the server is busy", || origin.count() == 1);
@@ -185,8 +185,8 @@ fn a_client_that_leaves_the_queue_with_a_body_leaves_its_place_too() {
     drop(gone);
 
     await_queued(&proxy, 0);
-    assert!(!gate.is_open());
-    gate.open();
+    assert!(!hands.go.is_open());
+    hands.go.open();
     assert_eq!(held.response().status(), 200);
     assert!(origin.requests().iter().all(|request| request.target() != "/gone"));
 }
@@ -220,7 +220,7 @@ fn a_client_that_leaves_while_its_server_works_leaves_its_place_too() {
 
 #[test]
 fn a_post_that_waits_keeps_every_byte_of_its_body() {
-    let (origin, gate) = holding();
+    let (origin, hands) = Origin::holding();
     let proxy = proxy("max-requests = 1\nqueue = { timeout = \"1m\" }", &[&origin]);
     let mut held = asking(&proxy, "/held");
     eventually("the server is busy", || origin.count() == 1);
@@ -229,8 +229,8 @@ fn a_post_that_waits_keeps_every_byte_of_its_body() {
     std::thread::scope(|scope| {
         let answer = scope.spawn(|| client.send(sized("POST", "/waits", &body)).response());
         await_queued(&proxy, 1);
-        assert!(!gate.is_open());
-        gate.open();
+        assert!(!hands.go.is_open());
+        hands.go.open();
         assert_eq!(answer.join().unwrap().status(), 200);
     });
 
@@ -240,7 +240,7 @@ fn a_post_that_waits_keeps_every_byte_of_its_body() {
 
 #[test]
 fn requests_that_wait_go_on_when_a_server_comes_back() {
-    let (a, gate) = holding();
+    let (a, hands) = Origin::holding();
     let is_well = Arc::new(AtomicBool::new(false));
     let flag = is_well.clone();
     let b = Origin::start(move |request| match request.target() {
@@ -264,8 +264,8 @@ fn requests_that_wait_go_on_when_a_server_comes_back() {
     is_well.store(true, SeqCst);
 
     waiting.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
-    assert!(!gate.is_open(), "they did not wait for a");
-    gate.open();
+    assert!(!hands.go.is_open(), "they did not wait for a");
+    hands.go.open();
     assert_eq!(held.response().status(), 200);
 }
 
@@ -463,7 +463,7 @@ fn a_tunnel_holds_its_places_until_it_ends() {
 
 #[test]
 fn a_retry_waits_in_the_queue_as_any_other_request() {
-    let (held, gate) = holding();
+    let (held, hands) = Origin::holding();
     let dying = Origin::start(|_| Vec::new());
     let text = format!(
         "[runtime]\nworkers = 1\n[[route]]\nupstream = \"app\"\n[upstream.app]\neject = false\n\
@@ -479,8 +479,8 @@ fn a_retry_waits_in_the_queue_as_any_other_request() {
     let mut second = asking(&proxy, "/second");
     await_queued(&proxy, 1);
     assert_eq!(dying.requests().iter().filter(|request| request.target() == "/second").count(), 1);
-    assert!(!gate.is_open());
-    gate.open();
+    assert!(!hands.go.is_open());
+    hands.go.open();
 
     assert_eq!((first.response().status(), second.response().status()), (200, 200));
 }
@@ -515,13 +515,13 @@ fn a_body_that_is_read_slowly_keeps_its_place() {
 
 #[test]
 fn without_limits_nobody_waits() {
-    let (origin, gate) = holding();
+    let (origin, hands) = Origin::holding();
     let proxy = alone("", &[&origin]);
 
     let mut clients: Vec<_> = (0..20).map(|n| asking(&proxy, &format!("/held/{n}"))).collect();
     eventually("all are there at once", || origin.count() == 20);
 
-    assert!(!gate.is_open());
-    gate.open();
+    assert!(!hands.go.is_open());
+    hands.go.open();
     clients.iter_mut().for_each(|client| assert_eq!(client.response().status(), 200));
 }

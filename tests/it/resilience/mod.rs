@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use crate::support::origin::Conn;
-use crate::support::{Client, Gate, Message, Origin, Proxy, Then, eventually, one_route, wire};
+use crate::support::{Client, Message, Origin, Proxy, Then, eventually, one_route, wire};
 
 /// One worker, where what each keeps for itself must be exact.
 fn alone(upstream: &str, servers: &[&Origin]) -> Proxy {
@@ -103,19 +103,6 @@ fn say(conn: &mut Conn, bytes: &[u8]) -> Then {
 /// Waits for the other side to end the connection; false when it says something first.
 fn is_left_alone(conn: &mut Conn) -> bool {
     matches!(conn.read(&mut [0]), Ok(0) | Err(_))
-}
-
-/// Holds each request for `/held…` until the gate opens, and answers all with their targets.
-fn holding() -> (Origin, Gate) {
-    let gate = Gate::default();
-    let opened = gate.clone();
-    let origin = Origin::start(move |request| {
-        if request.target().starts_with("/held") {
-            opened.wait();
-        }
-        crate::support::ok(request.target())
-    });
-    (origin, gate)
 }
 
 /// A client that has sent a GET and has not looked at the answer.

@@ -63,3 +63,18 @@ impl Gate {
         *self.0.0.lock().unwrap()
     }
 }
+
+/// A request that a server holds in its hands: `asked` opens when it has it, and it answers when `go` does.
+#[derive(Clone, Default)]
+pub struct Held {
+    pub asked: Gate,
+    pub go: Gate,
+}
+
+impl Held {
+    /// The server's side.
+    pub fn hold(&self) {
+        self.asked.open();
+        self.go.wait();
+    }
+}

@@ -9,10 +9,10 @@ use std::thread::JoinHandle;
 
 use socket2::{Domain, Socket, Type};
 
-use super::DEADLINE;
 use super::certs::Cert;
 use super::client::Stream;
 use super::wire::{self, Message};
+use super::{DEADLINE, Held};
 
 /// Both directions of one accepted connection.
 pub type Conn = BufReader<Box<dyn Stream>>;
@@ -82,7 +82,20 @@ impl Origin {
         Origin::start(move |_| ok(body))
     }
 
-    /// The same on the port of another origin, at another loopback address: what one name with two addresses
+    /// Answers with the path that was asked for; requests for `/held…` and `/…/held…` are held.
+    pub fn holding() -> (Origin, Held) {
+        let held = Held::default();
+        let hands = held.clone();
+        let origin = Origin::start(move |request| {
+            if request.target().contains("/held") {
+                hands.hold();
+            }
+            ok(request.target())
+        });
+        (origin, held)
+    }
+
+    /// The same as [`Origin::saying`] on the port of another origin, at another loopback address: what one name with two addresses
     /// needs. No other test takes that port, because each has its own at 127.0.0.1.
     pub fn beside(other: &Origin, last: u8, body: &'static str) -> Origin {
         let reservation = bind(SocketAddr::from(([127, 0, 0, last], other.address().port())));
