@@ -524,7 +524,7 @@ impl Drop for Follower {
 }
 
 fn may_share(head: &Head, req: &RequestHead, now: u64, rules: &RouteCache) -> Result<(), CacheReason> {
-    select(&head.meta, req, &Choosing::of(&req.fields))?;
+    select(&head.meta, req, &Choosing::of(&req.fields), rules)?;
     match assess(&head.meta, req, now.max(head.meta.received), rules) {
         Assessment::Fresh { .. } => Ok(()),
         Assessment::Stale { reason, .. } => Err(reason),

@@ -245,7 +245,7 @@ impl Cache {
                 // Of what was stored meanwhile it knows nothing.
                 && e.head.meta.received <= times.asked
                 && e.head.status == res.status
-                && policy::select(&e.head.meta, req, &choosing).is_ok()
+                && policy::select(&e.head.meta, req, &choosing, rules).is_ok()
         });
         let Some(entry) = selected else { return };
         if !policy::is_same_representation(&entry.head.meta, res) {
@@ -344,7 +344,7 @@ impl Cache {
         let is_for_us =
             |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;
         for entry in variants.iter().filter(is_for_us) {
-            if let Err(reason) = policy::select(&entry.head.meta, req, &choosing) {
+            if let Err(reason) = policy::select(&entry.head.meta, req, &choosing, rules) {
                 refusal = if reason == CacheReason::VaryMiss { refusal } else { reason };
                 continue;
             }

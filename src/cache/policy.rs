@@ -341,9 +341,14 @@ pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> A
 }
 
 /// True when `req` may be answered by a response of these terms at all, fresh or not: its Vary
-/// fields (RFC 9111 §4.1) and its `Authorization` (§3.5).
-pub fn select(meta: &Meta, req: &RequestHead, choosing: &Choosing<'_>) -> Result<(), CacheReason> {
-    if !meta.selection.matches(choosing) {
+/// fields (RFC 9111 §4.1), what the operator adds to the key, and its `Authorization` (§3.5).
+pub fn select(
+    meta: &Meta,
+    req: &RequestHead,
+    choosing: &Choosing<'_>,
+    rules: &RouteCache,
+) -> Result<(), CacheReason> {
+    if !meta.selection.matches(choosing) || !meta.selection.covers(&rules.key) {
         return Err(CacheReason::VaryMiss);
     }
     if req.fields.has(Known::Authorization) && !meta.shared_when_authorized {

@@ -105,6 +105,15 @@ impl Selection {
         self.fields.iter().all(|(source, stored)| req.has(source, stored.as_deref()))
     }
 
+    /// True when all that the operator adds to the key has chosen: another route, or this one before a reload, may
+    /// have had less in it.
+    pub fn covers(&self, key: &CacheKey) -> bool {
+        let has_cookie = |cookie: &String| {
+            self.fields.iter().any(|(source, _)| matches!(source, Source::Cookie(own) if **own == **cookie))
+        };
+        key.headers.iter().all(|name| self.varies_on(name)) && key.cookies.iter().all(has_cookie)
+    }
+
     /// True when this field chooses.
     pub fn varies_on(&self, name: &HeaderName) -> bool {
         self.fields.iter().any(|(source, _)| matches!(source, Source::Header(Name(own)) if own == name))

@@ -244,3 +244,42 @@ fn directives_of_clients_count_unless_the_operator_says_no() {
         }
     }
 }
+
+#[test]
+fn what_was_stored_before_its_key_had_more_parts_is_not_served_in_their_place() {
+    let origin = Origin::start(|request| {
+        let of = |name| request.field(name).unwrap_or("none").to_owned();
+        reply("200 OK", "Cache-Control: max-age=60\r\n", format!("{} {}", of("x-tenant"), of("cookie")))
+    });
+    let two_rules = |first: &str, second: &str| {
+        let mut text = String::new();
+        for (name, rules) in [("public", first), ("other", second)] {
+            text.push_str(&format!(
+                "[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\n[[route]]\nlistener = \"{name}\"\n\
+                 upstream = \"app\"\ncache = {{ {rules} }}\n"
+            ));
+        }
+        format!("{text}[upstream.app]\nservers = [{}]\n", origin.toml())
+    };
+    for key in ["headers = [\"x-tenant\"]", "cookies = [\"group\"]"] {
+        let with_key = format!("key = {{ {key} }}");
+        let proxy = Proxy::start(&two_rules("", &with_key));
+        let ask_at = |listener: &str, tenant: &str| {
+            let fields = format!("X-Tenant: {tenant}\r\nCookie: group={tenant}\r\n");
+            let request = format!("GET / HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+            Client::connect(proxy.address(listener)).send(request).response()
+        };
+        assert_eq!(ask_at("public", "a").text(), "a group=a");
+
+        // By another route to the same upstream.
+        assert_eq!(ask_at("other", "b").text(), "b group=b", "{key}");
+        assert!(is_shared(&ask_at("other", "b")), "{key}");
+
+        // And by the same route, when its rules are others.
+        assert_eq!(ask_at("public", "c").text(), "a group=a", "{key}: whose key it is not in");
+        proxy.reload(&two_rules(&with_key, &with_key));
+        assert_eq!(ask_at("public", "d").text(), "d group=d", "{key}");
+        assert!(is_shared(&ask_at("public", "d")), "{key}");
+        assert!(is_shared(&ask_at("public", "b")), "{key}: what was told apart before is there still");
+    }
+}
