@@ -167,6 +167,7 @@ impl Cache {
         let is_candidate = |entry: &&Arc<Entry>| {
             let meta = &entry.head.meta;
             meta.part.is_none()
+                && !meta.is_observed
                 && meta.etag.is_some()
                 && !meta.selection.varies_on(&http::header::ACCEPT_ENCODING)
         };
@@ -338,14 +339,15 @@ impl Cache {
         let Some(variants) = self.flights.get(key) else {
             return Lookup::Miss(CacheReason::UriMiss);
         };
-        let mut refusal = CacheReason::VaryMiss;
+        let mut refusal = CacheReason::UriMiss;
         let choosing = Choosing::of(&req.fields);
         // What was only observed is for those who only observe.
         let is_for_us =
             |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;
         for entry in variants.iter().filter(is_for_us) {
             if let Err(reason) = policy::select(&entry.head.meta, req, &choosing, rules) {
-                refusal = if reason == CacheReason::VaryMiss { refusal } else { reason };
+                let is_first = refusal == CacheReason::UriMiss;
+                refusal = if is_first || reason != CacheReason::VaryMiss { reason } else { refusal };
                 continue;
             }
             let assessed = policy::assess(&entry.head.meta, req, now, rules);

@@ -80,7 +80,11 @@ fn a_cache_that_observes_changes_nothing_and_counts() {
 #[test]
 fn what_was_only_observed_is_not_served_to_others() {
     let origin = Origin::start(|request| {
-        reply("200 OK", "Cache-Control: max-age=60\r\n", format!("answer to {}", request.target()))
+        let fields = "Cache-Control: max-age=60\r\nETag: \"a\"\r\n";
+        match request.field("if-none-match") {
+            Some(_) => reply("304 Not Modified", fields, ""),
+            None => reply("200 OK", fields, format!("answer to {}", request.target())),
+        }
     });
     let mut text = String::new();
     for (name, mode) in [("public", "on"), ("trial", "observe")] {
@@ -99,7 +103,8 @@ fn what_was_only_observed_is_not_served_to_others() {
     eventually("it is stored", || proxy.metric("tidegate_cache_stored_total", &[]) == 1.0);
     let answer = ask_at("public", "/");
     assert_eq!(answer.text(), "answer to /");
-    assert!(!is_shared(&answer));
+    assert_eq!(cache_status(&answer), "tidegate; fwd=uri-miss; stored");
+    assert_eq!(origin.last().field("if-none-match"), None, "nor is it asked about");
     assert!(is_shared(&ask_at("public", "/")), "what is stored for it takes the other's place");
 }
 
