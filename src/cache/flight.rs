@@ -450,7 +450,11 @@ impl Leader {
     /// new fields forbid storing, the old one is forgotten and all who wait go alone.
     pub fn land(self, refreshed: Refreshed) -> Result<(), CacheReason> {
         if let Err(reason) = refreshed.storable {
-            self.flights.store.remove(&self.key);
+            let is_other = |entry: &Arc<Entry>| !Arc::ptr_eq(&entry.head, &refreshed.of);
+            // Authorization is the request's: whoever is not authorized may have what is stored.
+            if reason != CacheReason::Authorization {
+                self.flights.store.revise(&self.key, |entry| is_other(entry).then(|| entry.clone()));
+            }
             self.release(reason);
             return Err(reason);
         }

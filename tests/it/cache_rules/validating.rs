@@ -301,3 +301,30 @@ fn head_is_answered_from_the_store_or_asked_as_head() {
         ),
     ]);
 }
+
+#[test]
+fn a_304_that_may_not_be_stored_takes_only_what_it_speaks_of() {
+    let varied = |answer: &str| format!("200 | {answer} | Vary: Foo");
+    let two = |id: &str| {
+        rule(id).then("GET | Foo: 1", format!("{} | ETag: \"one\" | = one", varied(FRESH)), &[Miss]).then(
+            "GET | Foo: 2",
+            format!("{} | ETag: \"two\" | = two", varied(STALE)),
+            &[Miss],
+        )
+    };
+    check([
+        two("own-304-no-store-of-a-variant")
+            .then("GET | Foo: 2", "304 | Cache-Control: no-store", &[Validated, Body("two")])
+            .then("GET | Foo: 1", "200", &[Hit, Body("one")])
+            .then("GET | Foo: 2", "200", &[Miss]),
+        // It is not for others because of what this request is, and that says nothing of the stored one.
+        two("own-304-to-authorization")
+            .then(
+                "GET | Foo: 3 | Authorization: FOO",
+                "304 | ETag: \"one\"",
+                &[Validated, Body("one"), AskedWith("if-none-match", "\"two\", \"one\"")],
+            )
+            .then("GET | Foo: 1", "200", &[Hit, Body("one")])
+            .then("GET | Foo: 3", "200", &[Miss]),
+    ]);
+}
