@@ -191,8 +191,8 @@ impl Ord for Name {
 }
 
 /// Cookie lines as the server gets them (RFC 9113 §8.2.3). Of other fields: lines joined, white space around
-/// commas gone, which no server makes anything of. Of the fields that are lists by their grammar also empty
-/// members, case and order (RFC 9110 §12.5.3, §12.5.4: it is the weights that rank). In any other field
+/// commas gone, which no server makes anything of outside quotes. Of the fields that are lists by their grammar
+/// also empty members, case and order (RFC 9110 §12.5.3, §12.5.4: it is the weights that rank). In any other field
 /// `https://a` and `https://a,` are two things, and a server may answer them differently.
 fn normalised(fields: &Fields, name: &HeaderName) -> Value {
     let lines: Vec<&[u8]> = fields.get_all(name).collect();
@@ -212,9 +212,18 @@ fn normalised(fields: &Fields, name: &HeaderName) -> Value {
         joined.make_ascii_lowercase();
         return Value::Is(joined.into());
     }
-    let members: Vec<&[u8]> =
-        lines.into_iter().flat_map(|line| line.split(|&b| b == b',')).map(<[u8]>::trim_ascii).collect();
+    let members: Vec<&[u8]> = lines.into_iter().flat_map(members).map(<[u8]>::trim_ascii).collect();
     Value::Is(members.join(&b", "[..]).into())
+}
+
+/// What stands between the commas of a line, empty or not; those in quoted strings are text (RFC 9110 §5.6.4).
+fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    line.split(move |&b| {
+        is_quoted ^= b == b'"' && !is_escaped;
+        is_escaped = is_quoted && b == b'\\' && !is_escaped;
+        b == b',' && !is_quoted
+    })
 }
 
 #[cfg(test)]
@@ -290,6 +299,16 @@ mod tests {
             (&["https://A, b"], false),
         ] {
             assert_eq!(matches(&stored, &headers("origin", lines)), expected, "{lines:?}");
+        }
+        let quoted =
+            of(&headers("origin", &[r#""a, \"b" ,"c\", d""#]), &headers("vary", &["origin"])).unwrap();
+        for (line, expected) in [
+            (r#""a, \"b" ,"c\", d""#, true),
+            (r#""a, \"b", "c\", d""#, true),
+            (r#""a,\"b" ,"c\", d""#, false),
+            (r#""a, \"b" ,"c\",d""#, false),
+        ] {
+            assert_eq!(matches(&quoted, &headers("origin", &[line])), expected, "{line}");
         }
         let one = of(&headers("origin", &["https://a"]), &headers("vary", &["origin"])).unwrap();
         assert!(!matches(&one, &headers("origin", &["https://a,"])));

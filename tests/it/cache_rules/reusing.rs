@@ -243,6 +243,9 @@ fn a_response_that_varies_answers_those_who_ask_alike() {
         varied("vary-normalise-space", "Foo: 1,2", "Foo", "Foo:   1 ,   2", Hit),
         varied("own-vary-order-of-unknown", "Foo: 1, 2", "Foo", "Foo: 2, 1", Miss),
         varied("own-vary-case-of-unknown", "Foo: a", "Foo", "Foo: A", Miss),
+        varied("own-vary-space-outside-quotes", "Foo: \"a\", \"b\"", "Foo", "Foo: \"a\",\"b\"", Hit),
+        varied("own-vary-space-within-quotes", "Foo: \"a, b\"", "Foo", "Foo: \"a,b\"", Miss),
+        varied("own-vary-space-after-a-quoted-quote", "Foo: \"a\\\", b\"", "Foo", "Foo: \"a\\\",b\"", Miss),
     ]);
     let language = |id: &str, second: &str, want| {
         let second = format!("Accept-Language: {second}");
