@@ -41,7 +41,7 @@ const CLOCK_SECONDS_MAX: u64 = 60;
 
 /// Fields by which some servers let a request be about something else than its method and target say.
 /// They are in no key, so what they bring about is not stored.
-const UNKEYED: [&str; 8] = [
+const UNKEYED: [&str; 9] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -50,6 +50,7 @@ const UNKEYED: [&str; 8] = [
     "x-original-uri",
     "x-host",
     "x-original-host",
+    "x-http-host-override",
 ];
 
 /// What to do with a request before any server is asked.
