@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::table::Want::{Age, AskedWith, Miss, NoField, Stale, Status, Validated};
+use super::table::Want::{Age, AskedWith, Body, Field, Miss, NoField, Stale, Status, Validated};
 use super::table::{HANGS_UP, Rule, STALE, check, check_with, rule};
 use crate::support::{Gate, Origin, Proxy, eventually, one_route, reply};
 
@@ -44,6 +44,20 @@ fn a_stale_response_stands_in_when_no_server_answers() {
         rule("own-no-cache-of-the-client-close")
             .then("GET", "200 | Cache-Control: max-age=3600", &[Miss])
             .then("GET | Cache-Control: no-cache", HANGS_UP, &[Stale, Status(200)]),
+        // Whatever of it is asked for.
+        rule("own-stale-close-head")
+            .then("GET", format!("200 | {STALE} | {TAG} | = 0123456789"), &[Miss])
+            .then("HEAD", HANGS_UP, &[Stale, Status(200), Age(100), Field("content-length", "10")]),
+        rule("own-stale-close-range")
+            .then("GET", format!("200 | {STALE} | {TAG} | = 0123456789"), &[Miss])
+            .then("GET | Range: bytes=0-1", HANGS_UP, &[Stale, Status(206), Body("01")]),
+        rule("own-stale-close-range-without-validator")
+            .then(
+                "GET",
+                "200 | Cache-Control: max-age=60, stale-if-error=600 | Age: 100 | = 0123456789",
+                &[Miss],
+            )
+            .then("GET | Range: bytes=0-1", HANGS_UP, &[Stale, Status(206), Body("01")]),
         rule("own-stale-close-again")
             .then("GET", format!("200 | {STALE} | {TAG}"), &[Miss])
             .then("GET", HANGS_UP, served)
@@ -61,6 +75,13 @@ fn a_stale_response_never_stands_in_where_the_server_forbids_it() {
         when("stale-close-s-maxage=2", "max-age=60, s-maxage=60", HANGS_UP, refused),
         when("own-sie-must-revalidate", "max-age=60, stale-if-error=600, must-revalidate", HANGS_UP, refused),
         when("own-sie-no-cache", "max-age=600, stale-if-error=600, no-cache", HANGS_UP, refused),
+        rule("own-stale-close-head-must-revalidate")
+            .then(
+                "GET",
+                format!("200 | Cache-Control: max-age=60, must-revalidate | Age: 100 | {TAG}"),
+                &[Miss],
+            )
+            .then("HEAD", HANGS_UP, refused),
         when(
             "own-sie-503-must-revalidate",
             "max-age=60, stale-if-error=600, must-revalidate",
@@ -87,6 +108,17 @@ fn an_error_is_replaced_within_the_window_and_not_after_it() {
         when("own-sie-500", windowed, "500", &[Stale, Status(200)]),
         when("own-sie-599", windowed, "599", &[Stale, Status(200)]),
         when("own-sie-404", windowed, "404", &[Miss]),
+        rule("own-sie-503-head")
+            .then("GET", format!("200 | Cache-Control: {windowed} | Age: 100 | {TAG}"), &[Miss])
+            .then("HEAD", "503", &[Stale, Status(200)]),
+        rule("own-sie-503-range-without-validator")
+            .then("GET", format!("200 | Cache-Control: {windowed} | Age: 100 | = 0123456789"), &[Miss])
+            .then("GET | Range: bytes=0-1", "503", &[Stale, Status(206), Body("01")]),
+        rule("own-503-head").then("GET", format!("200 | {STALE} | {TAG}"), &[Miss]).then(
+            "HEAD",
+            "503",
+            &[Miss, Status(503)],
+        ),
         when("own-sie-over", "max-age=60, stale-if-error=10", "503", &[Miss]),
         // The server has set an end to its leave to replace errors; there is no error where there is no answer.
         when("own-sie-over-close", "max-age=60, stale-if-error=10", HANGS_UP, &[Stale, Status(200)]),
