@@ -99,6 +99,8 @@ pub struct Refreshed {
     pub(super) of: Arc<Head>,
     /// Whether it may be kept; the new fields may forbid it.
     pub storable: Result<(), CacheReason>,
+    /// What the 304 said to this client alone: fields named by `no-cache="…"` or `private="…"`.
+    pub withheld: Fields,
 }
 
 impl Head {
@@ -194,8 +196,12 @@ pub fn update_from_304(
         Err(reason) => (Meta { received: times.received, ..entry.head.meta.clone() }, Err(reason)),
     };
     let head = Head::new(meta, updated.status, &updated.fields);
+    fresh.retain(|field| {
+        let is_withheld = head.meta.withheld.iter().any(|name| name.as_str().as_bytes() == field.name());
+        is_withheld && !head.fields.has(field.name())
+    });
     let refreshed = Entry::new(Arc::new(head), entry.body.clone());
-    Refreshed { entry: Arc::new(refreshed), of: entry.head.clone(), storable }
+    Refreshed { entry: Arc::new(refreshed), of: entry.head.clone(), storable, withheld: fresh }
 }
 
 impl StoredBody {

@@ -329,6 +329,38 @@ fn what_only_the_first_may_have_reaches_the_first_and_nobody_else() {
 }
 
 #[test]
+fn what_only_the_first_may_have_of_a_304_reaches_the_first_and_nobody_else() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::start(move |_| {
+        let n = count.fetch_add(1, Ordering::SeqCst);
+        let fields = format!(
+            "Cache-Control: max-age=60, no-cache=\"set-cookie\", private=\"X-User, x-mail\"\r\nETag: \"a\"\r\n\
+             Set-Cookie: sid={n}\r\nSet-Cookie: b={n}\r\nX-User: user {n}\r\nX-Mail: mail {n}\r\nX-Shared: {n}\r\n"
+        );
+        match n {
+            0 => reply("200 OK", &format!("{fields}Age: 100\r\n"), "page"),
+            _ => reply("304 Not Modified", &fields, ""),
+        }
+    });
+    let proxy = cached(&origin);
+    proxy.get("/");
+
+    for (n, (ask, status)) in [("", 200), ("If-None-Match: \"a\"\r\n", 304)].into_iter().enumerate() {
+        let again = "Cache-Control: no-cache\r\n";
+        let validated = proxy.client().get_with("/", &format!("{ask}{again}"));
+        assert_eq!(validated.status(), status);
+        assert_eq!(validated.all("set-cookie"), [format!("sid={}", n + 1), format!("b={}", n + 1)]);
+        let only = ["x-user", "x-mail"].map(|name| validated.field(name).unwrap_or_default().to_owned());
+        assert_eq!(only, [format!("user {}", n + 1), format!("mail {}", n + 1)]);
+
+        let hit = proxy.get("/");
+        assert!(hit.field("cache-status").unwrap().contains("hit"), "{hit:?}");
+        assert_eq!((hit.field("set-cookie"), hit.field("x-user"), hit.field("x-mail")), (None, None, None));
+        assert_eq!(hit.field("x-shared"), Some(format!("{}", n + 1).as_str()));
+    }
+}
+
+#[test]
 fn trailers_reach_those_who_read_the_fetch_and_are_not_stored() {
     let origin = Origin::start(|_| {
         b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
