@@ -319,9 +319,11 @@ pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> A
     let is_from_the_future = meta.received > now.saturating_add(CLOCK_SECONDS_MAX);
     let is_stale = age >= meta.lifetime || is_from_the_future;
     let accepts_stale = !meta.must_revalidate && asks.max_stale.is_some_and(|most| overdue <= most);
+    // RFC 9111 §5.2.1.1: what is too old for the client is stale for it, and max-stale says how stale it may be.
+    let beyond = if meta.must_revalidate { 0 } else { asks.max_stale.unwrap_or(0) };
     let reason = if meta.no_cache {
         CacheReason::MustValidate
-    } else if asks.no_cache || asks.max_age.is_some_and(|most| age > most && !accepts_stale) {
+    } else if asks.no_cache || asks.max_age.is_some_and(|most| age > most.saturating_add(beyond)) {
         CacheReason::RequestDirective
     } else if is_stale && !accepts_stale {
         CacheReason::Stale
@@ -333,8 +335,12 @@ pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> A
     let clients_error = if meta.must_revalidate { 0 } else { asks.stale_if_error.unwrap_or(0) };
     let within = |window: u64| !meta.no_cache && (!is_stale || overdue < window);
     let on_error = meta.stale_if_error.max(clients_error);
+    // Who says how fresh or stale it must be does not get it staler.
+    let has_limit = asks.max_stale.is_some() || asks.min_fresh.is_some();
     let allowed = StaleAllowed {
-        while_revalidating: reason == CacheReason::Stale && overdue < meta.stale_while_revalidate,
+        while_revalidating: reason == CacheReason::Stale
+            && !has_limit
+            && overdue < meta.stale_while_revalidate,
         on_error: within(on_error),
         when_unreachable: within(on_error.max(meta.stale_if_unreachable)),
     };
@@ -799,6 +805,11 @@ mod tests {
             ("max-age=100", "max-age=10", 10, None),
             ("max-age=100", "max-age=10", 11, Some(Why::RequestDirective)),
             ("max-age=100", "max-age=10, max-stale=5", 11, None),
+            ("max-age=100", "max-age=10, max-stale=5", 15, None),
+            ("max-age=100", "max-age=10, max-stale=5", 16, Some(Why::RequestDirective)),
+            ("max-age=100", "max-age=10, max-stale", 5000, None),
+            ("max-age=100, must-revalidate", "max-age=10, max-stale=5", 11, Some(Why::RequestDirective)),
+            ("max-age=100", "max-age=200, max-stale=5", 106, Some(Why::Stale)),
             ("max-age=100", "min-fresh=50", 50, None),
             ("max-age=100", "min-fresh=50", 51, Some(Why::RequestDirective)),
             ("max-age=100", "max-stale", 5000, None),
@@ -851,6 +862,26 @@ mod tests {
             panic!("fresh");
         };
         assert_eq!(allowed, StaleAllowed::default(), "s-maxage alone forbids it");
+    }
+
+    #[test]
+    fn a_client_that_says_how_stale_it_may_be_is_not_served_staler_while_it_is_revalidated() {
+        let meta = meta("cache-control: max-age=100, stale-while-revalidate=50");
+        for (request, expected) in [
+            ("", true),
+            ("cache-control: max-age=200", true),
+            ("cache-control: max-age=100", false),
+            ("cache-control: max-stale=5", false),
+            ("cache-control: min-fresh=1", false),
+            ("cache-control: no-cache", false),
+        ] {
+            let Assessment::Stale { allowed, .. } =
+                assess(&meta, &req(request), NOW + 110, &RouteCache::new(1000))
+            else {
+                panic!("fresh: {request}");
+            };
+            assert_eq!(allowed.while_revalidating, expected, "{request}");
+        }
     }
 
     #[test]

@@ -23,6 +23,14 @@ fn a_request_says_how_old_or_stale_an_answer_may_be() {
         stored("ccreq-ma1", aged, "Cache-Control: max-age=1", &[Miss]),
         stored("ccreq-magreaterage", aged, "Cache-Control: max-age=600", &[Miss]),
         stored("own-ccreq-max-age-enough", aged, "Cache-Control: max-age=2600", &[Hit]),
+        // What it accepts staler than that is so much, not whatever is fresh.
+        stored("own-ccreq-max-age-and-max-stale", aged, "Cache-Control: max-age=600, max-stale=60", &[Miss]),
+        stored(
+            "own-ccreq-max-age-and-more-stale",
+            aged,
+            "Cache-Control: max-age=600, max-stale=2000",
+            &[Hit],
+        ),
         stored("ccreq-max-stale", stale, "Cache-Control: max-stale=1000", &[Hit, Age(100)]),
         stored("ccreq-max-stale-age", stale, "Cache-Control: max-stale=200", &[Hit, Age(100)]),
         stored("gap-183-max-stale-bare", stale, "Cache-Control: max-stale", &[Hit, Age(100)]),
