@@ -142,14 +142,15 @@ impl Entry {
     pub fn stale_from(&self, now: u64) -> Self {
         let mut head = (*self.head).clone();
         head.meta.lifetime = head.meta.lifetime.min(head.meta.age(now));
+        head.meta.is_doubted = true;
         self.with_head(head)
     }
 
     /// The same, of which each use is validated.
     pub fn invalid(&self) -> Self {
         let mut head = (*self.head).clone();
-        (head.meta.no_cache, head.meta.must_revalidate) = (true, true);
         let meta = &mut head.meta;
+        (meta.no_cache, meta.must_revalidate, meta.is_doubted) = (true, true, true);
         (meta.stale_while_revalidate, meta.stale_if_error, meta.stale_if_unreachable) = (0, 0, 0);
         self.with_head(head)
     }

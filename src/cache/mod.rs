@@ -253,6 +253,9 @@ impl Cache {
             self.invalidate(key, epoch);
             return;
         }
+        if entry.head.meta.is_doubted && !policy::is_confirmed_by(res) {
+            return;
+        }
         let refreshed = update_from_304(entry, req, res, times, rules);
         if refreshed.storable.is_ok() {
             let _ = self.flights.renew(key, &refreshed, epoch);

@@ -112,6 +112,8 @@ pub struct Meta {
     pub tags: Tags,
     /// Stored to be counted only: the server saw more of the request than the key holds.
     pub is_observed: bool,
+    /// Purged softly, or in a group that was invalidated: only a response that names it by a validator makes it fresh.
+    pub is_doubted: bool,
 }
 
 /// Whether an entry may answer a request now.
@@ -395,6 +397,12 @@ pub fn is_same_representation(meta: &Meta, res: &ResponseHead) -> bool {
         && content_length(&res.fields).is_none_or(|told| meta.content_length == Some(told))
 }
 
+/// True when the answer to a HEAD that speaks of the stored representation does so by a validator, and not only by
+/// its silence or its length: that is as good as a validation.
+pub fn is_confirmed_by(res: &ResponseHead) -> bool {
+    res.fields.has(Known::Etag) || res.fields.has(Known::LastModified)
+}
+
 /// Asks whether one of these is the right one for a request that none of them was chosen by (RFC 9111
 /// §4.3.1): the server says which, by its entity tag.
 pub fn candidates<'a>(etags: impl Iterator<Item = &'a [u8]>) -> Fields {
@@ -499,6 +507,7 @@ fn read_meta(
         part: None,
         tags: Tags::of(&res.fields),
         is_observed: rules.mode == CacheMode::Observe,
+        is_doubted: false,
     }
 }
 
