@@ -459,9 +459,14 @@ impl Leader {
             return Err(reason);
         }
         let stored = self.flights.renew(&self.key, &refreshed, self.epoch);
-        self.flights.forget(&self.key, &self.flight);
-        self.flight.settle(Phase::Landed(refreshed.entry));
+        self.hand_on(refreshed.entry);
         stored
+    }
+
+    /// A stored response that is the answer for all who wait.
+    pub fn hand_on(self, entry: Arc<Entry>) {
+        self.flights.forget(&self.key, &self.flight);
+        self.flight.settle(Phase::Landed(entry));
     }
 
     /// Nothing to share: all who wait go alone, at once.

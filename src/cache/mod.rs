@@ -187,7 +187,13 @@ impl Cache {
             return Join::Lead(leader);
         }
         match self.find(key, req, now, rules) {
-            Lookup::Hit { entry, age, ttl } => Join::Hit { entry, age, ttl },
+            Lookup::Hit { entry, age, ttl } => {
+                // Whoever follows already may have asked for something else than this part.
+                if entry.head.meta.part.is_none() {
+                    leader.hand_on(entry.clone());
+                }
+                Join::Hit { entry, age, ttl }
+            }
             _ => Join::Lead(leader),
         }
     }
