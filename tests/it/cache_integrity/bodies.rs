@@ -22,6 +22,9 @@ const REQUESTS: usize = 250;
 /// So many threads that speak HTTP/2, so many connections of each, so many streams at once, so often.
 const HTTP2: (usize, usize, usize, usize) = (4, 5, 5, 10);
 
+/// Requests to the server between two reloads.
+const PER_RELOAD: usize = 100;
+
 /// What a server says now of each address; it changes its mind now and then.
 struct Site {
     asked: Vec<AtomicUsize>,
@@ -257,24 +260,57 @@ fn talk_http2(proxy: &Proxy, seed: u64) {
     }
 }
 
+/// The configuration of one round: the cache on with rules that change, and now and then off, or only observing.
+fn text_of(round: usize, origin: &Origin) -> String {
+    let cache = [
+        "true",
+        "{ max-object = \"300KiB\" }",
+        "{ key = { headers = [\"range\"] } }",
+        "false",
+        "{ stale-while-revalidate = \"1h\", min-uses = 2 }",
+        "{ mode = \"observe\" }",
+        "{ key = { cookies = [\"none\"], ignore-query = [\"utm_*\"] } }",
+    ];
+    let upstream = format!("eject = false\nidle-connections = {}", 100 + round % 2);
+    let text = one_route(&format!("cache = {}", cache[round % cache.len()]), &upstream, &[origin]);
+    format!("{text}[cache]\nmax-size = \"2MiB\"\n")
+}
+
+/// Puts one configuration after the other in force, each when the server has been asked again, until nobody talks.
+fn reload_until(is_over: impl Fn() -> bool, proxy: &Proxy, origin: &Origin) -> usize {
+    let mut rounds = 0;
+    loop {
+        let seen = origin.count();
+        eventually("the server is asked, or all is over", || origin.count() > seen + PER_RELOAD || is_over());
+        if is_over() {
+            return rounds;
+        }
+        rounds += 1;
+        let report = proxy.reload(&text_of(rounds, origin));
+        assert_eq!(report["workers_late"], false, "{report}");
+    }
+}
+
 #[test]
 fn every_body_is_what_the_server_sent_for_the_version_it_names() {
     let site = Site::new();
     let answering = site.clone();
     let origin = Origin::start(move |request| answering.answer(request));
-    let text = one_route("cache = true", "eject = false", &[&origin]);
-    let proxy = Proxy::start(&format!("{text}[cache]\nmax-size = \"2MiB\"\n"));
+    let proxy = Proxy::start(&text_of(0, &origin));
 
-    std::thread::scope(|scope| {
-        for seed in 0..THREADS {
+    let rounds = std::thread::scope(|scope| {
+        let clients = (0..THREADS).map(|seed| {
             let (proxy, site) = (&proxy, &site);
-            scope.spawn(move || talk_http1(proxy, site, seed as u64));
-        }
-        for seed in 0..HTTP2.0 {
+            scope.spawn(move || talk_http1(proxy, site, seed as u64))
+        });
+        let http2 = (0..HTTP2.0).map(|seed| {
             let proxy = &proxy;
-            scope.spawn(move || talk_http2(proxy, 1000 * (seed as u64 + 1)));
-        }
+            scope.spawn(move || talk_http2(proxy, 1000 * (seed as u64 + 1)))
+        });
+        let clients: Vec<_> = clients.chain(http2).collect();
+        reload_until(|| clients.iter().all(|client| client.is_finished()), &proxy, &origin)
     });
+    assert!(rounds >= 7, "each configuration has been in force: {rounds}");
 
     eventually("nothing is in flight", || {
         let status = proxy.status();
@@ -423,6 +459,43 @@ fn a_stream_of_http_2_sees_the_cut_too() {
         });
 
         assert!(!is_shared(&proxy.get("/")), "{}", cut.name);
+    }
+}
+
+#[test]
+fn a_body_that_takes_too_long_is_cut_and_not_stored() {
+    for limit in
+        ["body-idle = \"300ms\"", "total-timeout = \"300ms\"", "total-timeout = \"300ms\"\nretries = 0"]
+    {
+        for head in ["Content-Length: 10\r\n\r\nfirst", "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"] {
+            let (gate, count) = (Gate::default(), AtomicUsize::new(0));
+            let held = gate.clone();
+            let origin = Origin::raw(move |_, conn| {
+                if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                    say(conn, &format!("{FRESH}{head}"));
+                    held.wait();
+                    return Then::Close;
+                }
+                say(conn, &format!("{FRESH}Content-Length: 10\r\n\r\nfirstfinal"));
+                Then::Keep
+            });
+            let upstream = format!("eject = false\n{limit}");
+            let proxy = Proxy::start(&one_route("cache = true", &upstream, &[&origin]));
+            let mut clients = [proxy.client(), proxy.client()];
+            for client in &mut clients {
+                client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            }
+
+            for client in &mut clients {
+                let outcome = client.try_response();
+                assert!(outcome.is_err(), "{limit}: looks whole: {outcome:?}");
+            }
+
+            let next = proxy.get("/");
+            assert!(next.body == b"firstfinal" && !is_shared(&next), "{limit}: {next:?}");
+            assert!(is_shared(&proxy.get("/")), "{limit}");
+            gate.open();
+        }
     }
 }
 

@@ -22,6 +22,7 @@ fn a_stale_response_stands_in_when_no_server_answers() {
         when("stale-close", "max-age=60", HANGS_UP, served),
         when("stale-sie-close", "max-age=60, stale-if-error=600", HANGS_UP, served),
         // Obsolete since RFC 9111.
+        when("stale-warning-become", "max-age=60", HANGS_UP, &[Stale, NoField("warning")]),
         when("stale-warning-stored", "max-age=60", HANGS_UP, &[Stale, NoField("warning")]),
         when(
             "own-stale-close-asks-first",
@@ -93,6 +94,24 @@ fn a_stale_response_never_stands_in_where_the_server_forbids_it() {
             "max-age=60, stale-if-error=600, proxy-revalidate",
             "503",
             &[Miss],
+        ),
+        when(
+            "own-sie-s-maxage-must-revalidate",
+            "s-maxage=60, stale-if-error=600, must-revalidate",
+            HANGS_UP,
+            refused,
+        ),
+        when(
+            "own-sie-s-maxage-proxy-revalidate",
+            "s-maxage=60, stale-if-error=600, proxy-revalidate",
+            "503",
+            &[Miss],
+        ),
+        when(
+            "own-swr-s-maxage-proxy-revalidate",
+            "s-maxage=60, stale-while-revalidate=600, proxy-revalidate",
+            "304",
+            &[Validated],
         ),
         // Beside s-maxage it can mean nothing else.
         when("own-sie-s-maxage", "s-maxage=60, stale-if-error=600", "503", &[Stale, Status(200)]),
