@@ -262,10 +262,7 @@ pub fn judge_response(
     times: Times,
     rules: &RouteCache,
 ) -> Result<Meta, CacheReason> {
-    let control = match rules.server_freshness {
-        ServerFreshness::Ignore => CacheControl::default(),
-        _ => CacheControl::of_response(&res.fields, rules.targeted),
-    };
+    let control = control_of(res, rules);
     let spoken = spoken_lifetime(res, &control, times.received);
     match req.method {
         Method::GET => {}
@@ -309,6 +306,18 @@ fn part(req: &RequestHead, res: &ResponseHead, rules: &RouteCache) -> Result<Opt
     let asked = req.fields.get(Known::Range).ok_or(CacheReason::Partial)?.into();
     let (first, _, complete) = carried(&res.fields).ok_or(CacheReason::Partial)?;
     Ok(Some(Part { first, complete, asked, object_max: rules.max_object }))
+}
+
+/// True when this very message gives a lifetime in so many words.
+pub fn gives_lifetime(res: &ResponseHead, now: u64, rules: &RouteCache) -> bool {
+    spoken_lifetime(res, &control_of(res, rules), now).is_some_and(|seconds| seconds > 0)
+}
+
+fn control_of(res: &ResponseHead, rules: &RouteCache) -> CacheControl {
+    match rules.server_freshness {
+        ServerFreshness::Ignore => CacheControl::default(),
+        _ => CacheControl::of_response(&res.fields, rules.targeted),
+    }
 }
 
 /// Whether an entry may answer `req` now (RFC 9111 §4.2, §5.2.1, §5.2.2).

@@ -224,10 +224,10 @@ fn validated(
     times: Times,
 ) -> Answer {
     x.note_cache("revalidated", miss.why.as_str());
-    let mut refreshed = update_from_304(entry, &x.head, &fetched.parts, times, x.rules());
+    let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, x.rules());
     let mut forward = Forward::new(miss.why);
     forward.status = Some(fetched.parts.status);
-    let (entry, withheld) = (refreshed.entry.clone(), std::mem::take(&mut refreshed.withheld));
+    let entry = refreshed.answer.clone();
     let landed = leader.land(refreshed);
     x.note_stored(landed);
     match landed {
@@ -236,7 +236,6 @@ fn validated(
     }
     let response = respond(&entry, &x.head, entry.age(times.received));
     let mut answer = x.stored_to_client(response, CacheStatus::Forward(forward));
-    withheld.iter().for_each(|field| answer.append(field.name(), field.value()));
     if let Some(cookie) = &fetched.cookie {
         answer.append(Known::SetCookie, cookie.as_bytes());
     }

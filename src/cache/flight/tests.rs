@@ -12,7 +12,6 @@ use crate::cache::Join;
 use crate::cache::Lookup;
 use crate::cache::Times;
 use crate::cache::entry::tests::exchange;
-use crate::fields::Fields;
 use crate::fields::RequestHead;
 
 pub(super) fn cache() -> Arc<Cache> {
@@ -317,16 +316,18 @@ fn a_validated_entry_answers_those_who_wait() {
     let leader = lead(&cache);
     let follower = follow(&cache);
 
-    let withheld = Fields::new;
-    let of = || entry.head.clone();
-    let landing = Refreshed { entry: entry.clone(), of: of(), storable: Ok(()), withheld: withheld() };
-    leader.land(landing).unwrap();
+    let refreshed = |storable| Refreshed {
+        entry: entry.clone(),
+        answer: entry.clone(),
+        of: entry.head.clone(),
+        storable,
+    };
+    leader.land(refreshed(Ok(()))).unwrap();
 
     assert!(matches!(block_on(follower.wait(&req(), &rules())), Followed::Entry(_)));
     assert!(is_stored(&cache));
 
-    let storable = Err(CacheReason::NoStore);
-    let refused = Refreshed { of: of(), entry: entry.clone(), storable, withheld: withheld() };
+    let refused = refreshed(Err(CacheReason::NoStore));
     assert_eq!(cache.alone(&key(), cache.epoch(&key())).land(refused), Err(CacheReason::NoStore));
     assert!(!is_stored(&cache));
 }

@@ -3,7 +3,7 @@
 use super::table::Want::{
     AskedBy, AskedWithout, Body, Field, Hit, Miss, NoField, Status, Unasked, Validated,
 };
-use super::table::{Rule, check, rule, twice};
+use super::table::{Rule, check, check_with, rule, twice};
 
 fn with_status(id: String, status: &str, fields: &str, again: super::table::Want) -> Rule {
     rule(id).then("GET", format!("{status} | {fields}"), &[Miss]).then("GET", "200", &[again])
@@ -142,6 +142,30 @@ fn a_cookie_is_stored_only_where_the_server_gives_a_lifetime() {
             )
             .then("GET", "200", &[Hit, NoField("set-cookie")]),
     ]);
+    // A lifetime that was given to what had no cookie yet, or another, is no leave to give this one to all.
+    let stale = "Cache-Control: max-age=60 | Age: 100 | ETag: \"a\"";
+    let of_304 = |id: &str, set: &str, of_all: super::table::Want| {
+        rule(id)
+            .then("GET", format!("200 | {stale}{set}"), &[Miss])
+            .then("GET", "304 | Set-Cookie: sid=1", &[Validated, Field("set-cookie", "sid=1")])
+            .then("GET", "200", &[Hit, of_all])
+    };
+    check([
+        of_304("own-set-cookie-of-a-304", "", NoField("set-cookie")),
+        of_304("own-set-cookie-of-a-304-instead", " | Set-Cookie: sid=0", Field("set-cookie", "sid=0")),
+        rule("own-set-cookie-of-a-304-with-a-lifetime")
+            .then("GET", format!("200 | {stale}"), &[Miss])
+            .then("GET", "304 | Cache-Control: max-age=60 | Set-Cookie: sid=1", &[Validated])
+            .then("GET", "200", &[Hit, Field("set-cookie", "sid=1")]),
+        rule("own-set-cookie-of-a-head")
+            .then("GET", format!("200 | {stale}"), &[Miss])
+            .then("HEAD", "200 | ETag: \"a\" | Set-Cookie: sid=1", &[Miss, Field("set-cookie", "sid=1")])
+            .then("GET", "200", &[Hit, NoField("set-cookie")]),
+    ]);
+    check_with(
+        "cache = { set-cookie = \"never\" }",
+        [of_304("own-set-cookie-never-of-a-304", "", NoField("set-cookie"))],
+    );
 }
 
 #[test]
