@@ -81,7 +81,7 @@ impl Selection {
             for member in Members::new(line) {
                 // What is not a field name is treated like `*`: we cannot tell what it means.
                 let name = HeaderName::from_bytes(member).map_err(|_| CacheReason::VaryAny)?;
-                if name == "*" || REWRITTEN.contains(&name) {
+                if name == "*" || REWRITTEN.contains(&name) || is_believed_of_some(&name) {
                     return Err(CacheReason::VaryAny);
                 }
                 sources.push(Source::Header(Name(name)));
@@ -124,6 +124,13 @@ impl Selection {
         let bytes = |(source, value): &Field| source.name().len() + value.as_ref().map_or(0, |v| v.len());
         self.fields.iter().map(|field| FIELD_OVERHEAD + bytes(field)).sum()
     }
+}
+
+/// Fields that a server gets from trusted proxies only: of a stranger's request it is not known what the server got. Not
+/// those that the key holds.
+fn is_believed_of_some(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded") && !matches!(name, "x-forwarded-host" | "x-forwarded-proto")
 }
 
 impl Source {
@@ -262,7 +269,16 @@ mod tests {
 
     #[test]
     fn a_star_on_any_line_refuses() {
-        for lines in [&["*"][..], &["a, *"], &["a", "*"], &["*, *"], &["a b"], &["a, X-Real-IP"]] {
+        for lines in [
+            &["*"][..],
+            &["a, *"],
+            &["a", "*"],
+            &["*, *"],
+            &["a b"],
+            &["a, X-Real-IP"],
+            &["x-forwarded"],
+            &["a", "X-Forwarded-Prefix"],
+        ] {
             let refused = of(&Fields::new(), &headers("vary", lines));
             assert_eq!(refused, Err(CacheReason::VaryAny), "{lines:?}");
         }

@@ -341,6 +341,23 @@ fn a_response_that_varies_by_who_asks_is_not_shared() {
 }
 
 #[test]
+fn a_response_that_varies_by_what_only_trusted_proxies_are_believed_is_not_shared() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=60\r\nVary: Accept, X-Forwarded-Prefix\r\n";
+        reply("200 OK", fields, request.field("x-forwarded-prefix").unwrap_or("none"))
+    });
+    let proxy = both("trusted-proxies = [\"127.0.0.2\"]", "", "", &origin);
+    let from = |ip: &str| {
+        let mut client = Client::connect_from(ip.parse::<IpAddr>().unwrap(), proxy.public());
+        client.send("GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-Prefix: /app\r\n\r\n").response().text()
+    };
+
+    assert_eq!(from("127.0.0.3"), "none", "a stranger, who says what the server does not hear");
+    assert_eq!(from("127.0.0.2"), "/app");
+    assert_eq!(from("127.0.0.3"), "none");
+}
+
+#[test]
 fn one_address_in_two_spellings_has_one_answer_that_is_right_for_both() {
     let origin = echo("");
     let proxy = both("", "", "", &origin);
