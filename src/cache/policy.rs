@@ -304,7 +304,10 @@ fn part(req: &RequestHead, res: &ResponseHead, rules: &RouteCache) -> Result<Opt
     // Without one question there is no one answer.
     asked(req).ok_or(CacheReason::Partial)?;
     let asked = req.fields.get(Known::Range).ok_or(CacheReason::Partial)?.into();
-    let (first, _, complete) = carried(&res.fields).ok_or(CacheReason::Partial)?;
+    let (first, last, complete) = carried(&res.fields).ok_or(CacheReason::Partial)?;
+    if content_length(&res.fields).is_some_and(|length| length > (last - first).saturating_add(1)) {
+        return Err(CacheReason::Partial);
+    }
     Ok(Some(Part { first, complete, asked, object_max: rules.max_object }))
 }
 

@@ -153,6 +153,13 @@ fn a_stored_part_answers_for_what_lies_within_it() {
         rule("own-part-untold")
             .then("GET | Range: bytes=0-1", format!("206 | {FRESH} | = 01"), &[Miss])
             .then("GET | Range: bytes=0-1", "200", &[Miss]),
+        // What contradicts itself is nobody's to put together.
+        rule("own-part-longer-than-its-range")
+            .then("GET | Range: bytes=0-1", part("0-1/10", "", "01234"), &[Miss])
+            .then("GET | Range: bytes=0-1", "200", &[Miss]),
+        rule("own-part-of-two-places")
+            .then("GET | Range: bytes=0-1", part("0-1/10", " | Content-Range: bytes 4-5/10", "01"), &[Miss])
+            .then("GET | Range: bytes=0-1", "200", &[Miss]),
         rule("own-part-if-range-other")
             .then("GET | Range: bytes=0-4", part("0-4/10", " | ETag: \"a\"", "01234"), &[Miss])
             .then("GET | Range: bytes=0-1 | If-Range: \"b\"", "200 | = 0123456789", &[Miss, AskedWith("if-range", "\"b\"")]),
