@@ -378,6 +378,7 @@ impl Flights {
         let is_other = |entry: &Arc<Entry>| {
             entry.head.meta.selection == meta.selection
                 && entry.head.meta.part.is_none()
+                && !entry.head.meta.is_observed
                 && !Arc::ptr_eq(&entry.head, &refreshed.of)
         };
         let entry = Arc::new(Entry { born: epoch.number, ..(*refreshed.entry).clone() });

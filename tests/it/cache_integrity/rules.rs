@@ -109,6 +109,37 @@ fn what_was_only_observed_is_not_served_to_others() {
 }
 
 #[test]
+fn what_is_only_observed_takes_nothing_from_others() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=60\r\nAge: 100\r\nETag: \"a\"\r\n";
+        match request.field("if-none-match") {
+            Some(_) => reply("304 Not Modified", &fields.replace("100", "0"), ""),
+            None => reply("200 OK", fields, "page"),
+        }
+    });
+    let mut text = String::new();
+    for (name, mode) in [("public", "on"), ("trial", "observe")] {
+        text.push_str(&format!(
+            "[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\n[[route]]\nlistener = \"{name}\"\n\
+             upstream = \"app\"\ncache = {{ mode = \"{mode}\" }}\n"
+        ));
+    }
+    let proxy = Proxy::start(&format!("{text}[upstream.app]\nservers = [{}]\n", origin.toml()));
+    let ask_at = |listener: &str| {
+        Client::connect(proxy.address(listener)).send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").response()
+    };
+    let stored = || proxy.metric("tidegate_cache_stored_total", &[]);
+    ask_at("public");
+    eventually("it is stored", || stored() == 1.0);
+
+    ask_at("trial");
+    eventually("what was observed is stored too", || stored() == 2.0);
+
+    assert_eq!(cache_status(&ask_at("public")), "tidegate; fwd=stale; fwd-status=304; stored");
+    assert!(is_shared(&ask_at("public")));
+}
+
+#[test]
 fn with_min_uses_of_three_the_third_response_is_the_first_to_be_stored() {
     let origin = counting("200 OK", "Cache-Control: max-age=60\r\n");
     let proxy = cached("min-uses = 3", &origin);
