@@ -147,6 +147,13 @@ impl Entry {
         self.with_head(head)
     }
 
+    /// The same, not to be served while it is validated.
+    pub fn outdated(&self) -> Self {
+        let mut head = (*self.head).clone();
+        head.meta.stale_while_revalidate = 0;
+        self.with_head(head)
+    }
+
     /// The same, of which each use is validated.
     pub fn invalid(&self) -> Self {
         let mut head = (*self.head).clone();

@@ -395,6 +395,14 @@ impl Flights {
         outcome
     }
 
+    /// Takes from `entry`, if it is still there, that it may be served while it is validated.
+    pub(super) fn outdate(&self, key: &Key, entry: &Entry) {
+        self.store.revise(key, |old| {
+            let is_other = !Arc::ptr_eq(&old.head, &entry.head);
+            Some(if is_other { old.clone() } else { Arc::new(old.outdated()) })
+        });
+    }
+
     fn flight(&self, epoch: Epoch) -> Arc<Flight> {
         Arc::new(Flight { state: Mutex::default(), held: self.held.clone(), born: epoch.number })
     }

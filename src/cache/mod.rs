@@ -268,6 +268,12 @@ impl Cache {
         }
     }
 
+    /// The server has given another answer than `entry`, which is not stored: nobody is served the old one any more
+    /// while it is asked again (RFC 9111 §4.3.3: it is not suitable). It may stand in for an error as before.
+    pub fn outdate(&self, key: &Key, entry: &Entry) {
+        self.flights.outdate(key, entry);
+    }
+
     /// Forgets every variant of `key`, and keeps fetches that began before from storing it. What its epoch is then, if
     /// nothing else has invalidated it since `began`.
     pub fn invalidate(&self, key: &Key, began: Epoch) -> Option<Epoch> {

@@ -434,6 +434,11 @@ pub fn is_named_by(meta: &Meta, res304: &ResponseHead) -> bool {
     res304.fields.get(Known::Etag).is_some_and(|etag| names_etag(etag, meta.etag.as_deref()))
 }
 
+/// True for an answer that says what there is now: not of a part only, nor that the server cannot say it at present.
+pub fn is_about_now(status: StatusCode) -> bool {
+    !status.is_server_error() && !matches!(status.as_u16(), 206 | 304 | 408 | 416 | 425 | 429)
+}
+
 /// True when this exchange makes stored responses of its key worthless (RFC 9111 §4.4): an unsafe
 /// or unknown method that did not fail.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {

@@ -248,6 +248,11 @@ fn publish(x: &mut Exchange, leader: Leader, mut fetched: Fetched, miss: &Miss, 
         Ok(head) => head,
         Err(reason) => {
             leader.release(reason);
+            if let Some((entry, _)) = &miss.stale
+                && policy::is_about_now(fetched.parts.status)
+            {
+                x.local.keep.cache.outdate(&miss.key, entry);
+            }
             return uncached(x, fetched, miss.why, reason);
         }
     };

@@ -224,3 +224,28 @@ fn stale_while_revalidate_serves_at_once_and_freshens_behind() {
 fn stale_while_revalidate_takes_a_new_response_behind() {
     while_revalidating(|| reply("200 OK", "Cache-Control: max-age=3600\r\nETag: \"def\"\r\n", "new"), "new");
 }
+
+#[test]
+fn what_has_been_replaced_by_what_cannot_be_stored_is_not_served_while_it_is_revalidated() {
+    for (status, fields, is_replaced) in [
+        ("200 OK", "Cache-Control: private\r\n", true),
+        ("404 Not Found", "", true),
+        ("302 Found", "Location: /login\r\n", true),
+        // An error says nothing of it.
+        ("503 Service Unavailable", "", false),
+        ("429 Too Many Requests", "", false),
+    ] {
+        let gate = Gate::default();
+        let origin = behind_a_gate(&gate, move || reply(status, fields, "new"));
+        let proxy = Proxy::start(&one_route("cache = true", "eject = false", &[&origin]));
+        proxy.get("/");
+        assert_eq!(proxy.get("/").text(), "old");
+        eventually("the server is asked behind its back", || origin.count() == 2);
+
+        gate.open();
+        let not_stored = || proxy.metric("tidegate_cache_not_stored_total", &[]);
+        eventually("its answer has come", || not_stored() == 1.0);
+
+        assert_eq!(proxy.get("/").text(), if is_replaced { "new" } else { "old" }, "{status}");
+    }
+}
