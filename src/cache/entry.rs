@@ -327,11 +327,14 @@ impl HttpBody for Pieces {
 fn storable_fields(fields: &Fields, withheld: &[HeaderName]) -> Fields {
     let named: Vec<Vec<u8>> =
         fields.get_all(Known::Connection).flat_map(Members::new).map(<[u8]>::to_ascii_lowercase).collect();
+    // By these it is judged again when it has been validated, whoever is not to have them.
+    let governs = |known: Known| matches!(known, Known::Vary | Known::CacheControl);
     let mut kept = fields.clone();
     kept.retain(|field| {
-        !NOT_STORED.contains(&field.known())
-            && !named.iter().any(|name| name == field.name())
-            && !withheld.iter().any(|name| name.as_str().as_bytes() == field.name())
+        governs(field.known())
+            || !NOT_STORED.contains(&field.known())
+                && !named.iter().any(|name| name == field.name())
+                && !withheld.iter().any(|name| name.as_str().as_bytes() == field.name())
     });
     kept
 }

@@ -310,6 +310,26 @@ fn a_hit_is_served_while_the_server_is_down() {
 }
 
 #[test]
+fn lines_of_a_repeated_field_stay_apart_and_in_their_order() {
+    let origin = Origin::start(|_| {
+        let fields = "Cache-Control: max-age=60\r\nSet-Cookie: a=1; Expires=Sun, 06 Nov 2095 08:49:37 GMT\r\nLink: <a>\r\n\
+            Vary: X-A\r\nSet-Cookie: b=2\r\nLink: <b>, <c>\r\nVary: X-B\r\nX-Empty:\r\nLink: <a>\r\n";
+        reply("200 OK", fields, "x")
+    });
+    let proxy = cached(&origin);
+
+    let answers = [proxy.get("/"), proxy.get("/")];
+
+    assert_eq!(origin.count(), 1);
+    for answer in answers {
+        assert_eq!(answer.all("set-cookie"), ["a=1; Expires=Sun, 06 Nov 2095 08:49:37 GMT", "b=2"]);
+        assert_eq!(answer.all("link"), ["<a>", "<b>, <c>", "<a>"]);
+        assert_eq!(answer.all("vary"), ["X-A", "X-B"]);
+        assert_eq!(answer.all("x-empty"), [""]);
+    }
+}
+
+#[test]
 fn what_only_the_first_may_have_reaches_the_first_and_nobody_else() {
     let origin = Origin::start(|_| {
         let fields = "Cache-Control: max-age=60, no-cache=\"set-cookie\", private=\"X-User\"\r\n\

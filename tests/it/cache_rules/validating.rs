@@ -381,6 +381,23 @@ fn a_304_may_change_what_a_response_varies_by() {
             .then("GET | Foo: 1 | Bar: 1", "200", &[Hit])
             .then("GET | Foo: 1 | Bar: 2", format!("200 | {FRESH} | Vary: Foo, Bar"), &[Miss])
             .then("GET | Foo: 1 | Bar: 1", "200", &[Hit]),
+        // What chose it still does, whoever is not to have the field.
+        rule("own-304-vary-is-private")
+            .then(
+                "GET | Foo: 1",
+                "200 | Cache-Control: max-age=60, private=\"vary\" | Age: 100 | ETag: \"a\" | Vary: Foo",
+                &[Miss],
+            )
+            .then("GET | Foo: 1", format!("304 | {FRESH}"), &[Validated])
+            .then("GET | Foo: 2", "200", &[Miss]),
+        rule("own-304-vary-is-of-the-connection")
+            .then(
+                "GET | Foo: 1",
+                format!("200 | {STALE} | ETag: \"a\" | Connection: Vary | Vary: Foo"),
+                &[Miss],
+            )
+            .then("GET | Foo: 1", format!("304 | {FRESH}"), &[Validated])
+            .then("GET | Foo: 2", "200", &[Miss]),
         stored("own-304-varies-by-everything")
             .then("GET | Foo: 1", format!("304 | {FRESH} | Vary: *"), &[Validated])
             .then("GET | Foo: 1", "200", &[Miss, AskedWithout("if-none-match")]),
