@@ -22,12 +22,41 @@ const REQUESTS: usize = 250;
 /// So many threads that speak HTTP/2, so many connections of each, so many streams at once, so often.
 const HTTP2: (usize, usize, usize, usize) = (4, 5, 5, 10);
 
-/// Requests to the server between two reloads.
-const PER_RELOAD: usize = 100;
+/// Requests between two reloads.
+const PER_RELOAD: usize = 200;
 
 /// What a server says now of each address; it changes its mind now and then.
 struct Site {
     asked: Vec<AtomicUsize>,
+}
+
+/// Clients and reloads wait for each other, so that there are as many on a slow machine.
+#[derive(Default)]
+struct Pace {
+    requests: AtomicUsize,
+    reloads: AtomicUsize,
+}
+
+impl Pace {
+    /// Before a request: not far ahead of the reloads.
+    fn request(&self) {
+        let sent = self.requests.fetch_add(1, Ordering::SeqCst);
+        eventually("there is another reload", || sent / PER_RELOAD < self.reloads.load(Ordering::SeqCst) + 2);
+    }
+
+    /// Puts one configuration after the other in force, until nobody talks.
+    fn reload_until(&self, is_over: impl Fn() -> bool, proxy: &Proxy, origin: &Origin) {
+        for round in 1.. {
+            let is_due = || self.requests.load(Ordering::SeqCst) >= round * PER_RELOAD;
+            eventually("there are more requests, or all is over", || is_due() || is_over());
+            if is_over() {
+                return;
+            }
+            let report = proxy.reload(&text_of(round, origin));
+            assert_eq!(report["workers_late"], false, "{report}");
+            self.reloads.store(round, Ordering::SeqCst);
+        }
+    }
 }
 
 /// A part of a body, and of what.
@@ -183,11 +212,12 @@ fn check(url: usize, fields: &str, answer: &Message) -> usize {
 }
 
 /// One client of HTTP/1.1 that now and then leaves in the middle, lets a response wait, or purges.
-fn talk_http1(proxy: &Proxy, site: &Site, seed: u64) {
+fn talk_http1(proxy: &Proxy, site: &Site, pace: &Pace, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut client = proxy.client();
     let mut waiting: Option<(usize, String, Client, Message)> = None;
     for n in 0..REQUESTS {
+        pace.request();
         let url = any_url(&mut random);
         let fields = any_fields(&mut random, url, site.version(url));
         let request = format!("GET /{url} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
@@ -262,33 +292,19 @@ fn talk_http2(proxy: &Proxy, seed: u64) {
 
 /// The configuration of one round: the cache on with rules that change, and now and then off, or only observing.
 fn text_of(round: usize, origin: &Origin) -> String {
+    // None by which something stale is served: what is purged softly is not to be seen again.
     let cache = [
         "true",
         "{ max-object = \"300KiB\" }",
         "{ key = { headers = [\"range\"] } }",
         "false",
-        "{ stale-while-revalidate = \"1h\", min-uses = 2 }",
+        "{ targeted = false, min-uses = 2 }",
         "{ mode = \"observe\" }",
         "{ key = { cookies = [\"none\"], ignore-query = [\"utm_*\"] } }",
     ];
     let upstream = format!("eject = false\nidle-connections = {}", 100 + round % 2);
     let text = one_route(&format!("cache = {}", cache[round % cache.len()]), &upstream, &[origin]);
     format!("{text}[cache]\nmax-size = \"2MiB\"\n")
-}
-
-/// Puts one configuration after the other in force, each when the server has been asked again, until nobody talks.
-fn reload_until(is_over: impl Fn() -> bool, proxy: &Proxy, origin: &Origin) -> usize {
-    let mut rounds = 0;
-    loop {
-        let seen = origin.count();
-        eventually("the server is asked, or all is over", || origin.count() > seen + PER_RELOAD || is_over());
-        if is_over() {
-            return rounds;
-        }
-        rounds += 1;
-        let report = proxy.reload(&text_of(rounds, origin));
-        assert_eq!(report["workers_late"], false, "{report}");
-    }
 }
 
 #[test]
@@ -298,19 +314,20 @@ fn every_body_is_what_the_server_sent_for_the_version_it_names() {
     let origin = Origin::start(move |request| answering.answer(request));
     let proxy = Proxy::start(&text_of(0, &origin));
 
-    let rounds = std::thread::scope(|scope| {
+    let pace = Pace::default();
+    std::thread::scope(|scope| {
         let clients = (0..THREADS).map(|seed| {
-            let (proxy, site) = (&proxy, &site);
-            scope.spawn(move || talk_http1(proxy, site, seed as u64))
+            let (proxy, site, pace) = (&proxy, &site, &pace);
+            scope.spawn(move || talk_http1(proxy, site, pace, seed as u64))
         });
         let http2 = (0..HTTP2.0).map(|seed| {
             let proxy = &proxy;
             scope.spawn(move || talk_http2(proxy, 1000 * (seed as u64 + 1)))
         });
         let clients: Vec<_> = clients.chain(http2).collect();
-        reload_until(|| clients.iter().all(|client| client.is_finished()), &proxy, &origin)
+        pace.reload_until(|| clients.iter().all(|client| client.is_finished()), &proxy, &origin);
     });
-    assert!(rounds >= 7, "each configuration has been in force: {rounds}");
+    assert!(pace.reloads.into_inner() >= 7, "each configuration has been in force");
 
     eventually("nothing is in flight", || {
         let status = proxy.status();
