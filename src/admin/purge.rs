@@ -71,16 +71,17 @@ fn read(body: &[u8], snapshot: &Snapshot) -> Result<(Selector, bool), String> {
     Ok((Selector { keys, prefixes, tags: asked.tags, all: asked.all }, asked.soft))
 }
 
-/// Every key that a response of this address may have: whichever route took it, and whatever of its query is
-/// in the key there.
+/// Every key that a response of this address may have: whichever route took it, and whatever of its query is or
+/// was in the key there.
 fn keys(url: &Address, snapshot: &Snapshot) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
-    for route in &snapshot.config.routes {
-        let Some(rules) = &route.cache else { continue };
-        let owner = &snapshot.config.upstreams[route.upstream].name;
-        let key = Key::new(owner, &url.scheme, &url.authority, &keyed_target(&url.target, &rules.key.query));
-        if !keys.contains(&key) {
-            keys.push(key);
+    for (owner, ways) in &snapshot.keyed {
+        let first = keys.len();
+        for query in ways {
+            let key = Key::new(owner, &url.scheme, &url.authority, &keyed_target(&url.target, query));
+            if !keys[first..].contains(&key) {
+                keys.push(key);
+            }
         }
     }
     keys

@@ -22,6 +22,7 @@ use crate::body::BodyError;
 use crate::cache::directives::Members;
 use crate::cache::policy::Meta;
 use crate::cache::policy::Times;
+use crate::cache::policy::gives_lifetime;
 use crate::cache::policy::judge_response;
 use crate::cache::status::CacheReason;
 use crate::config::RouteCache;
@@ -93,8 +94,10 @@ pub struct StoredBody {
 /// What a 304 made of an entry.
 #[derive(Debug, Clone)]
 pub struct Refreshed {
-    /// The entry to answer with; its body is the old one's.
+    /// The entry to store, and the answer for all who wait; its body is the old one's.
     pub entry: Arc<Entry>,
+    /// The answer for whom it was validated: with what the 304 said to this client alone.
+    pub answer: Arc<Entry>,
     /// The old one's head.
     pub(super) of: Arc<Head>,
     /// Whether it may be kept; the new fields may forbid it.
@@ -140,15 +143,31 @@ impl Entry {
     pub fn stale_from(&self, now: u64) -> Self {
         let mut head = (*self.head).clone();
         head.meta.lifetime = head.meta.lifetime.min(head.meta.age(now));
+        head.meta.is_doubted = true;
+        self.with_head(head)
+    }
+
+    /// The same, not to be served while it is validated.
+    pub fn outdated(&self) -> Self {
+        let mut head = (*self.head).clone();
+        head.meta.stale_while_revalidate = 0;
         self.with_head(head)
     }
 
     /// The same, of which each use is validated.
     pub fn invalid(&self) -> Self {
         let mut head = (*self.head).clone();
-        (head.meta.no_cache, head.meta.must_revalidate) = (true, true);
         let meta = &mut head.meta;
+        (meta.no_cache, meta.must_revalidate, meta.is_doubted) = (true, true, true);
         (meta.stale_while_revalidate, meta.stale_if_error, meta.stale_if_unreachable) = (0, 0, 0);
+        self.with_head(head)
+    }
+
+    /// The same with these fields in place of its own of the same names.
+    fn with(&self, own: &Fields) -> Self {
+        let mut head = (*self.head).clone();
+        head.fields.replace(own);
+        head.fields = head.fields.packed();
         self.with_head(head)
     }
 
@@ -169,7 +188,8 @@ impl Entry {
 }
 
 /// What becomes of an entry that the server says has not changed (RFC 9111 §4.3.4, §3.2): every
-/// field of the 304 replaces the stored one, Content-Length excepted; terms are read anew.
+/// field of the 304 replaces the stored one, Content-Length excepted; terms are read anew. A cookie is for all only if
+/// the lifetime is in the same message: the one that was given before was not given to it.
 pub fn update_from_304(
     entry: &Entry,
     req: &RequestHead,
@@ -183,6 +203,11 @@ pub fn update_from_304(
     updated.fields.remove(Known::Date);
     let mut fresh = storable_fields(&res304.fields, &[]);
     fresh.remove(Known::ContentLength);
+    let mut own = fresh.clone();
+    let is_cookie_for_all = gives_lifetime(res304, times.received, rules);
+    if !is_cookie_for_all {
+        fresh.remove(Known::SetCookie);
+    }
     updated.fields.replace(&fresh);
     // Not stored, but it counts when the terms are judged.
     if let Some(age) = res304.fields.get(Known::Age) {
@@ -194,8 +219,13 @@ pub fn update_from_304(
         Err(reason) => (Meta { received: times.received, ..entry.head.meta.clone() }, Err(reason)),
     };
     let head = Head::new(meta, updated.status, &updated.fields);
-    let refreshed = Entry::new(Arc::new(head), entry.body.clone());
-    Refreshed { entry: Arc::new(refreshed), of: entry.head.clone(), storable }
+    own.retain(|field| {
+        head.meta.withheld.iter().any(|name| name.as_str().as_bytes() == field.name())
+            || field.known() == Known::SetCookie && !is_cookie_for_all
+    });
+    let refreshed = Arc::new(Entry::new(Arc::new(head), entry.body.clone()));
+    let answer = if own.is_empty() { refreshed.clone() } else { Arc::new(refreshed.with(&own)) };
+    Refreshed { entry: refreshed, answer, of: entry.head.clone(), storable }
 }
 
 impl StoredBody {
@@ -297,11 +327,14 @@ impl HttpBody for Pieces {
 fn storable_fields(fields: &Fields, withheld: &[HeaderName]) -> Fields {
     let named: Vec<Vec<u8>> =
         fields.get_all(Known::Connection).flat_map(Members::new).map(<[u8]>::to_ascii_lowercase).collect();
+    // By these it is judged again when it has been validated, whoever is not to have them.
+    let governs = |known: Known| matches!(known, Known::Vary | Known::CacheControl);
     let mut kept = fields.clone();
     kept.retain(|field| {
-        !NOT_STORED.contains(&field.known())
-            && !named.iter().any(|name| name == field.name())
-            && !withheld.iter().any(|name| name.as_str().as_bytes() == field.name())
+        governs(field.known())
+            || !NOT_STORED.contains(&field.known())
+                && !named.iter().any(|name| name == field.name())
+                && !withheld.iter().any(|name| name.as_str().as_bytes() == field.name())
     });
     kept
 }

@@ -378,6 +378,7 @@ impl Flights {
         let is_other = |entry: &Arc<Entry>| {
             entry.head.meta.selection == meta.selection
                 && entry.head.meta.part.is_none()
+                && !entry.head.meta.is_observed
                 && !Arc::ptr_eq(&entry.head, &refreshed.of)
         };
         let entry = Arc::new(Entry { born: epoch.number, ..(*refreshed.entry).clone() });
@@ -392,6 +393,14 @@ impl Flights {
         };
         self.store.insert(key, entry, may_stay, |old| self.invalidations.apply(key, old));
         outcome
+    }
+
+    /// Takes from `entry`, if it is still there, that it may be served while it is validated.
+    pub(super) fn outdate(&self, key: &Key, entry: &Entry) {
+        self.store.revise(key, |old| {
+            let is_other = !Arc::ptr_eq(&old.head, &entry.head);
+            Some(if is_other { old.clone() } else { Arc::new(old.outdated()) })
+        });
     }
 
     fn flight(&self, epoch: Epoch) -> Arc<Flight> {
@@ -450,14 +459,23 @@ impl Leader {
     /// new fields forbid storing, the old one is forgotten and all who wait go alone.
     pub fn land(self, refreshed: Refreshed) -> Result<(), CacheReason> {
         if let Err(reason) = refreshed.storable {
-            self.flights.store.remove(&self.key);
+            let is_other = |entry: &Arc<Entry>| !Arc::ptr_eq(&entry.head, &refreshed.of);
+            // Authorization is the request's: whoever is not authorized may have what is stored.
+            if reason != CacheReason::Authorization {
+                self.flights.store.revise(&self.key, |entry| is_other(entry).then(|| entry.clone()));
+            }
             self.release(reason);
             return Err(reason);
         }
         let stored = self.flights.renew(&self.key, &refreshed, self.epoch);
-        self.flights.forget(&self.key, &self.flight);
-        self.flight.settle(Phase::Landed(refreshed.entry));
+        self.hand_on(refreshed.entry);
         stored
+    }
+
+    /// A stored response that is the answer for all who wait.
+    pub fn hand_on(self, entry: Arc<Entry>) {
+        self.flights.forget(&self.key, &self.flight);
+        self.flight.settle(Phase::Landed(entry));
     }
 
     /// Nothing to share: all who wait go alone, at once.
@@ -524,7 +542,7 @@ impl Drop for Follower {
 }
 
 fn may_share(head: &Head, req: &RequestHead, now: u64, rules: &RouteCache) -> Result<(), CacheReason> {
-    select(&head.meta, req, &Choosing::of(&req.fields))?;
+    select(&head.meta, req, &Choosing::of(&req.fields), rules)?;
     match assess(&head.meta, req, now.max(head.meta.received), rules) {
         Assessment::Fresh { .. } => Ok(()),
         Assessment::Stale { reason, .. } => Err(reason),

@@ -167,6 +167,7 @@ impl Cache {
         let is_candidate = |entry: &&Arc<Entry>| {
             let meta = &entry.head.meta;
             meta.part.is_none()
+                && !meta.is_observed
                 && meta.etag.is_some()
                 && !meta.selection.varies_on(&http::header::ACCEPT_ENCODING)
         };
@@ -186,7 +187,13 @@ impl Cache {
             return Join::Lead(leader);
         }
         match self.find(key, req, now, rules) {
-            Lookup::Hit { entry, age, ttl } => Join::Hit { entry, age, ttl },
+            Lookup::Hit { entry, age, ttl } => {
+                // Whoever follows already may have asked for something else than this part.
+                if entry.head.meta.part.is_none() {
+                    leader.hand_on(entry.clone());
+                }
+                Join::Hit { entry, age, ttl }
+            }
             _ => Join::Lead(leader),
         }
     }
@@ -245,17 +252,26 @@ impl Cache {
                 // Of what was stored meanwhile it knows nothing.
                 && e.head.meta.received <= times.asked
                 && e.head.status == res.status
-                && policy::select(&e.head.meta, req, &choosing).is_ok()
+                && policy::select(&e.head.meta, req, &choosing, rules).is_ok()
         });
         let Some(entry) = selected else { return };
         if !policy::is_same_representation(&entry.head.meta, res) {
             self.invalidate(key, epoch);
             return;
         }
+        if entry.head.meta.is_doubted && !policy::is_confirmed_by(res) {
+            return;
+        }
         let refreshed = update_from_304(entry, req, res, times, rules);
         if refreshed.storable.is_ok() {
             let _ = self.flights.renew(key, &refreshed, epoch);
         }
+    }
+
+    /// The server has given another answer than `entry`, which is not stored: nobody is served the old one any more
+    /// while it is asked again (RFC 9111 §4.3.3: it is not suitable). It may stand in for an error as before.
+    pub fn outdate(&self, key: &Key, entry: &Entry) {
+        self.flights.outdate(key, entry);
     }
 
     /// Forgets every variant of `key`, and keeps fetches that began before from storing it. What its epoch is then, if
@@ -338,14 +354,15 @@ impl Cache {
         let Some(variants) = self.flights.get(key) else {
             return Lookup::Miss(CacheReason::UriMiss);
         };
-        let mut refusal = CacheReason::VaryMiss;
+        let mut refusal = CacheReason::UriMiss;
         let choosing = Choosing::of(&req.fields);
         // What was only observed is for those who only observe.
         let is_for_us =
             |entry: &&Arc<Entry>| !entry.head.meta.is_observed || rules.mode == CacheMode::Observe;
         for entry in variants.iter().filter(is_for_us) {
-            if let Err(reason) = policy::select(&entry.head.meta, req, &choosing) {
-                refusal = if reason == CacheReason::VaryMiss { refusal } else { reason };
+            if let Err(reason) = policy::select(&entry.head.meta, req, &choosing, rules) {
+                let is_first = refusal == CacheReason::UriMiss;
+                refusal = if is_first || reason != CacheReason::VaryMiss { reason } else { refusal };
                 continue;
             }
             let assessed = policy::assess(&entry.head.meta, req, now, rules);

@@ -41,7 +41,7 @@ const CLOCK_SECONDS_MAX: u64 = 60;
 
 /// Fields by which some servers let a request be about something else than its method and target say.
 /// They are in no key, so what they bring about is not stored.
-const UNKEYED: [&str; 8] = [
+const UNKEYED: [&str; 9] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -50,6 +50,7 @@ const UNKEYED: [&str; 8] = [
     "x-original-uri",
     "x-host",
     "x-original-host",
+    "x-http-host-override",
 ];
 
 /// What to do with a request before any server is asked.
@@ -111,6 +112,8 @@ pub struct Meta {
     pub tags: Tags,
     /// Stored to be counted only: the server saw more of the request than the key holds.
     pub is_observed: bool,
+    /// Purged softly, or in a group that was invalidated: only a response that names it by a validator makes it fresh.
+    pub is_doubted: bool,
 }
 
 /// Whether an entry may answer a request now.
@@ -259,10 +262,7 @@ pub fn judge_response(
     times: Times,
     rules: &RouteCache,
 ) -> Result<Meta, CacheReason> {
-    let control = match rules.server_freshness {
-        ServerFreshness::Ignore => CacheControl::default(),
-        _ => CacheControl::of_response(&res.fields, rules.targeted),
-    };
+    let control = control_of(res, rules);
     let spoken = spoken_lifetime(res, &control, times.received);
     match req.method {
         Method::GET => {}
@@ -304,8 +304,23 @@ fn part(req: &RequestHead, res: &ResponseHead, rules: &RouteCache) -> Result<Opt
     // Without one question there is no one answer.
     asked(req).ok_or(CacheReason::Partial)?;
     let asked = req.fields.get(Known::Range).ok_or(CacheReason::Partial)?.into();
-    let (first, _, complete) = carried(&res.fields).ok_or(CacheReason::Partial)?;
+    let (first, last, complete) = carried(&res.fields).ok_or(CacheReason::Partial)?;
+    if content_length(&res.fields).is_some_and(|length| length > (last - first).saturating_add(1)) {
+        return Err(CacheReason::Partial);
+    }
     Ok(Some(Part { first, complete, asked, object_max: rules.max_object }))
+}
+
+/// True when this very message gives a lifetime in so many words.
+pub fn gives_lifetime(res: &ResponseHead, now: u64, rules: &RouteCache) -> bool {
+    spoken_lifetime(res, &control_of(res, rules), now).is_some_and(|seconds| seconds > 0)
+}
+
+fn control_of(res: &ResponseHead, rules: &RouteCache) -> CacheControl {
+    match rules.server_freshness {
+        ServerFreshness::Ignore => CacheControl::default(),
+        _ => CacheControl::of_response(&res.fields, rules.targeted),
+    }
 }
 
 /// Whether an entry may answer `req` now (RFC 9111 §4.2, §5.2.1, §5.2.2).
@@ -318,9 +333,11 @@ pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> A
     let is_from_the_future = meta.received > now.saturating_add(CLOCK_SECONDS_MAX);
     let is_stale = age >= meta.lifetime || is_from_the_future;
     let accepts_stale = !meta.must_revalidate && asks.max_stale.is_some_and(|most| overdue <= most);
+    // RFC 9111 §5.2.1.1: what is too old for the client is stale for it, and max-stale says how stale it may be.
+    let beyond = if meta.must_revalidate { 0 } else { asks.max_stale.unwrap_or(0) };
     let reason = if meta.no_cache {
         CacheReason::MustValidate
-    } else if asks.no_cache || asks.max_age.is_some_and(|most| age > most && !accepts_stale) {
+    } else if asks.no_cache || asks.max_age.is_some_and(|most| age > most.saturating_add(beyond)) {
         CacheReason::RequestDirective
     } else if is_stale && !accepts_stale {
         CacheReason::Stale
@@ -332,8 +349,12 @@ pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> A
     let clients_error = if meta.must_revalidate { 0 } else { asks.stale_if_error.unwrap_or(0) };
     let within = |window: u64| !meta.no_cache && (!is_stale || overdue < window);
     let on_error = meta.stale_if_error.max(clients_error);
+    // Who says how fresh or stale it must be does not get it staler.
+    let has_limit = asks.max_stale.is_some() || asks.min_fresh.is_some();
     let allowed = StaleAllowed {
-        while_revalidating: reason == CacheReason::Stale && overdue < meta.stale_while_revalidate,
+        while_revalidating: reason == CacheReason::Stale
+            && !has_limit
+            && overdue < meta.stale_while_revalidate,
         on_error: within(on_error),
         when_unreachable: within(on_error.max(meta.stale_if_unreachable)),
     };
@@ -341,9 +362,14 @@ pub fn assess(meta: &Meta, req: &RequestHead, now: u64, rules: &RouteCache) -> A
 }
 
 /// True when `req` may be answered by a response of these terms at all, fresh or not: its Vary
-/// fields (RFC 9111 §4.1) and its `Authorization` (§3.5).
-pub fn select(meta: &Meta, req: &RequestHead, choosing: &Choosing<'_>) -> Result<(), CacheReason> {
-    if !meta.selection.matches(choosing) {
+/// fields (RFC 9111 §4.1), what the operator adds to the key, and its `Authorization` (§3.5).
+pub fn select(
+    meta: &Meta,
+    req: &RequestHead,
+    choosing: &Choosing<'_>,
+    rules: &RouteCache,
+) -> Result<(), CacheReason> {
+    if !meta.selection.matches(choosing) || !meta.selection.covers(&rules.key) {
         return Err(CacheReason::VaryMiss);
     }
     if req.fields.has(Known::Authorization) && !meta.shared_when_authorized {
@@ -383,6 +409,12 @@ pub fn is_same_representation(meta: &Meta, res: &ResponseHead) -> bool {
         && content_length(&res.fields).is_none_or(|told| meta.content_length == Some(told))
 }
 
+/// True when the answer to a HEAD that speaks of the stored representation does so by a validator, and not only by
+/// its silence or its length: that is as good as a validation.
+pub fn is_confirmed_by(res: &ResponseHead) -> bool {
+    res.fields.has(Known::Etag) || res.fields.has(Known::LastModified)
+}
+
 /// Asks whether one of these is the right one for a request that none of them was chosen by (RFC 9111
 /// §4.3.1): the server says which, by its entity tag.
 pub fn candidates<'a>(etags: impl Iterator<Item = &'a [u8]>) -> Fields {
@@ -400,6 +432,11 @@ pub fn is_updated_by(meta: &Meta, res304: &ResponseHead) -> bool {
 /// True when a 304 speaks of a response with these terms, by its entity tag (RFC 9111 §4.3.4).
 pub fn is_named_by(meta: &Meta, res304: &ResponseHead) -> bool {
     res304.fields.get(Known::Etag).is_some_and(|etag| names_etag(etag, meta.etag.as_deref()))
+}
+
+/// True for an answer that says what there is now: not of a part only, nor that the server cannot say it at present.
+pub fn is_about_now(status: StatusCode) -> bool {
+    !status.is_server_error() && !matches!(status.as_u16(), 206 | 304 | 408 | 416 | 425 | 429)
 }
 
 /// True when this exchange makes stored responses of its key worthless (RFC 9111 §4.4): an unsafe
@@ -487,6 +524,7 @@ fn read_meta(
         part: None,
         tags: Tags::of(&res.fields),
         is_observed: rules.mode == CacheMode::Observe,
+        is_doubted: false,
     }
 }
 
@@ -793,6 +831,11 @@ mod tests {
             ("max-age=100", "max-age=10", 10, None),
             ("max-age=100", "max-age=10", 11, Some(Why::RequestDirective)),
             ("max-age=100", "max-age=10, max-stale=5", 11, None),
+            ("max-age=100", "max-age=10, max-stale=5", 15, None),
+            ("max-age=100", "max-age=10, max-stale=5", 16, Some(Why::RequestDirective)),
+            ("max-age=100", "max-age=10, max-stale", 5000, None),
+            ("max-age=100, must-revalidate", "max-age=10, max-stale=5", 11, Some(Why::RequestDirective)),
+            ("max-age=100", "max-age=200, max-stale=5", 106, Some(Why::Stale)),
             ("max-age=100", "min-fresh=50", 50, None),
             ("max-age=100", "min-fresh=50", 51, Some(Why::RequestDirective)),
             ("max-age=100", "max-stale", 5000, None),
@@ -845,6 +888,26 @@ mod tests {
             panic!("fresh");
         };
         assert_eq!(allowed, StaleAllowed::default(), "s-maxage alone forbids it");
+    }
+
+    #[test]
+    fn a_client_that_says_how_stale_it_may_be_is_not_served_staler_while_it_is_revalidated() {
+        let meta = meta("cache-control: max-age=100, stale-while-revalidate=50");
+        for (request, expected) in [
+            ("", true),
+            ("cache-control: max-age=200", true),
+            ("cache-control: max-age=100", false),
+            ("cache-control: max-stale=5", false),
+            ("cache-control: min-fresh=1", false),
+            ("cache-control: no-cache", false),
+        ] {
+            let Assessment::Stale { allowed, .. } =
+                assess(&meta, &req(request), NOW + 110, &RouteCache::new(1000))
+            else {
+                panic!("fresh: {request}");
+            };
+            assert_eq!(allowed.while_revalidating, expected, "{request}");
+        }
     }
 
     #[test]

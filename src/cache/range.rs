@@ -78,8 +78,9 @@ pub fn asked(req: &RequestHead) -> Option<Asked> {
 
 /// The part that a 206 says it carries: first byte, last byte, length of the whole (RFC 9110 §14.4).
 pub fn carried(fields: &Fields) -> Option<(u64, u64, Option<u64>)> {
-    let line = fields::visible(fields.get(Known::ContentRange)?)?;
-    let (unit, rest) = line.split_once(' ')?;
+    let mut lines = fields.get_all(Known::ContentRange);
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let (unit, rest) = fields::visible(line)?.split_once(' ')?;
     let (range, complete) = rest.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last) = (number(first)?, number(last)?);

@@ -64,8 +64,8 @@ impl Variants {
     }
 
     /// These and `entry`, in place of what the same request fields select. A part takes the place of
-    /// an older part only, which it is combined with where that is possible; what is whole stays. `revise` says
-    /// what has become of the others.
+    /// an older part only, which it is combined with where that is possible; what is whole stays. So does what is
+    /// served, when `entry` is only observed. `revise` says what has become of the others.
     fn with(&self, key: &Key, entry: Arc<Entry>, object_max: u64, revise: impl Revise) -> Self {
         let selection = entry.head.meta.selection.clone();
         let is_same = |old: &&Arc<Entry>| old.head.meta.selection == selection;
@@ -73,8 +73,11 @@ impl Variants {
         let older_part = olds.iter().filter(is_same).find(|old| old.head.meta.part.is_some());
         let combined = older_part.and_then(|old| combine(old, &entry));
         let entry = combined.map_or(entry, Arc::new);
-        let is_part = entry.head.meta.part.is_some();
-        let is_replaced = |old: &Arc<Entry>| is_same(&old) && (!is_part || old.head.meta.part.is_some());
+        let (is_part, is_observed) = (entry.head.meta.part.is_some(), entry.head.meta.is_observed);
+        let is_replaced = |old: &Arc<Entry>| {
+            let Entry { head, .. } = &**old;
+            is_same(&old) && (!is_part || head.meta.part.is_some()) && (!is_observed || head.meta.is_observed)
+        };
         let mut bytes = entry.bytes() + key.bytes() as u64;
         let mut entries = vec![entry];
         for old in olds.into_iter().filter(|old| !is_replaced(old)) {

@@ -81,7 +81,7 @@ impl Selection {
             for member in Members::new(line) {
                 // What is not a field name is treated like `*`: we cannot tell what it means.
                 let name = HeaderName::from_bytes(member).map_err(|_| CacheReason::VaryAny)?;
-                if name == "*" || REWRITTEN.contains(&name) {
+                if name == "*" || REWRITTEN.contains(&name) || is_believed_of_some(&name) {
                     return Err(CacheReason::VaryAny);
                 }
                 sources.push(Source::Header(Name(name)));
@@ -105,6 +105,15 @@ impl Selection {
         self.fields.iter().all(|(source, stored)| req.has(source, stored.as_deref()))
     }
 
+    /// True when all that the operator adds to the key has chosen: another route, or this one before a reload, may
+    /// have had less in it.
+    pub fn covers(&self, key: &CacheKey) -> bool {
+        let has_cookie = |cookie: &String| {
+            self.fields.iter().any(|(source, _)| matches!(source, Source::Cookie(own) if **own == **cookie))
+        };
+        key.headers.iter().all(|name| self.varies_on(name)) && key.cookies.iter().all(has_cookie)
+    }
+
     /// True when this field chooses.
     pub fn varies_on(&self, name: &HeaderName) -> bool {
         self.fields.iter().any(|(source, _)| matches!(source, Source::Header(Name(own)) if own == name))
@@ -115,6 +124,13 @@ impl Selection {
         let bytes = |(source, value): &Field| source.name().len() + value.as_ref().map_or(0, |v| v.len());
         self.fields.iter().map(|field| FIELD_OVERHEAD + bytes(field)).sum()
     }
+}
+
+/// Fields that a server gets from trusted proxies only: of a stranger's request it is not known what the server got. Not
+/// those that the key holds.
+fn is_believed_of_some(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded") && !matches!(name, "x-forwarded-host" | "x-forwarded-proto")
 }
 
 impl Source {
@@ -182,8 +198,8 @@ impl Ord for Name {
 }
 
 /// Cookie lines as the server gets them (RFC 9113 §8.2.3). Of other fields: lines joined, white space around
-/// commas gone, which no server makes anything of. Of the fields that are lists by their grammar also empty
-/// members, case and order (RFC 9110 §12.5.3, §12.5.4: it is the weights that rank). In any other field
+/// commas gone, which no server makes anything of outside quotes. Of the fields that are lists by their grammar
+/// also empty members, case and order (RFC 9110 §12.5.3, §12.5.4: it is the weights that rank). In any other field
 /// `https://a` and `https://a,` are two things, and a server may answer them differently.
 fn normalised(fields: &Fields, name: &HeaderName) -> Value {
     let lines: Vec<&[u8]> = fields.get_all(name).collect();
@@ -203,9 +219,18 @@ fn normalised(fields: &Fields, name: &HeaderName) -> Value {
         joined.make_ascii_lowercase();
         return Value::Is(joined.into());
     }
-    let members: Vec<&[u8]> =
-        lines.into_iter().flat_map(|line| line.split(|&b| b == b',')).map(<[u8]>::trim_ascii).collect();
+    let members: Vec<&[u8]> = lines.into_iter().flat_map(members).map(<[u8]>::trim_ascii).collect();
     Value::Is(members.join(&b", "[..]).into())
+}
+
+/// What stands between the commas of a line, empty or not; those in quoted strings are text (RFC 9110 §5.6.4).
+fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    line.split(move |&b| {
+        is_quoted ^= b == b'"' && !is_escaped;
+        is_escaped = is_quoted && b == b'\\' && !is_escaped;
+        b == b',' && !is_quoted
+    })
 }
 
 #[cfg(test)]
@@ -244,7 +269,16 @@ mod tests {
 
     #[test]
     fn a_star_on_any_line_refuses() {
-        for lines in [&["*"][..], &["a, *"], &["a", "*"], &["*, *"], &["a b"], &["a, X-Real-IP"]] {
+        for lines in [
+            &["*"][..],
+            &["a, *"],
+            &["a", "*"],
+            &["*, *"],
+            &["a b"],
+            &["a, X-Real-IP"],
+            &["x-forwarded"],
+            &["a", "X-Forwarded-Prefix"],
+        ] {
             let refused = of(&Fields::new(), &headers("vary", lines));
             assert_eq!(refused, Err(CacheReason::VaryAny), "{lines:?}");
         }
@@ -281,6 +315,16 @@ mod tests {
             (&["https://A, b"], false),
         ] {
             assert_eq!(matches(&stored, &headers("origin", lines)), expected, "{lines:?}");
+        }
+        let quoted =
+            of(&headers("origin", &[r#""a, \"b" ,"c\", d""#]), &headers("vary", &["origin"])).unwrap();
+        for (line, expected) in [
+            (r#""a, \"b" ,"c\", d""#, true),
+            (r#""a, \"b", "c\", d""#, true),
+            (r#""a,\"b" ,"c\", d""#, false),
+            (r#""a, \"b" ,"c\",d""#, false),
+        ] {
+            assert_eq!(matches(&quoted, &headers("origin", &[line])), expected, "{line}");
         }
         let one = of(&headers("origin", &["https://a"]), &headers("vary", &["origin"])).unwrap();
         assert!(!matches(&one, &headers("origin", &["https://a,"])));

@@ -180,6 +180,20 @@ pub fn origin_form(target: Option<&PathAndQuery>) -> PathAndQuery {
     }
 }
 
+/// Whether a line of `Forwarded` (RFC 7239) says anything else than `value` of `name` anywhere. Not a parser: servers
+/// differ in what they read out of quotes, blanks and letters of either case, so it must be these bytes.
+pub fn says_other(line: &[u8], name: &str, value: &str) -> bool {
+    let is_same = |rest: &[u8]| {
+        let rest = rest.strip_prefix(b"=").map(|rest| rest.strip_prefix(b"\"").unwrap_or(rest));
+        let rest = rest.and_then(|rest| rest.strip_prefix(value.as_bytes()));
+        let rest = rest.map(|rest| rest.strip_prefix(b"\"").unwrap_or(rest));
+        rest.is_some_and(|rest| matches!(rest, [] | [b' ' | b'\t' | b',' | b';', ..]))
+    };
+    let places = line.windows(name.len()).enumerate();
+    let mut named = places.filter(|(_, word)| word.eq_ignore_ascii_case(name.as_bytes()));
+    named.any(|(at, _)| !is_same(&line[at + name.len()..]))
+}
+
 /// One word for one request, in everyone's logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestId {

@@ -193,15 +193,22 @@ fn stand_in(x: &Exchange, outcome: &Result<Fetched, Failure>, miss: &Miss) -> Op
 async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
     let asked = unix_now();
     let leader = x.local.keep.cache.alone(&miss.key, miss.epoch);
-    let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
-    Ok(publish(x, leader, fetched, miss, Times { asked, received: unix_now() }))
+    let outcome = origin::fetch(x, out, Conditions::AsSent).await;
+    if let Some(entry) = stand_in(x, &outcome, miss) {
+        return Ok(serve_stale(x, &entry, CacheReason::StaleIfError));
+    }
+    Ok(publish(x, leader, outcome?, miss, Times { asked, received: unix_now() }))
 }
 
 /// The answer to HEAD has no body that others could share, but may tell whether what is stored is still
 /// right (RFC 9111 section 4.3.5).
 async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
     let asked = unix_now();
-    let fetched = origin::fetch(x, out, Conditions::AsSent).await?;
+    let outcome = origin::fetch(x, out, Conditions::AsSent).await;
+    if let Some(entry) = stand_in(x, &outcome, miss) {
+        return Ok(serve_stale(x, &entry, CacheReason::StaleIfError));
+    }
+    let fetched = outcome?;
     let times = Times { asked, received: unix_now() };
     x.local.keep.cache.freshen_by_head(&miss.key, &x.head, &fetched.parts, times, x.rules(), miss.epoch);
     Ok(uncached(x, fetched, miss.why, CacheReason::HeadOnly))
@@ -220,7 +227,7 @@ fn validated(
     let refreshed = update_from_304(entry, &x.head, &fetched.parts, times, x.rules());
     let mut forward = Forward::new(miss.why);
     forward.status = Some(fetched.parts.status);
-    let entry = refreshed.entry.clone();
+    let entry = refreshed.answer.clone();
     let landed = leader.land(refreshed);
     x.note_stored(landed);
     match landed {
@@ -241,6 +248,11 @@ fn publish(x: &mut Exchange, leader: Leader, mut fetched: Fetched, miss: &Miss, 
         Ok(head) => head,
         Err(reason) => {
             leader.release(reason);
+            if let Some((entry, _)) = &miss.stale
+                && policy::is_about_now(fetched.parts.status)
+            {
+                x.local.keep.cache.outdate(&miss.key, entry);
+            }
             return uncached(x, fetched, miss.why, reason);
         }
     };

@@ -210,8 +210,12 @@ impl Exchange {
         let is_in_key = |proto: &[u8]| {
             fields::visible(proto).is_some_and(|proto| !proto.bytes().any(|b| b.is_ascii_uppercase()))
         };
-        self.told(Known::XForwardedHost).any(|host| host != self.keyed_authority().as_bytes())
+        let (scheme, authority) = (self.keyed_scheme(), self.keyed_authority());
+        self.told(Known::XForwardedHost).any(|host| host != authority.as_bytes())
             || self.told(Known::XForwardedProto).enumerate().any(|(n, proto)| n > 0 || !is_in_key(proto))
+            || self.told(Known::Forwarded).any(|line| {
+                forward::says_other(line, "host", &authority) || forward::says_other(line, "proto", scheme)
+            })
     }
 
     /// What a trusted peer says, if it says anything.

@@ -1,6 +1,6 @@
 //! One configuration, compiled: names are numbers, certificates are read, metrics are resolved.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,9 +42,16 @@ pub struct Snapshot {
     pub buffered: Gauge,
     /// What the cache counts for all routes together.
     pub cache: CacheHandles,
-    /// By upstream: the ways in which routes that cache its responses read a query into the key.
+    /// By upstream: the ways in which routes that cache its responses read a query into the key, or did so before.
     pub keyed_by: Vec<Vec<QueryKey>>,
+    /// The same by the name of the upstream, those included that are gone: what is stored outlives a configuration.
+    pub keyed: BTreeMap<String, Vec<QueryKey>>,
 }
+
+/// Ways of reading queries into keys that are remembered of one upstream, and upstreams of which any are: more than
+/// an operator tries out between two starts. What was stored in one that is forgotten is purged by prefix, tag or `all`.
+const WAYS_MAX: usize = 16;
+const KEYED_MAX: usize = 1024;
 
 /// Where the cache's numbers are counted.
 #[allow(missing_docs, reason = "named as the families are")]
@@ -163,8 +170,12 @@ impl Snapshot {
         let router = Router::new(&config.routes, config.listeners.len());
         let cache = cache(metrics);
         let buffered = metrics.gauge(Family::BufferedBytes, &[]);
-        let keyed_by = keyed_by(&config);
-        Ok(Arc::new(Snapshot { router, listeners, routes, upstreams, buffered, cache, keyed_by, config }))
+        let keyed = keyed(&config, before.map(|before| &before.keyed));
+        let ways = |upstream: &config::Upstream| keyed.get(&upstream.name).cloned().unwrap_or_default();
+        let keyed_by = config.upstreams.iter().map(ways).collect();
+        let snapshot =
+            Snapshot { router, listeners, routes, upstreams, buffered, cache, keyed_by, keyed, config };
+        Ok(Arc::new(snapshot))
     }
 
     /// The listeners that have no sockets yet: `open` are those that there are.
@@ -228,16 +239,29 @@ impl Making<'_> {
     }
 }
 
-fn keyed_by(config: &Config) -> Vec<Vec<QueryKey>> {
-    let mut keyed_by = vec![Vec::new(); config.upstreams.len()];
+/// The ways of this configuration, and those of the ones before that there is room for.
+fn keyed(
+    config: &Config,
+    before: Option<&BTreeMap<String, Vec<QueryKey>>>,
+) -> BTreeMap<String, Vec<QueryKey>> {
+    let mut keyed = BTreeMap::<String, Vec<QueryKey>>::new();
     for route in &config.routes {
         let Some(rules) = &route.cache else { continue };
-        let known: &mut Vec<QueryKey> = &mut keyed_by[route.upstream];
-        if !known.contains(&rules.key.query) {
-            known.push(rules.key.query.clone());
+        let ways = keyed.entry(config.upstreams[route.upstream].name.clone()).or_default();
+        if !ways.contains(&rules.key.query) {
+            ways.push(rules.key.query.clone());
         }
     }
-    keyed_by
+    for (upstream, before) in before.into_iter().flatten() {
+        if keyed.len() >= KEYED_MAX && !keyed.contains_key(upstream) {
+            continue;
+        }
+        let ways = keyed.entry(upstream.clone()).or_default();
+        let room = WAYS_MAX.saturating_sub(ways.len());
+        let others: Vec<_> = before.iter().filter(|way| !ways.contains(way)).take(room).cloned().collect();
+        ways.extend(others);
+    }
+    keyed
 }
 
 fn cache(metrics: &Metrics) -> CacheHandles {
@@ -495,3 +519,36 @@ impl fmt::Display for BuildErrors {
 }
 
 impl std::error::Error for BuildErrors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_into_the_key_are_remembered_by_upstream_and_bounded() {
+        let text = |upstream: &str, query: &str| {
+            format!(
+                "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n[[route]]\nupstream = \"{upstream}\"\n\
+                 cache = {{ key = {{ query = {query} }} }}\n[upstream.{upstream}]\nservers = [\"127.0.0.1:1\"]\n"
+            )
+        };
+        let config = |text: &str| {
+            config::parse(text, std::path::Path::new("t.toml"), &["round-robin"])
+                .unwrap_or_else(|mistakes| panic!("{mistakes}"))
+        };
+        let mut known = BTreeMap::new();
+        for n in 0..2 * WAYS_MAX {
+            known = keyed(&config(&text("app", &format!("[\"q{n}\"]"))), Some(&known));
+        }
+        assert_eq!(known["app"].len(), WAYS_MAX);
+        let newest = format!("q{}", 2 * WAYS_MAX - 1);
+        assert!(matches!(&known["app"][0], QueryKey::Only(names) if names[0].text == newest));
+
+        let again = keyed(&config(&text("other", "\"all\"")), Some(&known));
+        assert_eq!((&again["app"], again["other"].len()), (&known["app"], 1), "what is gone is remembered");
+
+        let many = (0..2 * KEYED_MAX).map(|n| (format!("gone-{n}"), vec![QueryKey::All])).collect();
+        let bounded = keyed(&config(&text("app", "\"all\"")), Some(&many));
+        assert_eq!((bounded.len(), bounded["app"].len()), (KEYED_MAX, 1));
+    }
+}

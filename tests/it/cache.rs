@@ -310,6 +310,26 @@ fn a_hit_is_served_while_the_server_is_down() {
 }
 
 #[test]
+fn lines_of_a_repeated_field_stay_apart_and_in_their_order() {
+    let origin = Origin::start(|_| {
+        let fields = "Cache-Control: max-age=60\r\nSet-Cookie: a=1; Expires=Sun, 06 Nov 2095 08:49:37 GMT\r\nLink: <a>\r\n\
+            Vary: X-A\r\nSet-Cookie: b=2\r\nLink: <b>, <c>\r\nVary: X-B\r\nX-Empty:\r\nLink: <a>\r\n";
+        reply("200 OK", fields, "x")
+    });
+    let proxy = cached(&origin);
+
+    let answers = [proxy.get("/"), proxy.get("/")];
+
+    assert_eq!(origin.count(), 1);
+    for answer in answers {
+        assert_eq!(answer.all("set-cookie"), ["a=1; Expires=Sun, 06 Nov 2095 08:49:37 GMT", "b=2"]);
+        assert_eq!(answer.all("link"), ["<a>", "<b>, <c>", "<a>"]);
+        assert_eq!(answer.all("vary"), ["X-A", "X-B"]);
+        assert_eq!(answer.all("x-empty"), [""]);
+    }
+}
+
+#[test]
 fn what_only_the_first_may_have_reaches_the_first_and_nobody_else() {
     let origin = Origin::start(|_| {
         let fields = "Cache-Control: max-age=60, no-cache=\"set-cookie\", private=\"X-User\"\r\n\
@@ -326,6 +346,38 @@ fn what_only_the_first_may_have_reaches_the_first_and_nobody_else() {
     assert!(second.field("cache-status").unwrap().contains("hit"), "{second:?}");
     assert_eq!((second.field("set-cookie"), second.field("x-user")), (None, None));
     assert_eq!((second.field("x-shared"), second.text().as_str()), (Some("yes"), "page"));
+}
+
+#[test]
+fn what_only_the_first_may_have_of_a_304_reaches_the_first_and_nobody_else() {
+    let count = AtomicUsize::new(0);
+    let origin = Origin::start(move |_| {
+        let n = count.fetch_add(1, Ordering::SeqCst);
+        let fields = format!(
+            "Cache-Control: max-age=60, no-cache=\"set-cookie\", private=\"X-User, x-mail\"\r\nETag: \"a\"\r\n\
+             Set-Cookie: sid={n}\r\nSet-Cookie: b={n}\r\nX-User: user {n}\r\nX-Mail: mail {n}\r\nX-Shared: {n}\r\n"
+        );
+        match n {
+            0 => reply("200 OK", &format!("{fields}Age: 100\r\n"), "page"),
+            _ => reply("304 Not Modified", &fields, ""),
+        }
+    });
+    let proxy = cached(&origin);
+    proxy.get("/");
+
+    for (n, (ask, status)) in [("", 200), ("If-None-Match: \"a\"\r\n", 304)].into_iter().enumerate() {
+        let again = "Cache-Control: no-cache\r\n";
+        let validated = proxy.client().get_with("/", &format!("{ask}{again}"));
+        assert_eq!(validated.status(), status);
+        assert_eq!(validated.all("set-cookie"), [format!("sid={}", n + 1), format!("b={}", n + 1)]);
+        let only = ["x-user", "x-mail"].map(|name| validated.field(name).unwrap_or_default().to_owned());
+        assert_eq!(only, [format!("user {}", n + 1), format!("mail {}", n + 1)]);
+
+        let hit = proxy.get("/");
+        assert!(hit.field("cache-status").unwrap().contains("hit"), "{hit:?}");
+        assert_eq!((hit.field("set-cookie"), hit.field("x-user"), hit.field("x-mail")), (None, None, None));
+        assert_eq!(hit.field("x-shared"), Some(format!("{}", n + 1).as_str()));
+    }
 }
 
 #[test]

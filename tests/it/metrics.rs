@@ -87,6 +87,61 @@ fn hits_and_misses_are_counted() {
 }
 
 #[test]
+fn whatever_the_cache_does_is_counted_and_nothing_by_address() {
+    let origin = Origin::start(|request| {
+        let word = request.target().trim_start_matches('/').split('-').next().unwrap();
+        let control = match word {
+            "stale" => "max-age=60, stale-while-revalidate=3600",
+            "private" => "private",
+            _ => "max-age=3600",
+        };
+        let age = if matches!(word, "stale" | "old") { 100 } else { 0 };
+        let fields = format!("Cache-Control: {control}\r\nAge: {age}\r\nETag: \"a\"\r\n");
+        match request.field("if-none-match") {
+            Some(_) => reply("304 Not Modified", &fields, ""),
+            None => reply("200 OK", &fields, "x"),
+        }
+    });
+    let proxy = Proxy::start(&one_route("cache = true", "", &[&origin]));
+    let of = |name: &str, label: &str| proxy.metric(&format!("tidegate_cache_{name}"), &[label]);
+    let series = || {
+        let text = proxy.metrics();
+        text.lines().filter(|line| line.starts_with("tidegate_cache_")).count()
+    };
+    let before = series();
+    let again = "Cache-Control: no-cache\r\n";
+
+    for (path, fields, name, label) in [
+        ("/fresh", "", "requests_total", "result=\"miss\""),
+        ("/fresh", "", "requests_total", "result=\"hit\""),
+        ("/fresh", "", "hits_by_age_total", "age=\"1s\""),
+        ("/fresh", again, "requests_total", "result=\"revalidated\""),
+        ("/old", "", "stored_total", ""),
+        ("/old", "", "hits_by_age_total", "age=\"10m\""),
+        ("/stale", "", "requests_total", "result=\"miss\""),
+        ("/stale", "", "requests_total", "result=\"stale\""),
+        ("/private", "", "not_stored_total", "reason=\"private\""),
+        ("/fresh", "Cache-Control: no-store\r\n", "requests_total", "result=\"bypass\""),
+        ("/fresh", "Cache-Control: no-store\r\n", "bypassed_total", "reason=\"request-no-store\""),
+        ("/fresh", "Range: bytes=0-1,3-4\r\n", "bypassed_total", "reason=\"range\""),
+        ("/fresh", "X-Host: evil\r\n", "bypassed_total", "reason=\"unkeyed-input\""),
+    ] {
+        let counted = of(name, label);
+        proxy.client().get_with(path, fields);
+        eventually(&format!("{path} {fields:?} counts in {name} {label}"), || {
+            of(name, label) == counted + 1.0
+        });
+    }
+    // What is stored is counted in the course of further requests.
+    let mut paths = (0..).map(|n| format!("/fresh-{n}"));
+    eventually("its size is known", || {
+        proxy.get(&paths.next().unwrap());
+        of("bytes", "") > 20_000.0 && of("entries", "") > 20.0
+    });
+    assert_eq!(series(), before, "nothing by address");
+}
+
+#[test]
 fn the_build_and_every_server_are_there_before_the_first_request() {
     let origin = Origin::saying("x");
     let proxy = Proxy::before(&origin);

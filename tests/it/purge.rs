@@ -103,6 +103,51 @@ fn what_is_purged_softly_is_validated_before_it_is_used() {
 }
 
 #[test]
+fn the_answer_to_a_head_is_no_validation_unless_it_names_what_is_stored() {
+    // Which of them the server's answers to GET and to HEAD have, and whether that is a validation.
+    for (validator, told, is_validated) in [
+        ("", "", false),
+        ("ETag: \"a\"\r\n", "", false),
+        ("ETag: \"a\"\r\n", "Content-Length: 3\r\n", false),
+        ("ETag: \"a\"\r\n", "ETag: \"a\"\r\n", true),
+        (
+            "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+            "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n",
+            true,
+        ),
+    ] {
+        let origin = Origin::start(move |request| match request.method() {
+            "HEAD" => format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{told}\r\n").into_bytes(),
+            "POST" => reply("200 OK", "Cache-Group-Invalidation: \"g\"\r\n", ""),
+            _ => reply(
+                "200 OK",
+                &format!("Cache-Control: max-age=60\r\nCache-Groups: \"g\"\r\n{validator}"),
+                "old",
+            ),
+        });
+        let proxy = cached(&origin);
+        let purge_softly = || drop(purge(&proxy, r#"{"urls": ["http://test/"], "soft": true}"#));
+        let post = || {
+            drop(
+                proxy
+                    .client()
+                    .send("POST /edit HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n")
+                    .response(),
+            )
+        };
+        for (n, doubt) in [&purge_softly as &dyn Fn(), &post].into_iter().enumerate() {
+            proxy.get("/");
+            eventually("it is stored", || stored(&proxy, &["/"]) == ["/"]);
+            doubt();
+
+            assert_eq!(proxy.client().send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n").head().status(), 200);
+
+            assert_eq!(stored(&proxy, &["/"]) == ["/"], is_validated, "{n}: {validator:?}, {told:?}");
+        }
+    }
+}
+
+#[test]
 fn a_fetch_that_began_before_a_purge_is_not_stored_after_it() {
     for json in [r#"{"urls": ["http://test/"]}"#, r#"{"tags": ["t"]}"#, r#"{"all": true}"#] {
         let (asked, go) = (Gate::default(), Gate::default());

@@ -292,18 +292,42 @@ fn a_follower_goes_alone_when_the_response_is_not_for_it() {
 }
 
 #[test]
+fn who_follows_one_that_finds_it_stored_is_answered_from_there() {
+    let cache = cache();
+    let leader = lead(&cache);
+    let followers = [follow(&cache), follow(&cache)];
+    let mut writer = cache.alone(&key(), cache.epoch(&key())).publish(fresh(&cache), 1000);
+    writer.push(Bytes::from_static(b"abc")).unwrap();
+    let entry = writer.finish().unwrap();
+
+    leader.hand_on(entry.clone());
+
+    for follower in followers {
+        let Followed::Entry(found) = block_on(follower.wait(&req(), &rules())) else { panic!("no entry") };
+        assert!(Arc::ptr_eq(&found, &entry));
+    }
+    assert!(matches!(cache.join(&key(), &req(), 110, &rules(), cache.epoch(&key())), Join::Hit { .. }));
+}
+
+#[test]
 fn a_validated_entry_answers_those_who_wait() {
     let cache = cache();
     let entry = crate::cache::entry::tests::entry(&[("cache-control", "max-age=60")], "abc");
     let leader = lead(&cache);
     let follower = follow(&cache);
 
-    leader.land(Refreshed { entry: entry.clone(), of: entry.head.clone(), storable: Ok(()) }).unwrap();
+    let refreshed = |storable| Refreshed {
+        entry: entry.clone(),
+        answer: entry.clone(),
+        of: entry.head.clone(),
+        storable,
+    };
+    leader.land(refreshed(Ok(()))).unwrap();
 
     assert!(matches!(block_on(follower.wait(&req(), &rules())), Followed::Entry(_)));
     assert!(is_stored(&cache));
 
-    let refused = Refreshed { of: entry.head.clone(), entry, storable: Err(CacheReason::NoStore) };
+    let refused = refreshed(Err(CacheReason::NoStore));
     assert_eq!(cache.alone(&key(), cache.epoch(&key())).land(refused), Err(CacheReason::NoStore));
     assert!(!is_stored(&cache));
 }

@@ -403,3 +403,27 @@ fn an_interim_response_has_no_length_and_nothing_of_the_servers_connection() {
     assert_eq!(told(103, &fields), expected);
     assert_eq!(told(199, &[]), "HTTP/1.1 199 \r\n\r\n");
 }
+
+#[test]
+fn what_forwarded_says_of_host_and_scheme_is_the_same_byte_for_byte_or_other() {
+    for (line, is_other) in [
+        ("", false),
+        ("for=1.1.1.1;by=2.2.2.2", false),
+        ("host=h", false),
+        ("for=1.1.1.1;HOST=\"h\";proto=http", false),
+        ("host=h, for=1.1.1.1;host=h ;by=x", false),
+        ("host=", true),
+        ("host=H", true),
+        ("host=h:80", true),
+        ("host=hh", true),
+        ("host = h", true),
+        ("host=\"h", false),
+        ("host=h;proto=https", true),
+        ("proto=httpx", true),
+        ("for=\";host=evil\";host=h", true),
+        ("for=1.1.1.1, host=h, host=evil", true),
+    ] {
+        let told = says_other(line.as_bytes(), "host", "h") || says_other(line.as_bytes(), "proto", "http");
+        assert_eq!(told, is_other, "{line}");
+    }
+}

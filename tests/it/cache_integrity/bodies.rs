@@ -22,9 +22,41 @@ const REQUESTS: usize = 250;
 /// So many threads that speak HTTP/2, so many connections of each, so many streams at once, so often.
 const HTTP2: (usize, usize, usize, usize) = (4, 5, 5, 10);
 
+/// Requests between two reloads.
+const PER_RELOAD: usize = 200;
+
 /// What a server says now of each address; it changes its mind now and then.
 struct Site {
     asked: Vec<AtomicUsize>,
+}
+
+/// Clients and reloads wait for each other, so that there are as many on a slow machine.
+#[derive(Default)]
+struct Pace {
+    requests: AtomicUsize,
+    reloads: AtomicUsize,
+}
+
+impl Pace {
+    /// Before a request: not far ahead of the reloads.
+    fn request(&self) {
+        let sent = self.requests.fetch_add(1, Ordering::SeqCst);
+        eventually("there is another reload", || sent / PER_RELOAD < self.reloads.load(Ordering::SeqCst) + 2);
+    }
+
+    /// Puts one configuration after the other in force, until nobody talks.
+    fn reload_until(&self, is_over: impl Fn() -> bool, proxy: &Proxy, origin: &Origin) {
+        for round in 1.. {
+            let is_due = || self.requests.load(Ordering::SeqCst) >= round * PER_RELOAD;
+            eventually("there are more requests, or all is over", || is_due() || is_over());
+            if is_over() {
+                return;
+            }
+            let report = proxy.reload(&text_of(round, origin));
+            assert_eq!(report["workers_late"], false, "{report}");
+            self.reloads.store(round, Ordering::SeqCst);
+        }
+    }
 }
 
 /// A part of a body, and of what.
@@ -180,11 +212,12 @@ fn check(url: usize, fields: &str, answer: &Message) -> usize {
 }
 
 /// One client of HTTP/1.1 that now and then leaves in the middle, lets a response wait, or purges.
-fn talk_http1(proxy: &Proxy, site: &Site, seed: u64) {
+fn talk_http1(proxy: &Proxy, site: &Site, pace: &Pace, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut client = proxy.client();
     let mut waiting: Option<(usize, String, Client, Message)> = None;
     for n in 0..REQUESTS {
+        pace.request();
         let url = any_url(&mut random);
         let fields = any_fields(&mut random, url, site.version(url));
         let request = format!("GET /{url} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
@@ -257,24 +290,44 @@ fn talk_http2(proxy: &Proxy, seed: u64) {
     }
 }
 
+/// The configuration of one round: the cache on with rules that change, and now and then off, or only observing.
+fn text_of(round: usize, origin: &Origin) -> String {
+    // None by which something stale is served: what is purged softly is not to be seen again.
+    let cache = [
+        "true",
+        "{ max-object = \"300KiB\" }",
+        "{ key = { headers = [\"range\"] } }",
+        "false",
+        "{ targeted = false, min-uses = 2 }",
+        "{ mode = \"observe\" }",
+        "{ key = { cookies = [\"none\"], ignore-query = [\"utm_*\"] } }",
+    ];
+    let upstream = format!("eject = false\nidle-connections = {}", 100 + round % 2);
+    let text = one_route(&format!("cache = {}", cache[round % cache.len()]), &upstream, &[origin]);
+    format!("{text}[cache]\nmax-size = \"2MiB\"\n")
+}
+
 #[test]
 fn every_body_is_what_the_server_sent_for_the_version_it_names() {
     let site = Site::new();
     let answering = site.clone();
     let origin = Origin::start(move |request| answering.answer(request));
-    let text = one_route("cache = true", "eject = false", &[&origin]);
-    let proxy = Proxy::start(&format!("{text}[cache]\nmax-size = \"2MiB\"\n"));
+    let proxy = Proxy::start(&text_of(0, &origin));
 
+    let pace = Pace::default();
     std::thread::scope(|scope| {
-        for seed in 0..THREADS {
-            let (proxy, site) = (&proxy, &site);
-            scope.spawn(move || talk_http1(proxy, site, seed as u64));
-        }
-        for seed in 0..HTTP2.0 {
+        let clients = (0..THREADS).map(|seed| {
+            let (proxy, site, pace) = (&proxy, &site, &pace);
+            scope.spawn(move || talk_http1(proxy, site, pace, seed as u64))
+        });
+        let http2 = (0..HTTP2.0).map(|seed| {
             let proxy = &proxy;
-            scope.spawn(move || talk_http2(proxy, 1000 * (seed as u64 + 1)));
-        }
+            scope.spawn(move || talk_http2(proxy, 1000 * (seed as u64 + 1)))
+        });
+        let clients: Vec<_> = clients.chain(http2).collect();
+        pace.reload_until(|| clients.iter().all(|client| client.is_finished()), &proxy, &origin);
     });
+    assert!(pace.reloads.into_inner() >= 7, "each configuration has been in force");
 
     eventually("nothing is in flight", || {
         let status = proxy.status();
@@ -423,6 +476,43 @@ fn a_stream_of_http_2_sees_the_cut_too() {
         });
 
         assert!(!is_shared(&proxy.get("/")), "{}", cut.name);
+    }
+}
+
+#[test]
+fn a_body_that_takes_too_long_is_cut_and_not_stored() {
+    for limit in
+        ["body-idle = \"300ms\"", "total-timeout = \"300ms\"", "total-timeout = \"300ms\"\nretries = 0"]
+    {
+        for head in ["Content-Length: 10\r\n\r\nfirst", "Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"] {
+            let (gate, count) = (Gate::default(), AtomicUsize::new(0));
+            let held = gate.clone();
+            let origin = Origin::raw(move |_, conn| {
+                if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                    say(conn, &format!("{FRESH}{head}"));
+                    held.wait();
+                    return Then::Close;
+                }
+                say(conn, &format!("{FRESH}Content-Length: 10\r\n\r\nfirstfinal"));
+                Then::Keep
+            });
+            let upstream = format!("eject = false\n{limit}");
+            let proxy = Proxy::start(&one_route("cache = true", &upstream, &[&origin]));
+            let mut clients = [proxy.client(), proxy.client()];
+            for client in &mut clients {
+                client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+            }
+
+            for client in &mut clients {
+                let outcome = client.try_response();
+                assert!(outcome.is_err(), "{limit}: looks whole: {outcome:?}");
+            }
+
+            let next = proxy.get("/");
+            assert!(next.body == b"firstfinal" && !is_shared(&next), "{limit}: {next:?}");
+            assert!(is_shared(&proxy.get("/")), "{limit}");
+            gate.open();
+        }
     }
 }
 

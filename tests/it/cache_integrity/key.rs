@@ -138,6 +138,8 @@ fn fields_by_which_a_request_is_about_something_else_pass_the_cache_by() {
         ("X-Original-URL: /admin\r\n", "", "unkeyed-input"),
         ("X-Rewrite-URL: /admin\r\n", "", "unkeyed-input"),
         ("X-Original-URI: /admin\r\n", "", "unkeyed-input"),
+        ("X-Host: evil.test\r\n", "", "unkeyed-input"),
+        ("X-HTTP-Host-Override: evil.test\r\n", "", "unkeyed-input"),
         // CVE-2020-28473 and the like: the body of a GET ("fat GET") changes the answer.
         ("Content-Length: 6\r\n", "a=evil", "request-body"),
         ("Transfer-Encoding: chunked\r\n", "6\r\na=evil\r\n0\r\n\r\n", "request-body"),
@@ -339,6 +341,23 @@ fn a_response_that_varies_by_who_asks_is_not_shared() {
 }
 
 #[test]
+fn a_response_that_varies_by_what_only_trusted_proxies_are_believed_is_not_shared() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=60\r\nVary: Accept, X-Forwarded-Prefix\r\n";
+        reply("200 OK", fields, request.field("x-forwarded-prefix").unwrap_or("none"))
+    });
+    let proxy = both("trusted-proxies = [\"127.0.0.2\"]", "", "", &origin);
+    let from = |ip: &str| {
+        let mut client = Client::connect_from(ip.parse::<IpAddr>().unwrap(), proxy.public());
+        client.send("GET / HTTP/1.1\r\nHost: test\r\nX-Forwarded-Prefix: /app\r\n\r\n").response().text()
+    };
+
+    assert_eq!(from("127.0.0.3"), "none", "a stranger, who says what the server does not hear");
+    assert_eq!(from("127.0.0.2"), "/app");
+    assert_eq!(from("127.0.0.3"), "none");
+}
+
+#[test]
 fn one_address_in_two_spellings_has_one_answer_that_is_right_for_both() {
     let origin = echo("");
     let proxy = both("", "", "", &origin);
@@ -377,9 +396,37 @@ fn what_a_trusted_proxy_says_of_scheme_and_host_counts() {
         "X-Forwarded-Proto: https, http\r\n",
         "X-Forwarded-Proto: HTTP\r\n",
         "X-Forwarded-Proto: http\r\nX-Forwarded-Proto: https\r\n",
+        // Load balancers pass on a client's own, and many servers read it before the others.
+        "Forwarded: host=evil.test\r\n",
+        "Forwarded: for=6.6.6.6;Host=\"evil.test\"\r\n",
+        "Forwarded: for=6.6.6.6, for=7.7.7.7;host=evil.test\r\n",
+        "Forwarded: for=6.6.6.6\r\nForwarded: proto=https\r\n",
+        "Forwarded: for=6.6.6.6;proto=\"HTTP\"\r\n",
+        "Forwarded: for=\"6.6.6.6;host=test\";host=\"e\\vil.test\"\r\n",
+        "Forwarded: host=test:80\r\n",
     ] {
         attack(&proxy, &get("test", fields), &clear);
         attack(&proxy, &get("test", fields), &get("test", ""));
+    }
+}
+
+#[test]
+fn what_a_trusted_proxy_says_of_nothing_but_the_client_is_no_reason_to_pass_the_cache_by() {
+    let origin = Origin::start(|_| reply("200 OK", "Cache-Control: max-age=60\r\n", "page"));
+    let proxy = both("trusted-proxies = [\"127.0.0.0/8\"]", "", "", &origin);
+    for (n, fields) in [
+        "Forwarded: for=6.6.6.6;by=1.1.1.1\r\n",
+        "Forwarded: for=\"[::1]:80\";host=test;proto=http, for=_hidden\r\n",
+        "Forwarded: For=6.6.6.6;Proto=http;Host=\"test\"\r\n",
+        "Forwarded:\r\n",
+        "X-Forwarded-Proto: http\r\nX-Forwarded-Host: test\r\nX-Forwarded-For: 6.6.6.6\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = format!("GET /{n} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+        ask_at(&proxy, "public", &request);
+        assert!(is_shared(&ask_at(&proxy, "public", &request)), "{fields:?}");
     }
 }
 

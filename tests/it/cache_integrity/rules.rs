@@ -80,7 +80,11 @@ fn a_cache_that_observes_changes_nothing_and_counts() {
 #[test]
 fn what_was_only_observed_is_not_served_to_others() {
     let origin = Origin::start(|request| {
-        reply("200 OK", "Cache-Control: max-age=60\r\n", format!("answer to {}", request.target()))
+        let fields = "Cache-Control: max-age=60\r\nETag: \"a\"\r\n";
+        match request.field("if-none-match") {
+            Some(_) => reply("304 Not Modified", fields, ""),
+            None => reply("200 OK", fields, format!("answer to {}", request.target())),
+        }
     });
     let mut text = String::new();
     for (name, mode) in [("public", "on"), ("trial", "observe")] {
@@ -99,8 +103,40 @@ fn what_was_only_observed_is_not_served_to_others() {
     eventually("it is stored", || proxy.metric("tidegate_cache_stored_total", &[]) == 1.0);
     let answer = ask_at("public", "/");
     assert_eq!(answer.text(), "answer to /");
-    assert!(!is_shared(&answer));
+    assert_eq!(cache_status(&answer), "tidegate; fwd=uri-miss; stored");
+    assert_eq!(origin.last().field("if-none-match"), None, "nor is it asked about");
     assert!(is_shared(&ask_at("public", "/")), "what is stored for it takes the other's place");
+}
+
+#[test]
+fn what_is_only_observed_takes_nothing_from_others() {
+    let origin = Origin::start(|request| {
+        let fields = "Cache-Control: max-age=60\r\nAge: 100\r\nETag: \"a\"\r\n";
+        match request.field("if-none-match") {
+            Some(_) => reply("304 Not Modified", &fields.replace("100", "0"), ""),
+            None => reply("200 OK", fields, "page"),
+        }
+    });
+    let mut text = String::new();
+    for (name, mode) in [("public", "on"), ("trial", "observe")] {
+        text.push_str(&format!(
+            "[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\n[[route]]\nlistener = \"{name}\"\n\
+             upstream = \"app\"\ncache = {{ mode = \"{mode}\" }}\n"
+        ));
+    }
+    let proxy = Proxy::start(&format!("{text}[upstream.app]\nservers = [{}]\n", origin.toml()));
+    let ask_at = |listener: &str| {
+        Client::connect(proxy.address(listener)).send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").response()
+    };
+    let stored = || proxy.metric("tidegate_cache_stored_total", &[]);
+    ask_at("public");
+    eventually("it is stored", || stored() == 1.0);
+
+    ask_at("trial");
+    eventually("what was observed is stored too", || stored() == 2.0);
+
+    assert_eq!(cache_status(&ask_at("public")), "tidegate; fwd=stale; fwd-status=304; stored");
+    assert!(is_shared(&ask_at("public")));
 }
 
 #[test]
@@ -242,5 +278,44 @@ fn directives_of_clients_count_unless_the_operator_says_no() {
         ] {
             assert_eq!(is_shared(&get_with(&proxy, fields)), !is_heard, "{rules} {fields}");
         }
+    }
+}
+
+#[test]
+fn what_was_stored_before_its_key_had_more_parts_is_not_served_in_their_place() {
+    let origin = Origin::start(|request| {
+        let of = |name| request.field(name).unwrap_or("none").to_owned();
+        reply("200 OK", "Cache-Control: max-age=60\r\n", format!("{} {}", of("x-tenant"), of("cookie")))
+    });
+    let two_rules = |first: &str, second: &str| {
+        let mut text = String::new();
+        for (name, rules) in [("public", first), ("other", second)] {
+            text.push_str(&format!(
+                "[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\n[[route]]\nlistener = \"{name}\"\n\
+                 upstream = \"app\"\ncache = {{ {rules} }}\n"
+            ));
+        }
+        format!("{text}[upstream.app]\nservers = [{}]\n", origin.toml())
+    };
+    for key in ["headers = [\"x-tenant\"]", "cookies = [\"group\"]"] {
+        let with_key = format!("key = {{ {key} }}");
+        let proxy = Proxy::start(&two_rules("", &with_key));
+        let ask_at = |listener: &str, tenant: &str| {
+            let fields = format!("X-Tenant: {tenant}\r\nCookie: group={tenant}\r\n");
+            let request = format!("GET / HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+            Client::connect(proxy.address(listener)).send(request).response()
+        };
+        assert_eq!(ask_at("public", "a").text(), "a group=a");
+
+        // By another route to the same upstream.
+        assert_eq!(ask_at("other", "b").text(), "b group=b", "{key}");
+        assert!(is_shared(&ask_at("other", "b")), "{key}");
+
+        // And by the same route, when its rules are others.
+        assert_eq!(ask_at("public", "c").text(), "a group=a", "{key}: whose key it is not in");
+        proxy.reload(&two_rules(&with_key, &with_key));
+        assert_eq!(ask_at("public", "d").text(), "d group=d", "{key}");
+        assert!(is_shared(&ask_at("public", "d")), "{key}");
+        assert!(is_shared(&ask_at("public", "b")), "{key}: what was told apart before is there still");
     }
 }

@@ -183,3 +183,51 @@ fn a_date_has_three_forms_in_any_case_and_no_other() {
     ];
     check(rows.map(|(id, date, want)| twice((id, &format!("Date: @0 | Expires: {date}"), want))));
 }
+
+#[test]
+fn of_a_field_that_is_repeated_or_broken_nothing_is_made_up() {
+    check(
+        [
+            // The first of several counts, as with Age; a date that is none is as if it were not there.
+            ("own-date-twice-old-first", "Date: @-7200 | Date: @0 | Cache-Control: max-age=3600", Miss),
+            ("own-date-twice-new-first", "Date: @0 | Date: @-7200 | Cache-Control: max-age=3600", Hit),
+            ("own-date-broken-age", "Date: foo | Age: 7200 | Cache-Control: max-age=3600", Miss),
+            ("own-date-empty", "Date: | Cache-Control: max-age=3600", Hit),
+            ("own-date-number", "Date: 0 | Expires: @100", Hit),
+            ("own-date-list", "Date: @-7200, @-7200 | Cache-Control: max-age=3600", Hit),
+            // One that is broken is in the past, however many there are (RFC 9111 section 5.3).
+            ("own-expires-empty", "Date: @0 | Expires:", Miss),
+            ("own-expires-minus-one", "Date: @0 | Expires: -1", Miss),
+            ("own-expires-twice-the-same", "Date: @0 | Expires: @100 | Expires: @100", Miss),
+            ("own-expires-and-a-broken-one", "Date: @0 | Expires: @100 | Expires: 0", Miss),
+            ("own-expires-list", "Date: @0 | Expires: @100, @100", Miss),
+            ("own-expires-broken-heuristic", "Date: @0 | Expires: 0 | Last-Modified: @-86400", Validated),
+            ("own-expires-quoted", "Date: @0 | Expires: \"@100\"", Miss),
+            ("own-age-empty", "Cache-Control: max-age=3600 | Age:", Hit),
+            ("own-age-empty-then-old", "Cache-Control: max-age=3600 | Age: , 7200", Miss),
+            ("own-age-quoted", "Cache-Control: max-age=3600 | Age: \"7200\"", Hit),
+            ("own-age-plus", "Cache-Control: max-age=3600 | Age: +7200", Hit),
+            ("own-age-hex", "Cache-Control: max-age=3600 | Age: 0x1c20", Hit),
+            ("own-last-modified-broken", "Date: @0 | Last-Modified: yesterday | ETag: \"a\"", Validated),
+        ]
+        .map(twice),
+    );
+}
+
+#[test]
+fn s_maxage_beside_what_asks_for_validation_is_fresh_until_it_ends_and_not_a_second_longer() {
+    let words = [
+        ("own-s-maxage-must-revalidate", "must-revalidate"),
+        ("own-s-maxage-proxy-revalidate", "proxy-revalidate"),
+        ("own-s-maxage-both", "must-revalidate, proxy-revalidate"),
+    ];
+    check(words.into_iter().flat_map(|(id, word)| {
+        let fields = |seconds: u32| {
+            format!("Cache-Control: max-age=1, s-maxage={seconds}, {word} | Age: 100 | ETag: \"a\"")
+        };
+        [
+            twice((&format!("{id}-fresh"), &fields(3600), Hit)),
+            twice((&format!("{id}-stale"), &fields(60), Validated)),
+        ]
+    }));
+}

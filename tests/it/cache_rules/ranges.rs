@@ -1,6 +1,8 @@
 //! Parts of a representation (RFC 9110 §14): taken from a whole, stored, joined, or left to the server.
 
-use super::table::Want::{AskedWith, AskedWithout, Body, Field, Hit, Miss, NoField, Status, Unasked};
+use super::table::Want::{
+    AskedWith, AskedWithout, Body, Field, Hit, Miss, NoField, Status, Unasked, Validated,
+};
 use super::table::{Rule, Want, check, rule};
 
 const FRESH: &str = "Cache-Control: max-age=3600 | Date: @0";
@@ -151,6 +153,13 @@ fn a_stored_part_answers_for_what_lies_within_it() {
         rule("own-part-untold")
             .then("GET | Range: bytes=0-1", format!("206 | {FRESH} | = 01"), &[Miss])
             .then("GET | Range: bytes=0-1", "200", &[Miss]),
+        // What contradicts itself is nobody's to put together.
+        rule("own-part-longer-than-its-range")
+            .then("GET | Range: bytes=0-1", part("0-1/10", "", "01234"), &[Miss])
+            .then("GET | Range: bytes=0-1", "200", &[Miss]),
+        rule("own-part-of-two-places")
+            .then("GET | Range: bytes=0-1", part("0-1/10", " | Content-Range: bytes 4-5/10", "01"), &[Miss])
+            .then("GET | Range: bytes=0-1", "200", &[Miss]),
         rule("own-part-if-range-other")
             .then("GET | Range: bytes=0-4", part("0-4/10", " | ETag: \"a\"", "01234"), &[Miss])
             .then("GET | Range: bytes=0-1 | If-Range: \"b\"", "200 | = 0123456789", &[Miss, AskedWith("if-range", "\"b\"")]),
@@ -232,5 +241,97 @@ fn several_ranges_are_the_servers_to_put_together() {
             "200",
             &[Miss],
         ),
+    ]);
+}
+
+#[test]
+fn a_range_of_a_stale_whole_is_taken_from_it_when_it_has_been_validated() {
+    let stale = "Cache-Control: max-age=60 | Age: 100 | ETag: \"a\" | Last-Modified: @-5000 | Date: @0";
+    let asked = |id: &str, ask: &str, answer: &str, wants: &[Want]| {
+        rule(id).then("GET", format!("200 | {stale} | = 0123456789"), &[Miss]).then(
+            format!("GET | {ask}"),
+            answer,
+            wants,
+        )
+    };
+    let part = |body| [Validated, AskedWithout("range"), AskedWithout("if-range"), Status(206), Body(body)];
+    let new = format!("200 | {FRESH} | ETag: \"b\" | = abcdefghij");
+    check([
+        asked("own-range-stale-suffix", "Range: bytes=-2", "304", &part("89")),
+        asked("own-range-stale-over", "Range: bytes=8-99", "304", &part("89")),
+        asked("own-range-stale-if-range", "Range: bytes=0-1 | If-Range: \"a\"", "304", &part("01")),
+        asked(
+            "own-range-stale-if-range-other",
+            "Range: bytes=0-1 | If-Range: \"b\"",
+            "304",
+            &[Validated, Status(200), Body("0123456789")],
+        ),
+        asked(
+            "own-range-stale-unsatisfiable",
+            "Range: bytes=10-",
+            "304",
+            &[Validated, Status(416), Field("content-range", "bytes */10"), Body("")],
+        ),
+        asked(
+            "own-range-stale-if-none-match",
+            "Range: bytes=0-1 | If-None-Match: \"a\"",
+            "304",
+            &[Validated, Status(304), Body("")],
+        ),
+        // A whole may be answered with (RFC 9110 section 14.2), and is stored for those who come.
+        asked("own-range-stale-replaced", "Range: bytes=0-1", &new, &[Miss, Status(200)]).then(
+            "GET | Range: bytes=0-1",
+            "200",
+            &[Hit, Status(206), Body("ab")],
+        ),
+        asked(
+            "own-ranges-of-a-stale-whole",
+            "Range: bytes=0-1,4-5",
+            "206 | Content-Type: multipart/byteranges; boundary=x | = --x--",
+            &[Miss, Status(206), AskedWith("range", "bytes=0-1,4-5"), AskedWithout("if-none-match")],
+        )
+        .then("GET", "304", &[Validated, Body("0123456789")]),
+    ]);
+}
+
+#[test]
+fn what_a_stored_part_does_not_hold_is_asked_for() {
+    let stored = |id: &str| {
+        rule(id).then("GET | Range: bytes=2-7", part("2-7/10", " | ETag: \"a\"", "234567"), &[Miss])
+    };
+    let at = |id: &str, ask: &str, wants: &[Want]| {
+        stored(id).then(format!("GET | {ask}"), "200 | = 0123456789", wants)
+    };
+    check([
+        at("own-part-suffix-within", "Range: bytes=-3", &[Miss, AskedWith("range", "bytes=-3")]),
+        at("own-part-open-within", "Range: bytes=2-", &[Miss]),
+        // Beyond the end: the server says so, of what there is now.
+        at("gap-192-outside-a-part", "Range: bytes=8-9", &[Miss, AskedWith("range", "bytes=8-9")]),
+        at("gap-192-416-of-a-part", "Range: bytes=10-", &[Miss, AskedWith("range", "bytes=10-")]),
+        at("own-part-several", "Range: bytes=2-3,5-6", &[Miss, AskedWith("range", "bytes=2-3,5-6")]),
+        at("own-part-other-unit", "Range: lines=2-3", &[Miss]),
+        at("own-part-if-range", "Range: bytes=3-4 | If-Range: \"a\"", &[Hit, Status(206), Body("34")]),
+        at("own-part-if-range-weak", "Range: bytes=3-4 | If-Range: W/\"a\"", &[Miss]),
+        at("own-part-if-none-match", "Range: bytes=3-4 | If-None-Match: \"a\"", &[Hit, Status(304)]),
+        at("own-part-no-cache", "Range: bytes=3-4 | Cache-Control: no-cache", &[Miss]),
+        rule("own-part-of-unknown-length")
+            .then("GET | Range: bytes=0-3", part("0-3/*", "", "0123"), &[Miss])
+            .then("GET | Range: bytes=1-2", "200", &[Hit, Body("12"), Field("content-range", "bytes 1-2/*")])
+            .then("GET | Range: bytes=1-", "200", &[Miss]),
+        rule("own-part-no-store")
+            .then(
+                "GET | Range: bytes=0-1",
+                "206 | Cache-Control: no-store | Content-Range: bytes 0-1/10 | = 01",
+                &[Miss],
+            )
+            .then("GET | Range: bytes=0-1", "200", &[Miss]),
+        rule("own-part-vary")
+            .then("GET | Range: bytes=0-1 | Foo: 1", part("0-1/10", " | Vary: Foo", "01"), &[Miss])
+            .then("GET | Range: bytes=0-1 | Foo: 2", "200", &[Miss])
+            .then("GET | Range: bytes=0-1 | Foo: 1", "200", &[Hit]),
+        // Without a strong validator nobody knows whether the rest would be of the same (RFC 9110 section 15.3.7.3).
+        rule("partial-store-partial-complete")
+            .then("GET | Range: bytes=-5", part("0-4/10", "", "01234"), &[Miss])
+            .then("GET", "200", &[Miss, AskedWithout("range")]),
     ]);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::table::Want::{Age, AskedWith, Miss, NoField, Stale, Status, Validated};
+use super::table::Want::{Age, AskedWith, Body, Field, Miss, NoField, Stale, Status, Validated};
 use super::table::{HANGS_UP, Rule, STALE, check, check_with, rule};
 use crate::support::{Gate, Origin, Proxy, eventually, one_route, reply};
 
@@ -22,6 +22,7 @@ fn a_stale_response_stands_in_when_no_server_answers() {
         when("stale-close", "max-age=60", HANGS_UP, served),
         when("stale-sie-close", "max-age=60, stale-if-error=600", HANGS_UP, served),
         // Obsolete since RFC 9111.
+        when("stale-warning-become", "max-age=60", HANGS_UP, &[Stale, NoField("warning")]),
         when("stale-warning-stored", "max-age=60", HANGS_UP, &[Stale, NoField("warning")]),
         when(
             "own-stale-close-asks-first",
@@ -44,6 +45,20 @@ fn a_stale_response_stands_in_when_no_server_answers() {
         rule("own-no-cache-of-the-client-close")
             .then("GET", "200 | Cache-Control: max-age=3600", &[Miss])
             .then("GET | Cache-Control: no-cache", HANGS_UP, &[Stale, Status(200)]),
+        // Whatever of it is asked for.
+        rule("own-stale-close-head")
+            .then("GET", format!("200 | {STALE} | {TAG} | = 0123456789"), &[Miss])
+            .then("HEAD", HANGS_UP, &[Stale, Status(200), Age(100), Field("content-length", "10")]),
+        rule("own-stale-close-range")
+            .then("GET", format!("200 | {STALE} | {TAG} | = 0123456789"), &[Miss])
+            .then("GET | Range: bytes=0-1", HANGS_UP, &[Stale, Status(206), Body("01")]),
+        rule("own-stale-close-range-without-validator")
+            .then(
+                "GET",
+                "200 | Cache-Control: max-age=60, stale-if-error=600 | Age: 100 | = 0123456789",
+                &[Miss],
+            )
+            .then("GET | Range: bytes=0-1", HANGS_UP, &[Stale, Status(206), Body("01")]),
         rule("own-stale-close-again")
             .then("GET", format!("200 | {STALE} | {TAG}"), &[Miss])
             .then("GET", HANGS_UP, served)
@@ -61,6 +76,13 @@ fn a_stale_response_never_stands_in_where_the_server_forbids_it() {
         when("stale-close-s-maxage=2", "max-age=60, s-maxage=60", HANGS_UP, refused),
         when("own-sie-must-revalidate", "max-age=60, stale-if-error=600, must-revalidate", HANGS_UP, refused),
         when("own-sie-no-cache", "max-age=600, stale-if-error=600, no-cache", HANGS_UP, refused),
+        rule("own-stale-close-head-must-revalidate")
+            .then(
+                "GET",
+                format!("200 | Cache-Control: max-age=60, must-revalidate | Age: 100 | {TAG}"),
+                &[Miss],
+            )
+            .then("HEAD", HANGS_UP, refused),
         when(
             "own-sie-503-must-revalidate",
             "max-age=60, stale-if-error=600, must-revalidate",
@@ -72,6 +94,24 @@ fn a_stale_response_never_stands_in_where_the_server_forbids_it() {
             "max-age=60, stale-if-error=600, proxy-revalidate",
             "503",
             &[Miss],
+        ),
+        when(
+            "own-sie-s-maxage-must-revalidate",
+            "s-maxage=60, stale-if-error=600, must-revalidate",
+            HANGS_UP,
+            refused,
+        ),
+        when(
+            "own-sie-s-maxage-proxy-revalidate",
+            "s-maxage=60, stale-if-error=600, proxy-revalidate",
+            "503",
+            &[Miss],
+        ),
+        when(
+            "own-swr-s-maxage-proxy-revalidate",
+            "s-maxage=60, stale-while-revalidate=600, proxy-revalidate",
+            "304",
+            &[Validated],
         ),
         // Beside s-maxage it can mean nothing else.
         when("own-sie-s-maxage", "s-maxage=60, stale-if-error=600", "503", &[Stale, Status(200)]),
@@ -87,6 +127,17 @@ fn an_error_is_replaced_within_the_window_and_not_after_it() {
         when("own-sie-500", windowed, "500", &[Stale, Status(200)]),
         when("own-sie-599", windowed, "599", &[Stale, Status(200)]),
         when("own-sie-404", windowed, "404", &[Miss]),
+        rule("own-sie-503-head")
+            .then("GET", format!("200 | Cache-Control: {windowed} | Age: 100 | {TAG}"), &[Miss])
+            .then("HEAD", "503", &[Stale, Status(200)]),
+        rule("own-sie-503-range-without-validator")
+            .then("GET", format!("200 | Cache-Control: {windowed} | Age: 100 | = 0123456789"), &[Miss])
+            .then("GET | Range: bytes=0-1", "503", &[Stale, Status(206), Body("01")]),
+        rule("own-503-head").then("GET", format!("200 | {STALE} | {TAG}"), &[Miss]).then(
+            "HEAD",
+            "503",
+            &[Miss, Status(503)],
+        ),
         when("own-sie-over", "max-age=60, stale-if-error=10", "503", &[Miss]),
         // The server has set an end to its leave to replace errors; there is no error where there is no answer.
         when("own-sie-over-close", "max-age=60, stale-if-error=10", HANGS_UP, &[Stale, Status(200)]),
@@ -172,4 +223,29 @@ fn stale_while_revalidate_serves_at_once_and_freshens_behind() {
 #[test]
 fn stale_while_revalidate_takes_a_new_response_behind() {
     while_revalidating(|| reply("200 OK", "Cache-Control: max-age=3600\r\nETag: \"def\"\r\n", "new"), "new");
+}
+
+#[test]
+fn what_has_been_replaced_by_what_cannot_be_stored_is_not_served_while_it_is_revalidated() {
+    for (status, fields, is_replaced) in [
+        ("200 OK", "Cache-Control: private\r\n", true),
+        ("404 Not Found", "", true),
+        ("302 Found", "Location: /login\r\n", true),
+        // An error says nothing of it.
+        ("503 Service Unavailable", "", false),
+        ("429 Too Many Requests", "", false),
+    ] {
+        let gate = Gate::default();
+        let origin = behind_a_gate(&gate, move || reply(status, fields, "new"));
+        let proxy = Proxy::start(&one_route("cache = true", "eject = false", &[&origin]));
+        proxy.get("/");
+        assert_eq!(proxy.get("/").text(), "old");
+        eventually("the server is asked behind its back", || origin.count() == 2);
+
+        gate.open();
+        let not_stored = || proxy.metric("tidegate_cache_not_stored_total", &[]);
+        eventually("its answer has come", || not_stored() == 1.0);
+
+        assert_eq!(proxy.get("/").text(), if is_replaced { "new" } else { "old" }, "{status}");
+    }
 }

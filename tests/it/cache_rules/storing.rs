@@ -3,7 +3,7 @@
 use super::table::Want::{
     AskedBy, AskedWithout, Body, Field, Hit, Miss, NoField, Status, Unasked, Validated,
 };
-use super::table::{Rule, check, rule, twice};
+use super::table::{Rule, check, check_with, rule, twice};
 
 fn with_status(id: String, status: &str, fields: &str, again: super::table::Want) -> Rule {
     rule(id).then("GET", format!("{status} | {fields}"), &[Miss]).then("GET", "200", &[again])
@@ -142,6 +142,30 @@ fn a_cookie_is_stored_only_where_the_server_gives_a_lifetime() {
             )
             .then("GET", "200", &[Hit, NoField("set-cookie")]),
     ]);
+    // A lifetime that was given to what had no cookie yet, or another, is no leave to give this one to all.
+    let stale = "Cache-Control: max-age=60 | Age: 100 | ETag: \"a\"";
+    let of_304 = |id: &str, set: &str, of_all: super::table::Want| {
+        rule(id)
+            .then("GET", format!("200 | {stale}{set}"), &[Miss])
+            .then("GET", "304 | Set-Cookie: sid=1", &[Validated, Field("set-cookie", "sid=1")])
+            .then("GET", "200", &[Hit, of_all])
+    };
+    check([
+        of_304("own-set-cookie-of-a-304", "", NoField("set-cookie")),
+        of_304("own-set-cookie-of-a-304-instead", " | Set-Cookie: sid=0", Field("set-cookie", "sid=0")),
+        rule("own-set-cookie-of-a-304-with-a-lifetime")
+            .then("GET", format!("200 | {stale}"), &[Miss])
+            .then("GET", "304 | Cache-Control: max-age=60 | Set-Cookie: sid=1", &[Validated])
+            .then("GET", "200", &[Hit, Field("set-cookie", "sid=1")]),
+        rule("own-set-cookie-of-a-head")
+            .then("GET", format!("200 | {stale}"), &[Miss])
+            .then("HEAD", "200 | ETag: \"a\" | Set-Cookie: sid=1", &[Miss, Field("set-cookie", "sid=1")])
+            .then("GET", "200", &[Hit, NoField("set-cookie")]),
+    ]);
+    check_with(
+        "cache = { set-cookie = \"never\" }",
+        [of_304("own-set-cookie-never-of-a-304", "", NoField("set-cookie"))],
+    );
 }
 
 #[test]
@@ -209,6 +233,20 @@ fn fields_that_no_cache_or_private_name_are_not_stored() {
             &[Hit, NoField("a"), NoField("b"), Field("c", "3")],
         ),
         omitted("own-private-names-a-field", "private=\"a\"", &[Hit, NoField("a"), Field("b", "2")]),
+        omitted(
+            "own-private-and-no-cache-name-fields",
+            "private=\"a\", no-cache=\"B , x\"",
+            &[Hit, NoField("a"), NoField("b"), Field("c", "3")],
+        ),
+        omitted(
+            "own-private-names-fields-twice",
+            "private=\"a\", private=\"c\"",
+            &[Hit, NoField("a"), Field("b", "2"), NoField("c")],
+        ),
+        omitted("own-private-names-a-token", "private=a", &[Hit, NoField("a"), Field("b", "2")]),
+        omitted("own-private-names-no-field", "private=\"a b\"", &[Miss]),
+        omitted("own-private-one-of-them-is-none", "private=\"a, (\"", &[Miss]),
+        omitted("own-no-cache-names-and-is-meant-whole", "no-cache=\"a\", no-cache", &[Miss]),
         omitted("own-no-cache-names-nothing", "no-cache=\"\"", &[Miss]),
         omitted("own-private-names-and-is-meant-whole", "private=\"a\", private", &[Miss]),
     ]);
@@ -230,6 +268,13 @@ fn what_was_asked_with_authorization_is_stored_where_the_server_says_so() {
         asked("other-authorization-public", "max-age=3600, public", Hit),
         asked("other-authorization-must-revalidate", "max-age=3600, must-revalidate", Hit),
         asked("other-authorization-smaxage", "s-maxage=3600", Hit),
+        asked("own-authorization-case", "max-age=3600, PuBlIc", Hit),
+        asked("own-authorization-proxy-revalidate", "max-age=3600, proxy-revalidate", Miss),
+        asked("own-authorization-immutable", "max-age=3600, immutable", Miss),
+        asked("own-authorization-public-private", "max-age=3600, public, private", Miss),
+        asked("own-authorization-public-no-store", "max-age=3600, public, no-store", Miss),
+        asked("own-authorization-s-maxage-0", "max-age=3600, s-maxage=0", Miss),
+        asked("own-authorization-in-a-string", "max-age=3600, x=\"public\"", Miss),
         // Whoever shows who they are may be meant to get something else.
         rule("own-authorization-second").then("GET", "200 | Cache-Control: max-age=3600", &[Miss]).then(
             "GET | Authorization: FOO",
@@ -239,6 +284,39 @@ fn what_was_asked_with_authorization_is_stored_where_the_server_says_so() {
         rule("own-authorization-second-public")
             .then("GET", "200 | Cache-Control: max-age=3600, public", &[Miss])
             .then("GET | Authorization: FOO", "200", &[Hit]),
+        rule("own-authorization-another")
+            .then("GET | Authorization: FOO", "200 | Cache-Control: s-maxage=3600", &[Miss])
+            .then("GET | Authorization: BAR", "200", &[Hit]),
+        // What a shared cache is told by the field that is meant for it counts here too.
+        rule("own-authorization-cdn")
+            .then(
+                "GET | Authorization: FOO",
+                "200 | CDN-Cache-Control: max-age=3600 | Cache-Control: public",
+                &[Miss],
+            )
+            .then("GET", "200", &[Miss]),
+        rule("own-authorization-cdn-public")
+            .then("GET | Authorization: FOO", "200 | CDN-Cache-Control: max-age=3600, public", &[Miss])
+            .then("GET", "200", &[Hit]),
+    ]);
+    // Validated on its behalf, or an error's stand-in, it is as little for others and of others.
+    let stale = "200 | Cache-Control: max-age=60, stale-if-error=600, stale-while-revalidate=600 | Age: 100 | ETag: \"a\"";
+    check([
+        rule("own-authorization-stale").then("GET", stale, &[Miss]).then(
+            "GET | Authorization: FOO",
+            "200 | Cache-Control: no-store",
+            &[Miss, AskedWithout("if-none-match")],
+        ),
+        rule("own-authorization-stale-503").then("GET", stale, &[Miss]).then(
+            "GET | Authorization: FOO",
+            "503",
+            &[Miss],
+        ),
+        rule("own-authorization-head").then("GET", "200 | Cache-Control: max-age=60", &[Miss]).then(
+            "HEAD | Authorization: FOO",
+            "200",
+            &[Miss, AskedBy("HEAD")],
+        ),
     ]);
 }
 
@@ -327,4 +405,23 @@ fn every_other_field_is_stored_as_it_came() {
             &[Miss, Field("content-length", "10")],
         )
         .then("GET", "200", &[Hit, Field("content-length", "10")])]);
+}
+
+#[test]
+fn immutable_is_no_lifetime_and_no_leave_to_disobey() {
+    // RFC 8246 section 2: what is fresh is not validated, unless the client asks for it; a lifetime must be said beside it.
+    let stored = |id: &str, fields: &str, ask: &str, want| {
+        let again = if matches!(want, Validated) { "304" } else { "200" };
+        rule(id).then("GET", format!("200 | {fields} | ETag: \"a\""), &[Miss]).then(ask, again, &[want])
+    };
+    let fresh = "Cache-Control: max-age=3600, immutable | Age: 100";
+    check([
+        stored("own-immutable-fresh", fresh, "GET", Hit),
+        stored("own-immutable-condition", fresh, "GET | If-None-Match: \"b\"", Hit),
+        stored("own-immutable-no-cache", fresh, "GET | Cache-Control: no-cache", Validated),
+        stored("own-immutable-max-age-0", fresh, "GET | Cache-Control: max-age=0", Validated),
+        stored("own-immutable-stale", "Cache-Control: max-age=60, immutable | Age: 100", "GET", Validated),
+        stored("own-immutable-alone", "Cache-Control: immutable", "GET", Validated),
+        stored("own-immutable-no-store", "Cache-Control: immutable, max-age=3600, no-store", "GET", Miss),
+    ]);
 }

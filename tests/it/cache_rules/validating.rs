@@ -301,3 +301,109 @@ fn head_is_answered_from_the_store_or_asked_as_head() {
         ),
     ]);
 }
+
+#[test]
+fn a_304_that_may_not_be_stored_takes_only_what_it_speaks_of() {
+    let varied = |answer: &str| format!("200 | {answer} | Vary: Foo");
+    let two = |id: &str| {
+        rule(id).then("GET | Foo: 1", format!("{} | ETag: \"one\" | = one", varied(FRESH)), &[Miss]).then(
+            "GET | Foo: 2",
+            format!("{} | ETag: \"two\" | = two", varied(STALE)),
+            &[Miss],
+        )
+    };
+    check([
+        two("own-304-no-store-of-a-variant")
+            .then("GET | Foo: 2", "304 | Cache-Control: no-store", &[Validated, Body("two")])
+            .then("GET | Foo: 1", "200", &[Hit, Body("one")])
+            .then("GET | Foo: 2", "200", &[Miss]),
+        // It is not for others because of what this request is, and that says nothing of the stored one.
+        two("own-304-to-authorization")
+            .then(
+                "GET | Foo: 3 | Authorization: FOO",
+                "304 | ETag: \"one\"",
+                &[Validated, Body("one"), AskedWith("if-none-match", "\"two\", \"one\"")],
+            )
+            .then("GET | Foo: 1", "200", &[Hit, Body("one")])
+            .then("GET | Foo: 3", "200", &[Miss]),
+    ]);
+}
+
+#[test]
+fn a_304_may_name_other_fields_that_are_not_for_all() {
+    let stored = |id: &str, control: &str| {
+        rule(id).then(
+            "GET",
+            format!("200 | {control} | Age: 100 | ETag: \"a\" | A: 1 | B: 2 | C: 3"),
+            &[Miss, Field("a", "1")],
+        )
+    };
+    let plain = "Cache-Control: max-age=60";
+    check([
+        stored("own-304-names-a-stored-field", plain)
+            .then("GET", "304 | Cache-Control: max-age=3600, private=\"a, c\"", &[Validated, Field("b", "2")])
+            .then("GET", "200", &[Hit, NoField("a"), Field("b", "2"), NoField("c")]),
+        stored("own-304-names-its-own-fields", plain)
+            .then(
+                "GET",
+                "304 | Cache-Control: max-age=3600, no-cache=\"A\", private=\"d\" | A: 4 | D: 5",
+                &[Validated, Field("a", "4"), Field("d", "5")],
+            )
+            .then("GET", "200", &[Hit, NoField("a"), NoField("d"), Field("c", "3")]),
+        // Silent about it: what was said before holds.
+        stored("own-304-silent-about-fields", "Cache-Control: max-age=60, private=\"a, b\"")
+            .then("GET", "304 | A: 4", &[Validated, Field("a", "4"), NoField("b")])
+            .then("GET", "200", &[Hit, NoField("a"), NoField("b"), Field("c", "3")]),
+        // Those are no secrets any more, but what was not stored is not there.
+        stored("own-304-names-none", "Cache-Control: max-age=60, private=\"a, b\"")
+            .then("GET", "304 | Cache-Control: max-age=3600 | A: 4", &[Validated, Field("a", "4")])
+            .then("GET", "200", &[Hit, Field("a", "4"), NoField("b")]),
+        // Of the connection and of the content's length nothing is passed on, whoever names it.
+        stored("own-304-names-what-is-never-passed-on", plain)
+            .then(
+                "GET",
+                "304 | Cache-Control: max-age=3600, private=\"keep-alive, x-hop, content-length\" | Keep-Alive: timeout=5 | \
+                 Connection: X-Hop | X-Hop: 1 | Content-Length: 3",
+                &[Validated, Status(200), NoField("keep-alive"), NoField("x-hop"), NoField("connection")],
+            )
+            .then("GET", "200", &[Hit, Field("a", "1")]),
+    ]);
+}
+
+#[test]
+fn a_304_may_change_what_a_response_varies_by() {
+    let stored = |id: &str| {
+        rule(id).then("GET | Foo: 1 | Bar: 1", format!("200 | {STALE} | ETag: \"a\" | Vary: Foo"), &[Miss])
+    };
+    check([
+        stored("own-304-varies-by-more")
+            .then("GET | Foo: 1 | Bar: 1", format!("304 | {FRESH} | Vary: Foo, Bar"), &[Validated])
+            .then("GET | Foo: 1 | Bar: 1", "200", &[Hit])
+            .then("GET | Foo: 1 | Bar: 2", format!("200 | {FRESH} | Vary: Foo, Bar"), &[Miss])
+            .then("GET | Foo: 1 | Bar: 1", "200", &[Hit]),
+        // What chose it still does, whoever is not to have the field.
+        rule("own-304-vary-is-private")
+            .then(
+                "GET | Foo: 1",
+                "200 | Cache-Control: max-age=60, private=\"vary\" | Age: 100 | ETag: \"a\" | Vary: Foo",
+                &[Miss],
+            )
+            .then("GET | Foo: 1", format!("304 | {FRESH}"), &[Validated])
+            .then("GET | Foo: 2", "200", &[Miss]),
+        rule("own-304-vary-is-of-the-connection")
+            .then(
+                "GET | Foo: 1",
+                format!("200 | {STALE} | ETag: \"a\" | Connection: Vary | Vary: Foo"),
+                &[Miss],
+            )
+            .then("GET | Foo: 1", format!("304 | {FRESH}"), &[Validated])
+            .then("GET | Foo: 2", "200", &[Miss]),
+        stored("own-304-varies-by-everything")
+            .then("GET | Foo: 1", format!("304 | {FRESH} | Vary: *"), &[Validated])
+            .then("GET | Foo: 1", "200", &[Miss, AskedWithout("if-none-match")]),
+        // RFC 9111 section 4.3.1: another's request is asked about by the tags of all.
+        rule("conditional-etag-vary-headers-mismatch")
+            .then("GET | Abc: 123", format!("200 | {FRESH} | ETag: \"abcdef\" | Vary: Abc"), &[Miss])
+            .then("GET | Abc: 456", "200", &[Miss, AskedWith("if-none-match", "\"abcdef\"")]),
+    ]);
+}

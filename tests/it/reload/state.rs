@@ -134,6 +134,44 @@ fn stored_responses_and_sessions_outlive_a_reload() {
 }
 
 #[test]
+fn what_is_purged_or_changed_while_the_cache_is_off_does_not_come_back_with_it() {
+    let origin = Origin::start(|_| reply("200 OK", "Cache-Control: max-age=60\r\n", "x"));
+    let on = one_route("cache = { key = { ignore-query = [\"utm_*\"] } }", "", &[&origin]);
+    let off = one_route("cache = false", "", &[&origin]);
+    let otherwise = one_route("cache = true", "", &[&origin]);
+    let elsewhere = off.replace("\"app\"", "\"other\"").replace("upstream.app", "upstream.other");
+    let purge = |proxy: &Proxy| {
+        let json = r#"{"urls": ["http://test/?utm_x=1"]}"#;
+        let head = "POST /api/v1/cache/purge HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Connection: close\r\nContent-Length: {}\r\n\r\n{json}", json.len());
+        assert_eq!(super::json(&Client::connect(proxy.admin()).send(request).response())["purged"], 1);
+    };
+    let post = |proxy: &Proxy| {
+        let request = "POST /?utm_x=1 HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(proxy.client().send(request).response().status(), 200);
+    };
+    for (between, change) in [
+        (&off, &purge as &dyn Fn(&Proxy)),
+        (&off, &post),
+        (&otherwise, &purge),
+        (&otherwise, &post),
+        (&elsewhere, &purge),
+    ] {
+        let proxy = Proxy::start(&on);
+        proxy.get("/?utm_x=1");
+        proxy.reload(between);
+        proxy.reload(&off);
+        proxy.reload(between);
+
+        change(&proxy);
+
+        proxy.reload(&on);
+        let answer = proxy.get("/?utm_x=1");
+        assert!(!answer.field("cache-status").unwrap().contains("hit"), "{between}: {answer:?}");
+    }
+}
+
+#[test]
 fn counters_go_on_for_what_stays_and_end_for_what_is_gone() {
     let (a, b) = (Origin::saying("a"), Origin::saying("b"));
     let proxy = Proxy::start(&routes(&[("one", &[&a], ""), ("two", &[&b], "")]));
