@@ -207,6 +207,9 @@ impl Exchange {
 
     /// True when a trusted peer says anything of host and scheme that the key does not hold byte for byte.
     fn is_told_otherwise(&self) -> bool {
+        if self.peer_kind != PeerKind::TrustedProxy {
+            return false;
+        }
         let is_in_key = |proto: &[u8]| {
             fields::visible(proto).is_some_and(|proto| !proto.bytes().any(|b| b.is_ascii_uppercase()))
         };
