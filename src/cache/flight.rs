@@ -35,6 +35,7 @@ use crate::cache::invalidations::Invalidations;
 use crate::cache::invalidations::Says;
 use crate::cache::key::Key;
 use crate::cache::policy::Assessment;
+use crate::cache::policy::Trouble;
 use crate::cache::policy::assess;
 use crate::cache::policy::select;
 use crate::cache::purge::How;
@@ -120,6 +121,8 @@ pub enum Followed {
     Stream(Arc<Head>, Reader),
     /// The entry that the leader has just validated.
     Entry(Arc<Entry>),
+    /// The server has failed the leader, which has something stale in its place. Who has not may ask for itself.
+    Failed(Trouble),
     /// The response is not for this request: fetch it without waiting again.
     GoAlone(CacheReason),
 }
@@ -186,6 +189,7 @@ enum Phase {
     Waiting,
     Streaming(Arc<Head>),
     Landed(Arc<Entry>),
+    Failed(Trouble),
     Released(CacheReason),
 }
 
@@ -478,6 +482,12 @@ impl Leader {
         self.flight.settle(Phase::Landed(entry));
     }
 
+    /// The server has failed, and who asked has something stale in its place: all who wait are told.
+    pub fn fail(self, trouble: Trouble) {
+        self.flights.forget(&self.key, &self.flight);
+        self.flight.settle(Phase::Failed(trouble));
+    }
+
     /// Nothing to share: all who wait go alone, at once.
     pub fn release(self, reason: CacheReason) {
         self.flights.forget(&self.key, &self.flight);
@@ -510,6 +520,7 @@ impl Follower {
                 return Poll::Pending;
             }
             Phase::Released(reason) => return Poll::Ready(Followed::GoAlone(*reason)),
+            Phase::Failed(trouble) => return Poll::Ready(Followed::Failed(*trouble)),
             Phase::Landed(entry) => {
                 let entry = entry.clone();
                 return Poll::Ready(match may_share(&entry.head, req, self.now, rules) {
@@ -747,7 +758,7 @@ impl Phase {
         match self {
             Self::Streaming(head) => Some(head.clone()),
             Self::Landed(entry) => Some(entry.head.clone()),
-            Self::Waiting | Self::Released(_) => None,
+            Self::Waiting | Self::Failed(_) | Self::Released(_) => None,
         }
     }
 }

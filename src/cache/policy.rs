@@ -150,6 +150,25 @@ pub struct StaleAllowed {
     pub when_unreachable: bool,
 }
 
+/// How a server failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// It answered 5xx.
+    Error,
+    /// It did not answer.
+    Unreachable,
+}
+
+impl StaleAllowed {
+    /// Whether it may be served in place of what a server did not say.
+    pub fn stands_in_for(self, trouble: Trouble) -> bool {
+        match trouble {
+            Trouble::Error => self.on_error,
+            Trouble::Unreachable => self.when_unreachable,
+        }
+    }
+}
+
 /// The answer to a client's own conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conditional {

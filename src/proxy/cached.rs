@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 
 use crate::answer::Answer;
 use crate::body::Body;
-use crate::cache::policy::{self, StaleAllowed};
+use crate::cache::policy::{self, StaleAllowed, Trouble};
 use crate::cache::{
     CacheReason, CacheStatus, Closed, Entry, Epoch, Followed, Follower, Forward, Join, Key, Leader, Lookup,
     Times, Writer, range, respond, respond_first, respond_stream, update_from_304,
@@ -150,7 +150,8 @@ async fn lead(x: &mut Exchange, leader: Leader, out: Outgoing, miss: &Miss) -> R
         _ => Conditions::Cleared,
     };
     let outcome = origin::fetch(x, out, conditions).await;
-    if let Some(entry) = stand_in(x, &outcome, miss) {
+    if let Some((entry, trouble)) = stand_in(x, &outcome, miss) {
+        leader.fail(trouble);
         return Ok(serve_stale(x, &entry, CacheReason::StaleIfError));
     }
     let mut fetched = outcome?;
@@ -171,20 +172,26 @@ async fn lead(x: &mut Exchange, leader: Leader, out: Outgoing, miss: &Miss) -> R
     Ok(publish(x, leader, fetched, miss, times))
 }
 
-/// What may be served stale in place of this outcome, and has not been purged while it was awaited.
-fn stand_in(x: &Exchange, outcome: &Result<Fetched, Failure>, miss: &Miss) -> Option<Arc<Entry>> {
-    let may_stand_in = |allowed: &StaleAllowed| match outcome {
-        Ok(fetched) => fetched.parts.status.is_server_error() && allowed.on_error,
-        Err(failure) => failure.blames_server() && allowed.when_unreachable,
+/// What may be served stale in place of this outcome, if it is one, and how the server has failed.
+fn stand_in(x: &Exchange, outcome: &Result<Fetched, Failure>, miss: &Miss) -> Option<(Arc<Entry>, Trouble)> {
+    let trouble = match outcome {
+        Ok(fetched) if fetched.parts.status.is_server_error() => Trouble::Error,
+        Err(failure) if failure.blames_server() => Trouble::Unreachable,
+        _ => return None,
     };
-    let (entry, _) = miss.stale.as_ref().filter(|(_, allowed)| may_stand_in(allowed))?;
+    Some((stale_for(x, trouble, miss)?, trouble))
+}
+
+/// What may be served stale to this request when the server has failed, and has not been purged while it was awaited.
+fn stale_for(x: &Exchange, trouble: Trouble, miss: &Miss) -> Option<Arc<Entry>> {
+    let (entry, _) = miss.stale.as_ref().filter(|(_, allowed)| allowed.stands_in_for(trouble))?;
     let cache = &x.local.keep.cache;
     if cache.is_current(&miss.key, entry, miss.epoch) {
         return Some(entry.clone());
     }
     // What has been purged softly may be there still, on terms of its own.
     match cache.lookup(&miss.key, &x.head, unix_now(), x.rules()) {
-        Lookup::Stale { entry, allowed, .. } if may_stand_in(&allowed) => Some(entry),
+        Lookup::Stale { entry, allowed, .. } if allowed.stands_in_for(trouble) => Some(entry),
         _ => None,
     }
 }
@@ -194,7 +201,7 @@ async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Answer, Fa
     let asked = unix_now();
     let leader = x.local.keep.cache.alone(&miss.key, miss.epoch);
     let outcome = origin::fetch(x, out, Conditions::AsSent).await;
-    if let Some(entry) = stand_in(x, &outcome, miss) {
+    if let Some((entry, _)) = stand_in(x, &outcome, miss) {
         return Ok(serve_stale(x, &entry, CacheReason::StaleIfError));
     }
     Ok(publish(x, leader, outcome?, miss, Times { asked, received: unix_now() }))
@@ -205,7 +212,7 @@ async fn part(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Answer, Fa
 async fn head_only(x: &mut Exchange, out: Outgoing, miss: &Miss) -> Result<Answer, Failure> {
     let asked = unix_now();
     let outcome = origin::fetch(x, out, Conditions::AsSent).await;
-    if let Some(entry) = stand_in(x, &outcome, miss) {
+    if let Some((entry, _)) = stand_in(x, &outcome, miss) {
         return Ok(serve_stale(x, &entry, CacheReason::StaleIfError));
     }
     let fetched = outcome?;
@@ -308,10 +315,15 @@ async fn follow(x: &mut Exchange, follower: Follower, out: Outgoing, miss: &Miss
     let followed = followed.unwrap_or(Followed::GoAlone(CacheReason::WaitedTooLong));
     let mut forward = Forward::new(miss.why);
     forward.collapsed = true;
+    if let Followed::Failed(trouble) = followed
+        && let Some(entry) = stale_for(x, trouble, miss)
+    {
+        return Ok(serve_stale(x, &entry, CacheReason::StaleIfError));
+    }
     let response = match followed {
         Followed::Stream(head, reader) => respond_stream(&head, &x.head, head.meta.age(unix_now()), reader),
         Followed::Entry(entry) => respond(&entry, &x.head, entry.age(unix_now())),
-        Followed::GoAlone(_) => {
+        Followed::Failed(_) | Followed::GoAlone(_) => {
             let leader = x.local.keep.cache.alone(&miss.key, miss.epoch);
             return lead(x, leader, out, miss).await;
         }

@@ -70,6 +70,7 @@ fn reader(followed: Followed) -> Reader {
     match followed {
         Followed::Stream(_, reader) => reader,
         Followed::Entry(_) => panic!("an entry"),
+        Followed::Failed(trouble) => panic!("failed: {trouble:?}"),
         Followed::GoAlone(reason) => panic!("alone: {reason:?}"),
     }
 }

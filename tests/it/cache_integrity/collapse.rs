@@ -248,6 +248,41 @@ fn a_body_that_all_have_left_is_stored_all_the_same() {
 }
 
 #[test]
+fn a_server_that_fails_is_not_asked_by_each_who_may_have_what_is_stale_instead() {
+    const STALE: &str = "Cache-Control: max-age=60, stale-if-error=3600\r\nAge: 100\r\n";
+    for is_heard in [true, false] {
+        let gate = Gate::default();
+        let (opened, count) = (gate.clone(), AtomicUsize::new(0));
+        let origin = Origin::raw(move |_, conn| match count.fetch_add(1, Ordering::SeqCst) {
+            0 => say(conn, reply("200 OK", STALE, "stale")),
+            1 => {
+                opened.wait();
+                if is_heard { say(conn, reply("503 Service Unavailable", "", "")) } else { Then::Close }
+            }
+            _ => say(conn, reply("200 OK", STALE, "new")),
+        });
+        let proxy = patient(&origin);
+        assert_eq!(proxy.get("/popular").text(), "stale");
+        let mut leader = proxy.client();
+        leader.send(GET);
+        eventually("it is asked again", || origin.count() == 2);
+        let mut followers = crowd_of(&proxy, 10);
+        await_in_flight(&proxy, 11);
+
+        assert!(!gate.is_open());
+        gate.open();
+
+        assert_eq!(leader.response().text(), "stale");
+        for follower in &mut followers {
+            let answer = follower.response();
+            let status = answer.field("cache-status").unwrap_or_default();
+            assert!(answer.text() == "stale" && status.contains("stale-if-error"), "{answer:?}");
+        }
+        assert_eq!(origin.count(), 2);
+    }
+}
+
+#[test]
 fn a_leader_whose_server_fails_lets_the_others_try_for_themselves() {
     let gate = Gate::default();
     let opened = gate.clone();
