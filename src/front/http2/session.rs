@@ -738,10 +738,15 @@ impl<T: Default> Session<T> {
         (self.streams, self.farewell) = (Streams::new(), Farewell::Said);
     }
 
-    /// Gives back what memory it can, before a rest.
+    /// Gives back what memory it can, at rest.
     pub fn shrink(&mut self) {
         self.out.shrink();
         self.streams.shrink();
+    }
+
+    /// True when it has none to give back.
+    pub fn is_shrunk(&self) -> bool {
+        self.out.is_shrunk() && self.streams.is_shrunk()
     }
 
     fn open(&mut self, id: u32, expected: Option<u64>, is_ended: bool) -> Slot {
