@@ -684,7 +684,7 @@ impl<T: Default> Session<T> {
             put_fields(text, id, END_STREAM, |block| {
                 encoder.begin(block);
                 for (name, value) in trailers {
-                    encoder.field(name.as_str().as_bytes(), value.as_bytes(), block);
+                    encoder.field(name, value.as_bytes(), block);
                 }
             });
         });
@@ -776,12 +776,12 @@ impl<T: Default> Session<T> {
                 encoder.begin(block);
                 encoder.status(status, block);
                 for field in fields.filter(|field| !is_of_connection(field.known())) {
-                    encoder.field(field.name(), field.value(), block);
+                    encoder.field(field.called(), field.value(), block);
                 }
                 if let Some(length) = length {
                     let mut digits = Vec::new();
                     fields::digits(&mut digits, length, 1);
-                    encoder.field(Known::ContentLength.as_bytes(), &digits, block);
+                    encoder.field(Known::ContentLength, &digits, block);
                 }
             });
         });
