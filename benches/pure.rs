@@ -153,7 +153,7 @@ fn field_blocks(c: &mut Criterion) {
         out.clear();
         encoder.begin(out);
         for field in head.fields.iter().filter(|field| field.known() != Known::Connection) {
-            encoder.field(field.name(), field.value(), out);
+            encoder.field(field.called(), field.value(), out);
         }
     };
     let mut blocks = [(); 3].map(|()| Vec::new());
@@ -193,7 +193,7 @@ fn field_blocks(c: &mut Criterion) {
                 encoder.field(name.as_bytes(), value.as_bytes(), &mut out);
             }
             request = request.wrapping_add(0x1234_5678_9abc_def0_1234_5678_9abc_def1);
-            encoder.field(b"x-request-id", format!("{request:032x}").as_bytes(), &mut out);
+            encoder.field("x-request-id", format!("{request:032x}").as_bytes(), &mut out);
             black_box(out.len())
         });
     });

@@ -64,10 +64,11 @@ fn is_one_final_head(head: &ResponseHead) {
 /// As its connection writes it, and then ends it. What HTTP/2 reads of it is what is there.
 fn written(answer: Answer) -> Vec<u8> {
     let head = answer.into_parts().0;
-    let line_end = head.text().iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
-    let lines = head.fields().map(|(name, value)| [name, b": ", value, b"\r\n"].concat());
-    assert_eq!(lines.collect::<Vec<_>>().concat(), head.text()[line_end..]);
-    [head.text(), b"\r\n"].concat()
+    let lines = head.fields().map(|field| field.line().to_vec()).collect::<Vec<_>>().concat();
+    let text = head.into_text();
+    let line_end = text.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
+    assert_eq!(lines, text[line_end..]);
+    [&text[..], b"\r\n"].concat()
 }
 
 /// What `Connection` names does not pass.

@@ -353,7 +353,7 @@ mod tests {
         CacheStatus::Hit { ttl: 1, detail: None }.append(&mut answer);
 
         let head = answer.into_parts().0;
-        let lines: Vec<_> = head.fields().map(|(_, value)| std::str::from_utf8(value).unwrap()).collect();
+        let lines: Vec<_> = head.fields().map(|field| std::str::from_utf8(field.value()).unwrap()).collect();
         assert_eq!(lines, ["origin; hit", "tidegate; hit; ttl=1"]);
     }
 }

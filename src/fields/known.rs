@@ -103,6 +103,9 @@ const fn place(name: &[u8]) -> usize {
 }
 
 impl Known {
+    /// All but [`Known::Other`], each at its number.
+    pub(crate) const ALL: &[Known] = KNOWN;
+
     /// Which one `name` is, which is in lower case.
     #[inline]
     pub fn of(name: &[u8]) -> Known {

@@ -250,6 +250,12 @@ impl Line {
 }
 
 impl<'a> Field<'a> {
+    /// The field of a line that stands as HTTP/1.1 writes it, whose name has so many bytes.
+    #[inline]
+    pub(crate) fn of_line(line: &'a [u8], name: usize, known: Known) -> Self {
+        Field { line, value: name + COLON.len(), known }
+    }
+
     /// Its name, in lower case.
     #[inline]
     pub fn name(self) -> &'a [u8] {
@@ -275,6 +281,7 @@ impl<'a> Field<'a> {
     }
 
     /// Its name, to ask for others.
+    #[inline]
     pub fn called(self) -> Name<'a> {
         Name { text: self.name(), known: self.known }
     }
@@ -286,17 +293,19 @@ impl<'a> Field<'a> {
 
 impl<'a> Name<'a> {
     /// In lower case.
+    #[inline]
     pub fn as_bytes(self) -> &'a [u8] {
         self.text
     }
 
     /// Which it is.
+    #[inline]
     pub fn known(self) -> Known {
         self.known
     }
 
     /// The line of a field of this name, whose value `write` makes: one line without control characters.
-    #[inline]
+    #[inline(always)]
     pub fn put_line(self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         out.reserve(self.text.len() + COLON.len());
         out.extend_from_slice(self.text);

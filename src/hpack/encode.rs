@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 
 use http::StatusCode;
 
+use crate::fields::{Known, Name};
 use crate::hpack::huffman;
 use crate::hpack::integer;
 use crate::hpack::size_of;
@@ -69,6 +70,7 @@ struct Entry {
     /// The name, and the value behind it.
     text: Box<[u8]>,
     name_len: usize,
+    known: Known,
     /// Of both.
     hash: u32,
     /// The next older one of its list.
@@ -80,7 +82,7 @@ struct Entry {
 /// A field to be written, with the hashes of its name, and of both.
 #[derive(Clone, Copy)]
 struct Sent<'a> {
-    name: &'a [u8],
+    name: Name<'a>,
     value: &'a [u8],
     name_hash: u64,
     hash: u64,
@@ -170,7 +172,12 @@ impl Encoder {
     }
 
     /// Appends a field, whose name is in small letters.
-    pub fn field(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    #[inline]
+    pub fn field<'a>(&mut self, name: impl Into<Name<'a>>, value: &[u8], out: &mut Vec<u8>) {
+        self.put(name.into(), value, out);
+    }
+
+    fn put(&mut self, name: Name<'_>, value: &[u8], out: &mut Vec<u8>) {
         // A server says the same things in the same order, mostly: what came behind the field before is looked at first, and
         // most fields cost no more than that.
         let guess = self.last.map_or(Some(self.first), |last| Some(self.table.entry(last)?.follower));
@@ -179,8 +186,7 @@ impl Encoder {
             self.last = Some(number);
             return;
         }
-        let name_hash = statics::hash(0, name);
-        let fixed = statics::find(name, name_hash);
+        let (name_hash, fixed) = statics::find(name);
         if let Some((index, Habit::Secret)) = fixed {
             return literal(NEVER_INDEXED, index, name, value, out);
         }
@@ -236,7 +242,7 @@ impl Table {
         self.entries.get(self.age(number))
     }
 
-    fn is_at(&self, number: u32, name: &[u8], value: &[u8]) -> bool {
+    fn is_at(&self, number: u32, name: Name<'_>, value: &[u8]) -> bool {
         self.entry(number).is_some_and(|entry| entry.is(name, value))
     }
 
@@ -257,7 +263,7 @@ impl Table {
             if entry.hash == sent.hash as u32 && entry.is(sent.name, sent.value) {
                 return Found::Field(number);
             }
-            if found == Found::Nothing && entry.name() == sent.name {
+            if found == Found::Nothing && entry.is_called(sent.name) {
                 found = Found::Name(number);
             }
             (number, youngest) = (entry.older, self.age(number) + 1);
@@ -265,19 +271,20 @@ impl Table {
     }
 
     fn has_room_for(&self, sent: &Sent) -> bool {
-        size_of(sent.name, sent.value) <= self.size_max / PART_OF_TABLE
+        sent.size() <= self.size_max / PART_OF_TABLE
     }
 
     /// Makes room for one and keeps it.
     fn insert(&mut self, sent: &Sent) {
-        let size = size_of(sent.name, sent.value);
+        let size = sent.size();
         self.shrink(self.size_max.saturating_sub(size));
         self.size += size;
         self.newest = self.newest.wrapping_add(1);
         let list = &mut self.lists[sent.name_hash as usize % LISTS];
         self.entries.push_front(Entry {
-            text: [sent.name, sent.value].concat().into_boxed_slice(),
-            name_len: sent.name.len(),
+            text: [sent.name.as_bytes(), sent.value].concat().into_boxed_slice(),
+            name_len: sent.name.as_bytes().len(),
+            known: sent.name.known(),
             hash: sent.hash as u32,
             older: std::mem::replace(list, self.newest),
             follower: self.newest,
@@ -298,20 +305,29 @@ impl Table {
     }
 }
 
-impl Entry {
-    fn name(&self) -> &[u8] {
-        &self.text[..self.name_len]
-    }
-
-    fn is(&self, name: &[u8], value: &[u8]) -> bool {
-        self.name() == name && self.text[self.name_len..] == *value
+impl Sent<'_> {
+    fn size(&self) -> usize {
+        size_of(self.name.as_bytes(), self.value)
     }
 }
 
-fn literal(kind: Literal, name_index: usize, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+impl Entry {
+    #[inline]
+    fn is_called(&self, name: Name<'_>) -> bool {
+        let is_known = self.known != Known::Other;
+        self.known == name.known() && (is_known || self.text[..self.name_len] == *name.as_bytes())
+    }
+
+    #[inline(always)]
+    fn is(&self, name: Name<'_>, value: &[u8]) -> bool {
+        self.is_called(name) && self.text[self.name_len..] == *value
+    }
+}
+
+fn literal(kind: Literal, name_index: usize, name: Name<'_>, value: &[u8], out: &mut Vec<u8>) {
     integer::encode(name_index, kind.first, kind.prefix, out);
     if name_index == 0 {
-        text(name, out);
+        text(name.as_bytes(), out);
     }
     text(value, out);
 }
@@ -462,7 +478,7 @@ mod tests {
             let indexed = fields.iter().filter(|(name, _)| *name != "etag");
             let mut number = pair.encoder.first;
             for (name, value) in indexed {
-                assert!(pair.encoder.table.is_at(number, name.as_bytes(), value.as_bytes()), "{name}");
+                assert!(pair.encoder.table.is_at(number, (*name).into(), value.as_bytes()), "{name}");
                 number = pair.encoder.table.entry(number).unwrap().follower;
             }
         }

@@ -24,6 +24,7 @@ pub(super) fn decode(first: u8, prefix: u32, rest: &mut &[u8]) -> Result<usize, 
 }
 
 /// Writes `value` behind the bits of `first` that are above `prefix`.
+#[inline]
 pub(super) fn encode(value: usize, first: u8, prefix: u32, out: &mut Vec<u8>) {
     let full = u8::MAX >> (8 - prefix);
     match value.checked_sub(usize::from(full)) {

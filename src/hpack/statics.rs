@@ -1,5 +1,6 @@
 //! The static table (RFC 7541 appendix A), and what is known of its names beforehand.
 
+use crate::fields::{Known, Name};
 use crate::hpack::field::Entry;
 
 /// How the values of a name are, from one response to the next. It says which fields are worth a place in the dynamic table,
@@ -95,8 +96,20 @@ const PLACES: usize = 128;
 /// Where a name's hash says, or behind: the first index that has the name; 0 where there is none.
 const INDEXES: [u8; PLACES] = indexes();
 
-/// The first index that has this name, and the habit of its values.
-pub(super) fn find(name: &[u8], hash: u64) -> Option<(usize, Habit)> {
+/// By [`Known`], the first index that has the name; 0 where there is none.
+const KNOWN: [u8; Known::ALL.len()] = known();
+
+/// A hash of this name, the first index that has it, and the habit of its values.
+pub(super) fn find(name: Name<'_>) -> (u64, Option<(usize, Habit)>) {
+    if let Some(index) = KNOWN.get(name.known() as usize) {
+        let place = usize::from(*index).checked_sub(1);
+        return (name.known() as u64, place.map(|place| (place + 1, HABITS[place])));
+    }
+    let hash = hash(0, name.as_bytes());
+    (hash, find_other(name.as_bytes(), hash))
+}
+
+fn find_other(name: &[u8], hash: u64) -> Option<(usize, Habit)> {
     let mut place = hash as usize % PLACES;
     loop {
         let index = usize::from(INDEXES[place]);
@@ -106,6 +119,22 @@ pub(super) fn find(name: &[u8], hash: u64) -> Option<(usize, Habit)> {
         }
         place = (place + 1) % PLACES;
     }
+}
+
+const fn known() -> [u8; Known::ALL.len()] {
+    let mut indexes = [0; Known::ALL.len()];
+    let mut index = NAMES.len();
+    while index > 0 {
+        let mut known = 0;
+        while known < indexes.len() {
+            if is_same(NAMES[index - 1].as_bytes(), Known::ALL[known].as_bytes()) {
+                indexes[known] = index as u8;
+            }
+            known += 1;
+        }
+        index -= 1;
+    }
+    indexes
 }
 
 const fn indexes() -> [u8; PLACES] {
@@ -172,14 +201,15 @@ mod tests {
     fn each_name_is_found_by_its_first_index_and_no_other() {
         for (place, name) in NAMES.iter().enumerate() {
             let first = NAMES.iter().position(|other| other == name).unwrap();
-            let found = find(name.as_bytes(), hash(0, name.as_bytes()));
-            assert_eq!(found, Some((first + 1, HABITS[place])), "{name}");
+            let expected = Some((first + 1, HABITS[place]));
+            assert_eq!(find((*name).into()).1, expected, "{name}");
+            assert_eq!(find_other(name.as_bytes(), hash(0, name.as_bytes())), expected, "{name}");
             assert_eq!(Field::of(&FIELDS[place]).name, name.as_bytes());
         }
-        for name in [&b""[..], b"x-request-id", b"content-typ", b":", b"Content-Type"] {
-            assert_eq!(find(name, hash(0, name)), None);
+        for name in ["", "x-request-id", "content-typ", ":"] {
+            assert_eq!(find(name.into()).1, None, "{name}");
             // However unlucky its hash.
-            assert!((0..PLACES as u64).all(|hash| find(name, hash).is_none()));
+            assert!((0..PLACES as u64).all(|hash| find_other(name.as_bytes(), hash).is_none()));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::filter::guard::content_length;
 /// body is framed is decided by whoever writes it, from the length that is left here.
 pub fn to_client(head: &ResponseHead, version: Version, request_id: &RequestId) -> Answer {
     let mut answer = Answer::new(head.status, head.reason.as_deref(), head.fields.len());
+    answer.to_version(version);
     let named = Named::of(&head.fields);
     let may_have_length = !(head.status == StatusCode::NO_CONTENT || head.status.is_informational());
     for field in head.fields.iter().filter(|field| !is_of_connection(*field)) {

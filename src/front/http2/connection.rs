@@ -40,6 +40,9 @@ const READ_BYTES: usize = 16 * 1024;
 const READS_MAX: usize = 4;
 /// How often it reads and writes before others have their turn.
 const ROUNDS_MAX: usize = 16;
+/// A connection is at rest for so long before it gives back what memory it can: a client that asks again at once, as most
+/// do, finds all in its place.
+const SHRINK_AFTER: Duration = Duration::from_secs(1);
 /// The longest that it sleeps: it looks now and then whether the process drains.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -116,6 +119,8 @@ struct Clock {
     written: u64,
     /// When the first stream whose window is shut may be late.
     stalled: Option<Instant>,
+    /// When memory is given back, if nothing is in flight then.
+    shrinks: Option<Instant>,
     alarm: Option<(Deadline, Instant)>,
 }
 
@@ -192,7 +197,14 @@ impl Connection {
             shut: VecDeque::new(),
             granted: now,
             is_blocked: false,
-            clock: Clock { awaits: Awaits::Head(0), since: now, written: 0, stalled: None, alarm: None },
+            clock: Clock {
+                awaits: Awaits::Head(0),
+                since: now,
+                written: 0,
+                stalled: None,
+                shrinks: None,
+                alarm: None,
+            },
             stage: Stage::Open,
         }
     }
@@ -243,7 +255,7 @@ impl Connection {
             self.ready.look();
         }
         if self.stage == Stage::Open && self.session.streams.is_empty() {
-            self.rest();
+            self.rest(now);
         }
         Ok(())
     }
@@ -259,8 +271,8 @@ impl Connection {
         }
     }
 
-    /// Nothing is in flight: what can be made again is not kept.
-    fn rest(&mut self) {
+    /// Nothing is in flight: what can be made again is not kept for long.
+    fn rest(&mut self, now: Instant) {
         if self.session.is_over() && self.session.out.is_empty() && !self.is_blocked {
             // Also where it is the client that goes.
             self.session.settle_farewell();
@@ -268,6 +280,15 @@ impl Connection {
             return;
         }
         self.shut.clear();
+        let has_spare = !self.session.is_shrunk() || self.unread.capacity() > 0;
+        if has_spare && self.clock.shrinks.is_none() && !self.is_blocked {
+            self.clock.shrinks = Some(now + SHRINK_AFTER);
+        }
+    }
+
+    /// Gives back what can be made again, unless it is in use.
+    fn shrink(&mut self) {
+        self.clock.shrinks = None;
         if self.unread.is_empty() {
             self.unread = BytesMut::new();
         }
@@ -636,8 +657,12 @@ impl Connection {
         let due = self.clock.since + self.limit_of(awaits);
         let while_open = |at: Option<Instant>| at.filter(|_| self.stage == Stage::Open);
         let (stalled, unfinished) = (while_open(self.clock.stalled), while_open(self.session.due()));
-        let first = [stalled, unfinished].into_iter().flatten().fold(due, Instant::min);
+        let shrinks = while_open(self.clock.shrinks);
+        let first = [stalled, unfinished, shrinks].into_iter().flatten().fold(due, Instant::min);
         let now = ready!(self.clock.poll(cx, &self.local, first));
+        if shrinks.is_some_and(|shrinks| shrinks <= now) {
+            self.shrink();
+        }
         if stalled.is_some_and(|stalled| stalled <= now) {
             self.reset_stalled(now);
         }

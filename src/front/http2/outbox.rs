@@ -115,11 +115,16 @@ impl Outbox {
         self.forget_written();
     }
 
-    /// Gives back what memory it can, before a rest.
+    /// Gives back what memory it can, at rest.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Outbox::default();
         }
+    }
+
+    /// True when it has none.
+    pub fn is_shrunk(&self) -> bool {
+        self.text.capacity() == 0 && self.pieces.capacity() == 0
     }
 
     fn forget_written(&mut self) {

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::answer::Written;
 use crate::config::Limits;
-use crate::fields::{self, Fields, Known, RequestHead};
+use crate::fields::{self, Field, Fields, Known, RequestHead};
 use crate::front::http2::budget::Budget;
 use crate::front::http2::flow::{self, ReceiveWindow, SendWindow};
 use crate::front::http2::frame::{
@@ -646,8 +646,7 @@ impl<T: Default> Session<T> {
 
     /// Sends an interim response's head (RFC 9113 section 8.1).
     pub fn interim(&mut self, slot: Slot, status: StatusCode, fields: &Fields) {
-        let fields = fields.iter().map(|field| (field.name(), field.value()));
-        self.head(slot, status, fields, None, 0);
+        self.head(slot, status, fields.iter(), None, 0);
     }
 
     /// Bytes of a response's body that its client takes now.
@@ -685,7 +684,7 @@ impl<T: Default> Session<T> {
             put_fields(text, id, END_STREAM, |block| {
                 encoder.begin(block);
                 for (name, value) in trailers {
-                    encoder.field(name.as_str().as_bytes(), value.as_bytes(), block);
+                    encoder.field(name, value.as_bytes(), block);
                 }
             });
         });
@@ -738,10 +737,15 @@ impl<T: Default> Session<T> {
         (self.streams, self.farewell) = (Streams::new(), Farewell::Said);
     }
 
-    /// Gives back what memory it can, before a rest.
+    /// Gives back what memory it can, at rest.
     pub fn shrink(&mut self) {
         self.out.shrink();
         self.streams.shrink();
+    }
+
+    /// True when it has none to give back.
+    pub fn is_shrunk(&self) -> bool {
+        self.out.is_shrunk() && self.streams.is_shrunk()
     }
 
     fn open(&mut self, id: u32, expected: Option<u64>, is_ended: bool) -> Slot {
@@ -760,7 +764,7 @@ impl<T: Default> Session<T> {
         &mut self,
         slot: Slot,
         status: StatusCode,
-        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        fields: impl Iterator<Item = Field<'a>>,
         length: Option<u64>,
         end: u8,
     ) {
@@ -771,13 +775,13 @@ impl<T: Default> Session<T> {
             put_fields(text, id, end, |block| {
                 encoder.begin(block);
                 encoder.status(status, block);
-                for (name, value) in fields.filter(|(name, _)| !is_of_connection(name)) {
-                    encoder.field(name, value, block);
+                for field in fields.filter(|field| !is_of_connection(field.known())) {
+                    encoder.field(field.called(), field.value(), block);
                 }
                 if let Some(length) = length {
                     let mut digits = Vec::new();
                     fields::digits(&mut digits, length, 1);
-                    encoder.field(Known::ContentLength.as_bytes(), &digits, block);
+                    encoder.field(Known::ContentLength, &digits, block);
                 }
             });
         });
@@ -816,8 +820,15 @@ fn put_fields(out: &mut Vec<u8>, stream: u32, end: u8, write: impl FnOnce(&mut V
 }
 
 /// Section 8.2.2: what a response must not say here.
-fn is_of_connection(name: &[u8]) -> bool {
-    matches!(name, b"connection" | b"transfer-encoding" | b"upgrade" | b"keep-alive" | b"proxy-connection")
+fn is_of_connection(name: Known) -> bool {
+    matches!(
+        name,
+        Known::Connection
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::KeepAlive
+            | Known::ProxyConnection
+    )
 }
 
 fn closed_by_us(is_ended: bool) -> Closed {

@@ -168,6 +168,11 @@ impl<T> Streams<T> {
         }
     }
 
+    /// True when nothing is kept for streams.
+    pub fn is_shrunk(&self) -> bool {
+        self.slots.capacity() == 0
+    }
+
     /// A closed stream: what the client has done to it since.
     pub fn amend(&mut self, id: u32, how: Closed) {
         if let Some((_, closed)) = self.closed.iter_mut().rev().find(|(closed, _)| *closed == id) {
@@ -237,8 +242,9 @@ mod tests {
             assert!(streams.close(slot, Closed::Ended).is_some());
         }
 
+        assert!(!streams.is_shrunk());
         streams.shrink();
-        assert!(streams.is_empty() && streams.slots.capacity() == 0);
+        assert!(streams.is_empty() && streams.is_shrunk() && streams.slots.capacity() == 0);
     }
 
     #[test]
