@@ -131,6 +131,19 @@ impl Known {
         self.as_str().as_bytes()
     }
 
+    /// Whether HTTP/2 has no such field in any message, `te` apart: it is about a connection (RFC 9113 §8.2.2).
+    #[inline]
+    pub const fn is_connection_specific(self) -> bool {
+        matches!(
+            self,
+            Known::Connection
+                | Known::TransferEncoding
+                | Known::Upgrade
+                | Known::KeepAlive
+                | Known::ProxyConnection
+        )
+    }
+
     /// Tells it from others in a set.
     #[inline]
     pub(super) const fn bit(self) -> u64 {

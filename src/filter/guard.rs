@@ -290,16 +290,8 @@ fn check_field<'a>(head: &RequestHead, said: &mut Said<'a>, field: Field<'a>) ->
     let value = field.value();
     match field.known() {
         Known::Host if said.host.replace(value).is_some() => return Err(Refusal::HostRepeated),
-        // RFC 9113 §8.2.2: these five, and TE but for trailers.
-        Known::Connection
-        | Known::TransferEncoding
-        | Known::Upgrade
-        | Known::KeepAlive
-        | Known::ProxyConnection
-            if is_http2 =>
-        {
-            return Err(Refusal::ConnectionSpecific);
-        }
+        // RFC 9113 §8.2.2: those, and TE but for trailers.
+        known if is_http2 && known.is_connection_specific() => return Err(Refusal::ConnectionSpecific),
         Known::Te if is_http2 && !value.eq_ignore_ascii_case(b"trailers") => {
             return Err(Refusal::ConnectionSpecific);
         }

@@ -247,15 +247,7 @@ fn target(path: Bytes) -> Result<PathAndQuery, BadHead> {
 
 /// Section 8.2.2.
 fn is_of_connection(name: Known, value: &[u8]) -> bool {
-    match name {
-        Known::Connection
-        | Known::TransferEncoding
-        | Known::Upgrade
-        | Known::KeepAlive
-        | Known::ProxyConnection => true,
-        Known::Te => !value.eq_ignore_ascii_case(b"trailers"),
-        _ => false,
-    }
+    name.is_connection_specific() || name == Known::Te && !value.eq_ignore_ascii_case(b"trailers")
 }
 
 #[cfg(test)]

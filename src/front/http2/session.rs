@@ -775,7 +775,7 @@ impl<T: Default> Session<T> {
             put_fields(text, id, end, |block| {
                 encoder.begin(block);
                 encoder.status(status, block);
-                for field in fields.filter(|field| !is_of_connection(field.known())) {
+                for field in fields.filter(|field| !field.known().is_connection_specific()) {
                     encoder.field(field.called(), field.value(), block);
                 }
                 if let Some(length) = length {
@@ -817,18 +817,6 @@ fn put_fields(out: &mut Vec<u8>, stream: u32, end: u8, write: impl FnOnce(&mut V
     }
     let [.., a, b, c] = length.to_be_bytes();
     out[begin..begin + 3].copy_from_slice(&[a, b, c]);
-}
-
-/// Section 8.2.2: what a response must not say here.
-fn is_of_connection(name: Known) -> bool {
-    matches!(
-        name,
-        Known::Connection
-            | Known::TransferEncoding
-            | Known::Upgrade
-            | Known::KeepAlive
-            | Known::ProxyConnection
-    )
 }
 
 fn closed_by_us(is_ended: bool) -> Closed {
