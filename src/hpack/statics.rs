@@ -211,6 +211,9 @@ mod tests {
             // However unlucky its hash.
             assert!((0..PLACES as u64).all(|hash| find_other(name.as_bytes(), hash).is_none()));
         }
+        let large = b"Content-Type";
+        assert_eq!(find_other(large, hash(0, large)), None);
+        assert!((0..PLACES as u64).all(|hash| find_other(large, hash).is_none()));
     }
 
     #[test]
